@@ -1,0 +1,1 @@
+"""Using a trained model: `embed` (audio -> vectors), `tag` (audio -> named tags)."""

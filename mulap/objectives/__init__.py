@@ -1,0 +1,1 @@
+"""What the model is trained to do: `masking` hides and swaps, `losses` measures."""

@@ -1,0 +1,1 @@
+"""Training: `settings` (YAML -> checked dataclasses), `evaluate` (losses and retrieval), `pretrain`."""
