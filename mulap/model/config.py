@@ -5,7 +5,7 @@ are the paper's (section 3.1) and, where the paper defers to it, ViLBERT's. Trai
 not here: a checkpoint does not know how it was trained.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -31,6 +31,7 @@ class MulapAudioConfig(PreTrainedConfig):
         num_timbral_filters: channels of each of the two vertical convolutions.
         num_temporal_filters: channels of each of the three horizontal convolutions.
         num_midend_filters: channels of each of the three dense convolutions.
+        tagging_hidden_size: width of the tagging head's hidden layer.
     """
 
     model_type = "mulap_audio"
@@ -46,6 +47,7 @@ class MulapAudioConfig(PreTrainedConfig):
     num_timbral_filters: int = 204
     num_temporal_filters: int = 51
     num_midend_filters: int = 64
+    tagging_hidden_size: int = 200
     initializer_range: float = 0.02
 
     @property
@@ -53,3 +55,64 @@ class MulapAudioConfig(PreTrainedConfig):
         """Length of one segment's feature vector: maximum and mean over time of every channel."""
         num_front_end = 2 * self.num_timbral_filters + 3 * self.num_temporal_filters
         return 2 * (num_front_end + 3 * self.num_midend_filters)
+
+
+@strict
+class MulapConfig(PreTrainedConfig):
+    """The whole model: text branch, audio branch and the co-attention that joins them.
+
+    Attributes:
+        text_config: the text-only BERT layers; `num_hidden_layers` is the paper's L - N = 4.
+        audio_config: the musicnn backbone.
+        layout: `paper`, text through the text-only layers, audio straight from its embedding, then
+            N co-attention layers (paper, figure 2); or `official`, the authors' code, in which both
+            streams also have self-attention layers between and after the co-attention.
+        num_coattention_layers: the paper's N.
+        num_audio_layers: `official` only, self-attention layers of the audio stream. (Its text
+            stream has one after each co-attention layer.)
+        audio_hidden_size: width of the audio stream. The matching score is the element-wise product
+            of both streams' first outputs; where the widths differ, a linear layer brings the
+            audio's to the text's.
+        max_segments: most segments of a clip that have a position embedding.
+        global_token: what a_0 is the mean of. `unmasked`, the valid segments that are not masked;
+            `all`, every valid segment, as the authors' code does, which lets the model solve a
+            masked segment by arithmetic; `all_detached`, that and no gradient to the backbone.
+        atm_head: `product`, as the paper; `pooler`, tanh poolers before the product, as the
+            authors' code.
+        has_contrastive_head: whether there are projections of both streams into one space.
+        projection_dim: width of that space.
+    """
+
+    model_type = "mulap"
+    sub_configs = {"text_config": BertConfig, "audio_config": MulapAudioConfig}
+
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    audio_config: dict[str, Any] | PreTrainedConfig | None = None
+    layout: Literal["paper", "official"] = "paper"
+    num_coattention_layers: int = 2
+    num_audio_layers: int = 6
+    audio_hidden_size: int = 768
+    audio_num_attention_heads: int = 12
+    audio_intermediate_size: int = 3072
+    max_segments: int = 200
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-12
+    global_token: Literal["unmasked", "all", "all_detached"] = "unmasked"
+    atm_head: Literal["product", "pooler"] = "product"
+    has_contrastive_head: bool = False
+    projection_dim: int = 256
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Make the two parts' configs out of dictionaries, and give the paper's where missing."""
+        if self.text_config is None:
+            self.text_config = BertConfig(num_hidden_layers=4)
+        elif isinstance(self.text_config, dict):
+            self.text_config = BertConfig(**self.text_config)
+        if self.audio_config is None:
+            self.audio_config = MulapAudioConfig()
+        elif isinstance(self.audio_config, dict):
+            self.audio_config = MulapAudioConfig(**self.audio_config)
+        super().__post_init__(**kwargs)

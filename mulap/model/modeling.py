@@ -1,0 +1,315 @@
+"""MuLaP: a music-audio encoder and a text encoder joined by co-attention (paper, section 2.1).
+
+    input_features -> musicnn -> a_1..a_T ---- mean of the unmasked -> a_0
+                                    |               |
+                           audio embedding + position  (B, 1 + T, Da)
+                                              \\
+                                               co-attention -> h_a0.., h_w0.. -> mam, atm, mlm heads
+                                              /
+    input_ids -> BERT, text-only layers  (C, L, Dt)
+
+A batch holds B clips and C captions; `caption_index` says which caption each clip is paired with,
+so swapping captions for the matching objective is an index, and a caption is encoded once however
+often it is used.
+
+Shapes: B clips, C captions, T segments, F mel bins, N frames, L tokens, A features of a segment,
+Da and Dt the widths of the audio and text streams, V words of the vocabulary.
+
+The losses and their weights are not here (`mulap.objectives`): captioning and re-ranking need the
+heads, never the weights. Nor does this file mask anything: it is told what is masked.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers import PreTrainedModel
+from transformers.models.bert.modeling_bert import BertModel
+from transformers.utils import ModelOutput
+
+from .coattention import CoAttentionStack
+from .config import MulapConfig
+from .musicnn import MusicnnBackbone
+
+IGNORED_LABEL = -100
+
+
+@dataclass
+class MulapOutput(ModelOutput):
+    """What `MulapModel` gives.
+
+    Attributes:
+        audio_features: a_1..a_T, the backbone's features before any masking (B, T, A); zeros where
+            there is no segment.
+        audio_hidden_states: h_a0, h_a1.. (B, 1 + T, Da).
+        text_hidden_states: h_w0.. of the caption each clip is paired with (B, L, Dt).
+        audio_embeds: pooled audio, see `MulapModel.get_audio_features` (B, D).
+        text_embeds: pooled text, see `MulapModel.get_text_features` (C, D).
+        logits_per_audio: scaled cosine similarities (B, C), with a contrastive head only.
+        logits_per_text: its transpose (C, B).
+    """
+
+    audio_features: Tensor | None = None
+    audio_hidden_states: Tensor | None = None
+    text_hidden_states: Tensor | None = None
+    audio_embeds: Tensor | None = None
+    text_embeds: Tensor | None = None
+    logits_per_audio: Tensor | None = None
+    logits_per_text: Tensor | None = None
+
+
+@dataclass
+class MulapForPreTrainingOutput(MulapOutput):
+    """What `MulapForPreTraining` gives: `MulapOutput` and the heads' answers.
+
+    Attributes:
+        mlm_logits: scores over the vocabulary at the labelled tokens only (K, V); at every token
+            (B * L, V) where no labels were given.
+        mlm_targets: the hidden words' ids (K,).
+        mlm_clip_index: which clip each of them belongs to (K,).
+        mam_predictions: the features regressed from h_a1..h_aT (B, T, A).
+        atm_logits: log-odds that clip and caption match (B,).
+    """
+
+    mlm_logits: Tensor | None = None
+    mlm_targets: Tensor | None = None
+    mlm_clip_index: Tensor | None = None
+    mam_predictions: Tensor | None = None
+    atm_logits: Tensor | None = None
+
+
+def valid_mean(values: Tensor, is_counted: Tensor) -> Tensor:
+    """Mean over the second dimension of the entries that count.
+
+    Args:
+        values: (B, T, D).
+        is_counted: (B, T), nonzero where an entry counts. A row in which none does gives zeros.
+
+    Returns:
+        Tensor (B, D).
+    """
+    weights = is_counted.to(values.dtype)
+    totals = torch.einsum("btd,bt->bd", values, weights)
+    return totals / weights.sum(dim=1, keepdim=True).clamp_min(1.0)
+
+
+class AudioEmbeddings(nn.Module):
+    """Features of a clip -> input of the audio stream: linear, plus position, LayerNorm, dropout.
+
+    Position 0 is the global token's. As ViLBERT's image embedding, with time in the place of the
+    box coordinates.
+    """
+
+    def __init__(self, config: MulapConfig) -> None:
+        super().__init__()
+        width = config.audio_hidden_size
+        self.projection = nn.Linear(config.audio_config.feature_size, width)
+        self.positions = nn.Embedding(1 + config.max_segments, width)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (B, 1 + T, A), the global token first, to hidden states (B, 1 + T, Da)."""
+        if features.shape[1] > self.positions.num_embeddings:
+            raise ValueError(
+                f"a clip of {features.shape[1] - 1} segments is longer than max_segments = "
+                f"{self.positions.num_embeddings - 1}: crop it or raise max_segments in the config"
+            )
+        position_ids = torch.arange(features.shape[1], device=features.device)
+        return self.dropout(self.norm(self.projection(features) + self.positions(position_ids)))
+
+
+class MulapPreTrainedModel(PreTrainedModel):
+    """What the classes below share: config, safetensors only, weight initialisation."""
+
+    config_class = MulapConfig
+    base_model_prefix = "mulap"
+    main_input_name = "input_features"
+    input_modalities = ("audio", "text")
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, MulapModel) and module.logit_scale is not None:
+            # CLIP's start: similarities are divided by a temperature of 0.07.
+            nn.init.constant_(module.logit_scale, 2.6593)
+
+    @classmethod
+    def from_pretrained(cls, *args: object, **kwargs: object) -> "MulapPreTrainedModel":
+        """As `PreTrainedModel.from_pretrained`, from safetensors only: no pickle is ever loaded."""
+        return super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
+
+
+class MulapModel(MulapPreTrainedModel):
+    """Both branches and the co-attention, without the heads of pre-training."""
+
+    def __init__(self, config: MulapConfig) -> None:
+        super().__init__(config)
+        self.audio_backbone = MusicnnBackbone(config.audio_config)
+        self.audio_embeddings = AudioEmbeddings(config)
+        self.text_encoder = BertModel(config.text_config, add_pooling_layer=False)
+        self.coattention = CoAttentionStack(config)
+        self.audio_projection = self.text_projection = self.logit_scale = None
+        if config.has_contrastive_head:
+            width = config.projection_dim
+            self.audio_projection = nn.Linear(config.audio_config.feature_size, width)
+            self.text_projection = nn.Linear(config.text_config.hidden_size, width)
+            self.logit_scale = nn.Parameter(torch.empty(()))
+        self.post_init()
+
+    def encode_audio(self, input_features: Tensor, audio_attention_mask: Tensor) -> Tensor:
+        """Run the backbone once over all segments that exist.
+
+        Padding never meets the backbone: in training it would enter BatchNorm's statistics.
+
+        Args:
+            input_features: log-mels (B, T, F, N).
+            audio_attention_mask: (B, T), 1 where there is a segment.
+
+        Returns:
+            Features a_1..a_T (B, T, A), zeros where there is no segment.
+        """
+        is_segment = audio_attention_mask.bool()
+        features = self.audio_backbone(input_features[is_segment])  # (M, A)
+        padded = features.new_zeros(*is_segment.shape, features.shape[-1])
+        return padded.masked_scatter(is_segment[..., None], features)
+
+    def encode_text(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Run the text-only layers over token ids (C, L); returns hidden states (C, L, Dt)."""
+        return self.text_encoder(
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+        ).last_hidden_state
+
+    def fuse(
+        self,
+        audio_features: Tensor,
+        text_states: Tensor,
+        audio_attention_mask: Tensor,
+        attention_mask: Tensor,
+        is_masked_segment: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Pass features and text-only states of B pairs through the co-attention.
+
+        Masked segments are set to zero (paper, section 2.2). The features given are left as they
+        are, so they can serve as the regression's targets.
+
+        Args:
+            audio_features: (B, T, A).
+            text_states: (B, L, Dt).
+            audio_attention_mask: (B, T).
+            attention_mask: (B, L).
+            is_masked_segment: bool (B, T), True where a segment is hidden. None hides none.
+
+        Returns:
+            Hidden states of the audio stream (B, 1 + T, Da) and of the text stream (B, L, Dt).
+        """
+        is_segment = audio_attention_mask.bool()
+        if is_masked_segment is None:
+            is_masked_segment = torch.zeros_like(is_segment)
+        seen = audio_features.masked_fill(is_masked_segment[..., None], 0.0)
+        if self.config.global_token == "unmasked":
+            global_token = valid_mean(seen, is_segment & ~is_masked_segment)
+        else:
+            global_token = valid_mean(audio_features, is_segment)
+            if self.config.global_token == "all_detached":
+                global_token = global_token.detach()
+        audio = self.audio_embeddings(torch.cat([global_token[:, None], seen], dim=1))
+        audio_mask = torch.cat([is_segment.new_ones(len(is_segment), 1), is_segment], dim=1)
+        return self.coattention(audio, text_states, audio_mask, attention_mask)
+
+    def pool_audio(self, audio_features: Tensor, audio_attention_mask: Tensor) -> Tensor:
+        """Mean of the segments' features (B, A); projected, of unit length, with a projection."""
+        pooled = valid_mean(audio_features, audio_attention_mask)
+        if self.audio_projection is None:
+            return pooled
+        return normalize(self.audio_projection(pooled), dim=-1)
+
+    def pool_text(self, text_states: Tensor) -> Tensor:
+        """Text-only [CLS] (C, Dt); projected, of unit length, with a contrastive head."""
+        if self.text_projection is None:
+            return text_states[:, 0]
+        return normalize(self.text_projection(text_states[:, 0]), dim=-1)
+
+    def get_audio_features(self, input_features: Tensor, audio_attention_mask: Tensor) -> Tensor:
+        """Embed clips on their own.
+
+        Args:
+            input_features: log-mels (B, T, F, N).
+            audio_attention_mask: (B, T).
+
+        Returns:
+            (B, D). With a contrastive head, points of the space shared with `get_text_features`;
+            without, the mean of the backbone's features, which is no such space.
+        """
+        features = self.encode_audio(input_features, audio_attention_mask)
+        return self.pool_audio(features, audio_attention_mask)
+
+    def get_text_features(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Embed captions on their own: token ids (C, L) -> (C, D), see `get_audio_features`."""
+        return self.pool_text(self.encode_text(input_ids, attention_mask, token_type_ids))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        input_features: Tensor,
+        attention_mask: Tensor | None = None,
+        audio_attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        caption_index: Tensor | None = None,
+        is_masked_segment: Tensor | None = None,
+    ) -> MulapOutput:
+        """Encode clips and captions and join each clip with its caption.
+
+        Args:
+            input_ids: token ids (C, L).
+            input_features: log-mels (B, T, F, N).
+            attention_mask: (C, L), 1 where there is a token. None: everywhere.
+            audio_attention_mask: (B, T), 1 where there is a segment. None: everywhere.
+            token_type_ids: (C, L). None: zeros.
+            caption_index: (B,), the caption that each clip is paired with. None: its own (C = B).
+            is_masked_segment: bool (B, T), True where a segment is hidden. None hides none.
+
+        Returns:
+            MulapOutput.
+        """
+        if audio_attention_mask is None:
+            audio_attention_mask = input_ids.new_ones(input_features.shape[:2])
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if caption_index is None:
+            caption_index = torch.arange(len(input_features), device=input_ids.device)
+        audio_features = self.encode_audio(input_features, audio_attention_mask)
+        text_states = self.encode_text(input_ids, attention_mask, token_type_ids)
+        audio, text = self.fuse(
+            audio_features,
+            text_states[caption_index],
+            audio_attention_mask,
+            attention_mask[caption_index],
+            is_masked_segment,
+        )
+        audio_embeds = self.pool_audio(audio_features, audio_attention_mask)
+        text_embeds = self.pool_text(text_states)
+        similarity = None
+        if self.logit_scale is not None:
+            similarity = self.logit_scale.exp() * audio_embeds @ text_embeds.T
+        return MulapOutput(
+            audio_features=audio_features,
+            audio_hidden_states=audio,
+            text_hidden_states=text,
+            audio_embeds=audio_embeds,
+            text_embeds=text_embeds,
+            logits_per_audio=similarity,
+            logits_per_text=None if similarity is None else similarity.T,
+        )

@@ -1,0 +1,203 @@
+"""The heads of pre-training on top of `MulapModel`: masked words, masked audio, matching.
+
+    mlm_head   h_wm -> scores over the vocabulary       (paper, equation 2)
+    mam_head   h_am -> the hidden segment's features    (equation 3)
+    atm_head   h_a0 * h_w0 -> log-odds of a match       (equation 4)
+
+This file computes answers, not losses (`mulap.objectives.losses`).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from .config import MulapConfig
+from .modeling import (
+    IGNORED_LABEL,
+    MulapForPreTrainingOutput,
+    MulapModel,
+    MulapPreTrainedModel,
+)
+
+
+class MlmHead(nn.Module):
+    """BERT's head: dense, GELU, LayerNorm, then a product with the word embeddings."""
+
+    def __init__(self, config: MulapConfig) -> None:
+        super().__init__()
+        text = config.text_config
+        self.transform = nn.Linear(text.hidden_size, text.hidden_size)
+        self.norm = nn.LayerNorm(text.hidden_size, eps=text.layer_norm_eps)
+        self.decoder = nn.Linear(text.hidden_size, text.vocab_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map hidden states (K, Dt) to scores (K, V)."""
+        return self.decoder(self.norm(gelu(self.transform(hidden_states))))
+
+
+class AtmHead(nn.Module):
+    """Whether clip and caption match: product of both streams' summaries, then linear.
+
+    The paper multiplies h_a0 and h_w0 as they are, which needs equal widths. With other widths a
+    linear layer brings the audio's to the text's; with `atm_head = "pooler"` both streams have one,
+    followed by tanh, and dropout before the score, as in the authors' code.
+    """
+
+    def __init__(self, config: MulapConfig) -> None:
+        super().__init__()
+        text_width = config.text_config.hidden_size
+        self.audio = self.text = nn.Identity()
+        self.dropout = nn.Identity()
+        if config.atm_head == "pooler":
+            self.audio = nn.Sequential(nn.Linear(config.audio_hidden_size, text_width), nn.Tanh())
+            self.text = nn.Sequential(nn.Linear(text_width, text_width), nn.Tanh())
+            self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        elif config.audio_hidden_size != text_width:
+            self.audio = nn.Linear(config.audio_hidden_size, text_width)
+        self.score = nn.Linear(text_width, 1)
+
+    def forward(self, audio_summary: Tensor, text_summary: Tensor) -> Tensor:
+        """Map h_a0 (B, Da) and h_w0 (B, Dt) to log-odds (B,)."""
+        product = self.audio(audio_summary) * self.text(text_summary)
+        return self.score(self.dropout(product)).squeeze(-1)
+
+
+class MulapForPreTraining(MulapPreTrainedModel):
+    """MuLaP with the heads it is pre-trained by."""
+
+    _tied_weights_keys = {
+        "mlm_head.decoder.weight": "mulap.text_encoder.embeddings.word_embeddings.weight"
+    }
+    # The Trainer would divide a loss that it thinks is per token; ours is a mean over a batch.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: MulapConfig) -> None:
+        super().__init__(config)
+        self.mulap = MulapModel(config)
+        self.mlm_head = MlmHead(config)
+        self.mam_head = nn.Linear(config.audio_hidden_size, config.audio_config.feature_size)
+        self.atm_head = AtmHead(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the word embeddings, which the masked-word head shares."""
+        return self.mulap.text_encoder.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the layer that scores the vocabulary."""
+        return self.mlm_head.decoder
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        input_features: Tensor,
+        attention_mask: Tensor | None = None,
+        audio_attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        caption_index: Tensor | None = None,
+        is_masked_segment: Tensor | None = None,
+        mlm_labels: Tensor | None = None,
+    ) -> MulapForPreTrainingOutput:
+        """As `MulapModel.forward`, and the heads' answers.
+
+        Args:
+            input_ids: as there, like all arguments that are not named here.
+            input_features: log-mels (B, T, F, N).
+            attention_mask: (C, L).
+            audio_attention_mask: (B, T).
+            token_type_ids: (C, L).
+            caption_index: (B,).
+            is_masked_segment: bool (B, T).
+            mlm_labels: (C, L), the hidden word's id where a word is hidden, -100 elsewhere. The
+                vocabulary, by far the widest layer, is then scored at those places only.
+
+        Returns:
+            MulapForPreTrainingOutput.
+        """
+        base = self.mulap(
+            input_ids,
+            input_features,
+            attention_mask,
+            audio_attention_mask,
+            token_type_ids,
+            caption_index,
+            is_masked_segment,
+        )
+        text = base.text_hidden_states
+        targets = clip_index = None
+        if mlm_labels is None:
+            labelled = text.flatten(0, 1)
+        else:
+            labels = mlm_labels if caption_index is None else mlm_labels[caption_index]
+            is_labelled = labels != IGNORED_LABEL
+            labelled, targets = text[is_labelled], labels[is_labelled]
+            clip_index = is_labelled.nonzero()[:, 0]
+        return MulapForPreTrainingOutput(
+            **base,
+            mlm_logits=self.mlm_head(labelled),
+            mlm_targets=targets,
+            mlm_clip_index=clip_index,
+            mam_predictions=self.mam_head(base.audio_hidden_states[:, 1:]),
+            atm_logits=self.atm_head(base.audio_hidden_states[:, 0], text[:, 0]),
+        )
+
+    @torch.no_grad()
+    def score_features(
+        self,
+        audio_features: Tensor,
+        audio_attention_mask: Tensor,
+        text_states: Tensor,
+        attention_mask: Tensor,
+        pairs_per_pass: int = 512,
+    ) -> Tensor:
+        """Score every clip against every caption from what the two branches gave.
+
+        Args:
+            audio_features: from `MulapModel.encode_audio` (A, T, features).
+            audio_attention_mask: (A, T).
+            text_states: from `MulapModel.encode_text` (C, L, Dt).
+            attention_mask: (C, L).
+            pairs_per_pass: pairs that are computed at once, which bounds the memory.
+
+        Returns:
+            Log-odds of a match (A, C).
+        """
+        num_audio, num_text = len(audio_features), len(text_states)
+        pairs = torch.arange(num_audio * num_text, device=audio_features.device)
+        scores = []
+        for chunk in pairs.split(pairs_per_pass):
+            audio_index, text_index = chunk // num_text, chunk % num_text
+            audio, text = self.mulap.fuse(
+                audio_features[audio_index],
+                text_states[text_index],
+                audio_attention_mask[audio_index],
+                attention_mask[text_index],
+            )
+            scores.append(self.atm_head(audio[:, 0], text[:, 0]))
+        return torch.cat(scores).view(num_audio, num_text)
+
+    @torch.no_grad()
+    def score_pairs(
+        self,
+        input_features: Tensor,
+        audio_attention_mask: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+    ) -> Tensor:
+        """Score every clip against every caption with the matching head, as probabilities.
+
+        MuLaP is a cross-encoder: each of the A * C pairs passes the co-attention.
+
+        Args:
+            input_features: log-mels (A, T, F, N).
+            audio_attention_mask: (A, T).
+            input_ids: token ids (C, L).
+            attention_mask: (C, L).
+
+        Returns:
+            Probabilities of a match (A, C).
+        """
+        features = self.mulap.encode_audio(input_features, audio_attention_mask)
+        states = self.mulap.encode_text(input_ids, attention_mask)
+        logits = self.score_features(features, audio_attention_mask, states, attention_mask)
+        return logits.sigmoid()

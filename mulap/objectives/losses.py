@@ -1,0 +1,220 @@
+"""The losses: tensors in, one number an objective out.
+
+    mlm          cross-entropy of the hidden words             (paper, equation 2)
+    mam          squared error of the hidden segments          (equation 3)
+    atm          binary cross-entropy of the match             (equation 4)
+    contrastive  InfoNCE between pooled audio and text [CLS]   (not in the paper; CLIP's loss)
+
+Every loss is finite whatever the batch: with nothing to score it is 0 and still part of the graph,
+so that no process of a distributed run waits for a gradient that never comes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, layer_norm
+
+from mulap.model.pretraining import MulapForPreTrainingOutput
+
+OBJECTIVES = ("mlm", "mam", "atm", "contrastive")
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What is added up, and each way in which the authors' code differs from the paper.
+
+    Attributes:
+        mlm: weight (lambda of equation 5). The first three are the authors' (their config); the
+            paper says that they were set by hand. An objective of weight 0 is not computed.
+        mam: weight.
+        atm: weight.
+        contrastive: weight; needs a model with `has_contrastive_head`.
+        mam_target: `original`, the features before masking, as equation 3 has it; `normalized`,
+            these after LayerNorm without parameters; `zeros`, the masked features themselves,
+            which is what the authors' code regresses to.
+        mam_reduction: `mean` over all hidden numbers (the authors' code, and ViLBERT's), or `sum`
+            of squares over features, mean over hidden segments (equation 3 a segment).
+        mismatch: what becomes of mlm and mam where the caption was swapped: `keep` both (ViLBERT,
+            and the paper's expectation over all pairs), `drop_mlm` (the authors' code), `drop_both`.
+    """
+
+    mlm: float = 0.1
+    mam: float = 4.0
+    atm: float = 2.0
+    contrastive: float = 0.0
+    mam_target: Literal["original", "normalized", "zeros"] = "original"
+    mam_reduction: Literal["mean", "sum"] = "mean"
+    mismatch: Literal["keep", "drop_mlm", "drop_both"] = "keep"
+
+    def weights(self) -> dict[str, float]:
+        """Return the weight of each objective that has one."""
+        return {name: getattr(self, name) for name in OBJECTIVES if getattr(self, name) != 0.0}
+
+
+@dataclass
+class Targets:
+    """What the heads' answers are held against.
+
+    Attributes:
+        atm_labels: (B,), 1 where clip and caption match.
+        audio_attention_mask: (B, T), 1 where there is a segment.
+        is_masked_segment: bool (B, T), True where a segment was hidden.
+        is_same_caption: bool (B, C), True where a caption equals the clip's own.
+    """
+
+    atm_labels: Tensor
+    audio_attention_mask: Tensor
+    is_masked_segment: Tensor
+    is_same_caption: Tensor
+
+
+def mlm_loss(logits: Tensor, targets: Tensor, is_counted: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the hidden words.
+
+    Args:
+        logits: (K, V).
+        targets: ids (K,).
+        is_counted: bool (K,), words that count. None: all.
+
+    Returns:
+        Scalar, the mean over the words that count; 0 if none does.
+    """
+    losses = cross_entropy(logits.float(), targets, reduction="none")
+    if is_counted is not None:
+        losses = losses * is_counted
+    count = len(losses) if is_counted is None else is_counted.sum()
+    return losses.sum() / torch.as_tensor(count, device=losses.device).clamp_min(1)
+
+
+def mam_loss(
+    predictions: Tensor,
+    features: Tensor,
+    is_masked: Tensor,
+    target: Literal["original", "normalized", "zeros"] = "original",
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    """Squared error of the hidden segments' features.
+
+    The target carries no gradient: the backbone is trained jointly, and would otherwise learn to
+    give features that are easy to predict, constant ones.
+
+    Args:
+        predictions: (B, T, A).
+        features: the backbone's, before masking (B, T, A).
+        is_masked: bool (B, T), True where a segment was hidden.
+        target: see `LossOptions.mam_target`.
+        reduction: see `LossOptions.mam_reduction`.
+
+    Returns:
+        Scalar; 0 if no segment was hidden.
+    """
+    goal = features.detach().float()
+    if target == "normalized":
+        goal = layer_norm(goal, goal.shape[-1:])
+    elif target == "zeros":
+        goal = torch.zeros_like(goal)
+    errors = (predictions.float() - goal).square()
+    per_segment = errors.mean(dim=-1) if reduction == "mean" else errors.sum(dim=-1)  # (B, T)
+    return (per_segment * is_masked).sum() / is_masked.sum().clamp_min(1)
+
+
+def atm_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of log-odds (B,) against labels (B,), 1 for a match."""
+    return binary_cross_entropy_with_logits(logits.float(), labels.float())
+
+
+def contrastive_loss(logits_per_audio: Tensor, is_same_caption: Tensor) -> Tensor:
+    """Symmetric InfoNCE in which equal captions are all right answers.
+
+    Args:
+        logits_per_audio: scaled similarities (B, C).
+        is_same_caption: bool (B, C), True where a caption is (equal to) the clip's own.
+
+    Returns:
+        Scalar, the mean of the audio-to-text and text-to-audio losses. A clip or caption without a
+        right answer in the batch counts in neither.
+    """
+    return 0.5 * (
+        _multi_positive_loss(logits_per_audio, is_same_caption)
+        + _multi_positive_loss(logits_per_audio.T, is_same_caption.T)
+    )
+
+
+def _multi_positive_loss(logits: Tensor, is_positive: Tensor) -> Tensor:
+    log_probabilities = logits.float().log_softmax(dim=-1)
+    num_positives = is_positive.sum(dim=-1)
+    losses = -(log_probabilities * is_positive).sum(dim=-1) / num_positives.clamp_min(1)
+    return losses.sum() / (num_positives > 0).sum().clamp_min(1)
+
+
+def compute_losses(
+    outputs: MulapForPreTrainingOutput, targets: Targets, options: LossOptions
+) -> dict[str, Tensor]:
+    """Compute every objective that has a weight.
+
+    Args:
+        outputs: the model's answers for one batch.
+        targets: what they are held against.
+        options: weights and variants.
+
+    Returns:
+        Unweighted losses by objective, scalars.
+
+    Raises:
+        ValueError: a contrastive weight for a model without that head.
+    """
+    is_match = targets.atm_labels.bool()
+    losses: dict[str, Tensor] = {}
+    weights = options.weights()
+    if "mlm" in weights:
+        is_counted = None if options.mismatch == "keep" else is_match[outputs.mlm_clip_index]
+        losses["mlm"] = mlm_loss(outputs.mlm_logits, outputs.mlm_targets, is_counted)
+    if "mam" in weights:
+        is_masked = targets.is_masked_segment & targets.audio_attention_mask.bool()
+        if options.mismatch == "drop_both":
+            is_masked = is_masked & is_match[:, None]
+        losses["mam"] = mam_loss(
+            outputs.mam_predictions,
+            outputs.audio_features,
+            is_masked,
+            options.mam_target,
+            options.mam_reduction,
+        )
+    if "atm" in weights:
+        losses["atm"] = atm_loss(outputs.atm_logits, targets.atm_labels)
+    if "contrastive" in weights:
+        if outputs.logits_per_audio is None:
+            raise ValueError(
+                "objectives.contrastive has a weight, but the model has no contrastive head: set "
+                "model.has_contrastive_head to true"
+            )
+        losses["contrastive"] = contrastive_loss(outputs.logits_per_audio, targets.is_same_caption)
+    return losses
+
+
+def weighted_sum(losses: dict[str, Tensor], options: LossOptions) -> Tensor:
+    """Add up losses by their weights (paper, equation 5)."""
+    weights = options.weights()
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+
+def feature_spread(features: Tensor) -> float:
+    """How much segments differ: the mean deviation over a batch relative to the features' size.
+
+    A backbone that gives every segment the same vector has a spread of 0, which the regression of
+    hidden features rewards ("collapse").
+
+    Args:
+        features: (M, A), M segments, at least two for a spread above 0.
+
+    Returns:
+        Root of (mean variance over segments / mean square), 0 to 1 for M segments.
+    """
+    values = features.detach().float()
+    mean_square = values.square().mean()
+    if mean_square == 0:
+        return 0.0
+    variance = (values - values.mean(dim=0)).square().mean()
+    return float((variance / mean_square).sqrt())
