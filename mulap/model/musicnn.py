@@ -1,0 +1,239 @@
+"""musicnn: log-mel segment -> feature vector, in the two variants of `MulapAudioConfig.variant`.
+
+        log-mel (M, F, N) -> BatchNorm
+          timbral:  2 tall convolutions, maximum over frequency      (M, 408, N)
+          temporal: 3 long convolutions, see below                   (M, 153, N)
+        -> 3 dense convolutions with residual sums                   (M,  64, N) each
+        -> all of them, maximum and mean over time                   (M, 1506)
+
+    port      convolution -> BatchNorm -> ReLU; the temporal ones (129, 65, 33 taps) see the mean of
+              all bands. What MuLaP's authors trained.
+    original  convolution -> ReLU -> BatchNorm; the temporal ones (128, 64, 32 taps) run on every
+              band, then the maximum over frequency is taken. Pons & Serra's musicnn, the one with
+              public weights (`musicnn-mtt`, `musicnn-msd`).
+
+Segments of all clips are folded into one axis (M = B * T) and pass the network at once: run once
+per segment index, BatchNorm would take its statistics per position and update them T times a step.
+
+Shapes: M segments, F mel bins, N frames, C channels.
+"""
+
+import math
+import os
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from .bundled import locate_weights
+from .config import MulapAudioConfig
+
+_TIMBRAL_FRAMES = 7
+_TIMBRAL_SHARES = {"port": (0.7, 0.4), "original": (0.4, 0.7)}  # of the bands, the kernels' heights
+_TEMPORAL_FRAMES = {"port": (129, 65, 33), "original": (128, 64, 32)}
+_MIDEND_FRAMES = 7
+_BATCH_NORM_EPS = {"port": 1e-5, "original": 1e-3}  # the defaults of PyTorch and of TensorFlow
+
+
+def _activate(x: torch.Tensor, bn: nn.Module, variant: str) -> torch.Tensor:
+    return F.relu(bn(x)) if variant == "port" else bn(F.relu(x))
+
+
+class TimbralBlock(nn.Module):
+    """A convolution over many bands and few frames, then the maximum over frequency."""
+
+    def __init__(self, num_filters: int, kernel_bins: int, variant: str) -> None:
+        super().__init__()
+        self.variant = variant
+        kernel, padding = (kernel_bins, _TIMBRAL_FRAMES), (0, _TIMBRAL_FRAMES // 2)
+        self.conv = nn.Conv2d(1, num_filters, kernel, padding=padding)
+        self.bn = nn.BatchNorm2d(num_filters, eps=_BATCH_NORM_EPS[variant])
+
+    def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        """Return (M, C, N) for a normalised spectrogram (M, F, N)."""
+        return _activate(self.conv(spectrogram[:, None]), self.bn, self.variant).amax(2)
+
+
+class ConvBlock(nn.Module):
+    """A convolution over time that keeps the number of frames, with a residual sum if asked."""
+
+    def __init__(
+        self, num_inputs: int, num_filters: int, kernel_frames: int, variant: str, residual: bool
+    ) -> None:
+        super().__init__()
+        self.variant, self.residual = variant, residual
+        # An even kernel has its extra frame at the right, as TensorFlow pads.
+        self.padding = ((kernel_frames - 1) // 2, kernel_frames // 2)
+        self.conv = nn.Conv1d(num_inputs, num_filters, kernel_frames)
+        self.bn = nn.BatchNorm1d(num_filters, eps=_BATCH_NORM_EPS[variant])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (M, C, N) for (M, num_inputs, N)."""
+        y = _activate(self.conv(F.pad(x, self.padding)), self.bn, self.variant)
+        return x + y if self.residual else y
+
+
+class TemporalBlock(nn.Module):
+    """A long convolution over time, on the mean of the bands or on every band."""
+
+    def __init__(self, num_filters: int, kernel_frames: int, variant: str) -> None:
+        super().__init__()
+        self.variant = variant
+        self.block = ConvBlock(1, num_filters, kernel_frames, variant, residual=False)
+
+    def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        """Return (M, C, N) for a normalised spectrogram (M, F, N)."""
+        if self.variant == "port":
+            return self.block(spectrogram.mean(1, keepdim=True))
+        bands = self.block(spectrogram.flatten(0, 1)[:, None])  # (M * F, C, N)
+        return bands.unflatten(0, spectrogram.shape[:2]).amax(1)
+
+
+class FrontEnd(nn.Module):
+    """BatchNorm on the log-mel, then the timbral and temporal blocks side by side."""
+
+    def __init__(self, config: MulapAudioConfig) -> None:
+        super().__init__()
+        variant, num_bins = config.variant, config.num_mel_bins
+        self.spectrogram_bn = nn.BatchNorm2d(1, eps=_BATCH_NORM_EPS[variant])
+        self.timbral = nn.ModuleList(
+            TimbralBlock(config.num_timbral_filters, int(share * num_bins), variant)
+            for share in _TIMBRAL_SHARES[variant]
+        )
+        self.temporal = nn.ModuleList(
+            TemporalBlock(config.num_temporal_filters, frames, variant)
+            for frames in _TEMPORAL_FRAMES[variant]
+        )
+
+    def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
+        """Return (M, C, N) for a log-mel (M, F, N)."""
+        # Decibels lose their small differences in half precision, so this part never runs in it.
+        with torch.autocast(log_mel.device.type, enabled=False):
+            spectrogram = self.spectrogram_bn(log_mel.float()[:, None])[:, 0]
+        spectrogram = spectrogram.to(next(self.timbral.parameters()).dtype)
+        blocks = [*self.timbral, *self.temporal]
+        return torch.cat([block(spectrogram) for block in blocks], dim=1)
+
+
+class MidEnd(nn.Module):
+    """Three dense convolutions over time; the second and third add what they were given."""
+
+    def __init__(self, config: MulapAudioConfig, num_inputs: int) -> None:
+        super().__init__()
+        num_filters = config.num_midend_filters
+        self.blocks = nn.ModuleList(
+            ConvBlock(
+                num_inputs if index == 0 else num_filters,
+                num_filters,
+                _MIDEND_FRAMES,
+                config.variant,
+                residual=index > 0,
+            )
+            for index in range(3)
+        )
+
+    def forward(self, front_end: torch.Tensor) -> torch.Tensor:
+        """Return the front end and all three outputs, (M, C, N), for the front end's output."""
+        outputs = [front_end]
+        for block in self.blocks:
+            outputs.append(block(outputs[-1]))
+        return torch.cat(outputs, dim=1)
+
+
+class MusicnnPreTrainedModel(PreTrainedModel):
+    """Loading and initialisation shared by the backbone and the tagger."""
+
+    config_class = MulapAudioConfig
+    base_model_prefix = "backbone"
+    main_input_name = "input_features"
+    _keep_in_fp32_modules_strict = ["spectrogram_bn"]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # PyTorch's own initialisation, which the authors' training started from; BatchNorm follows
+        # each convolution, so the scale matters little. The parent class does BatchNorm.
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            bound = 1.0 / math.sqrt(module.weight[0].numel())
+            init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound)
+        else:
+            super()._init_weights(module)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None,
+        *model_args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Load from a bundled name (`musicnn-mtt`), a folder or the hub; safetensors only."""
+        if pretrained_model_name_or_path is not None:
+            pretrained_model_name_or_path = locate_weights(pretrained_model_name_or_path)
+        kwargs["use_safetensors"] = True
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+
+class MusicnnBackbone(MusicnnPreTrainedModel):
+    """The network without a head: one feature vector a segment."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^head\."]
+
+    def __init__(self, config: MulapAudioConfig) -> None:
+        super().__init__(config)
+        self.front_end = FrontEnd(config)
+        num_front_end = 2 * config.num_timbral_filters + 3 * config.num_temporal_filters
+        self.mid_end = MidEnd(config, num_front_end)
+        self.post_init()
+
+    def forward(self, input_features: torch.Tensor) -> torch.Tensor:
+        """Turn log-mel segments into feature vectors.
+
+        Args:
+            input_features: log-mels, (M, F, N).
+
+        Returns:
+            Maximum over time of every channel, then the mean, (M, feature_size).
+        """
+        channels = self.mid_end(self.front_end(input_features))  # (M, C, N)
+        return torch.cat([channels.amax(2), channels.mean(2)], dim=1)
+
+
+class TaggingHead(nn.Module):
+    """Feature vector -> one logit a tag, through one hidden layer."""
+
+    def __init__(self, config: MulapAudioConfig) -> None:
+        super().__init__()
+        eps = _BATCH_NORM_EPS[config.variant]
+        self.feature_bn = nn.BatchNorm1d(config.feature_size, eps=eps)
+        self.hidden = nn.Linear(config.feature_size, config.tagging_hidden_size)
+        self.hidden_bn = nn.BatchNorm1d(config.tagging_hidden_size, eps=eps)
+        self.output = nn.Linear(config.tagging_hidden_size, config.num_labels or 0)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return logits (M, num_labels) for features (M, feature_size)."""
+        hidden = self.hidden(self.feature_bn(features))
+        return self.output(_activate(hidden, self.hidden_bn, "original"))
+
+
+class MusicnnForTagging(MusicnnPreTrainedModel):
+    """The backbone and musicnn's tagging head; `config.id2label` names the tags."""
+
+    def __init__(self, config: MulapAudioConfig) -> None:
+        super().__init__(config)
+        self.backbone = MusicnnBackbone(config)
+        self.head = TaggingHead(config)
+        self.post_init()
+
+    def forward(self, input_features: torch.Tensor) -> torch.Tensor:
+        """Score every tag for every segment.
+
+        Args:
+            input_features: log-mels, (M, F, N).
+
+        Returns:
+            Logits, (M, num_labels); their sigmoid is musicnn's taggram.
+        """
+        return self.head(self.backbone(input_features))
