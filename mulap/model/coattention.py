@@ -11,7 +11,6 @@ the audio and text streams, D the width of the stream at hand, H heads.
 This file knows neither log-mels nor tokens: hidden states in, hidden states out.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertModel
 from transformers.utils import ModelOutput
 
@@ -144,6 +144,8 @@ class MulapPreTrainedModel(PreTrainedModel):
 
 class MulapModel(MulapPreTrainedModel):
     """Both branches and the co-attention, without the heads of pre-training."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^(mlm|mam|atm)_head\."]
 
     def __init__(self, config: MulapConfig) -> None:
         super().__init__(config)
@@ -313,3 +315,10 @@ class MulapModel(MulapPreTrainedModel):
             logits_per_audio=similarity,
             logits_per_text=None if similarity is None else similarity.T,
         )
+
+
+# So that `AutoModel.from_pretrained(folder)` knows the class, and a saved folder carries its code.
+AutoConfig.register("mulap", MulapConfig, exist_ok=True)
+AutoModel.register(MulapConfig, MulapModel, exist_ok=True)
+MulapConfig.register_for_auto_class()
+MulapModel.register_for_auto_class("AutoModel")

@@ -10,6 +10,7 @@ This file computes answers, not losses (`mulap.objectives.losses`).
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
+from transformers import AutoModelForPreTraining
 
 from .config import MulapConfig
 from .modeling import (
@@ -201,3 +202,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
         states = self.mulap.encode_text(input_ids, attention_mask)
         logits = self.score_features(features, audio_attention_mask, states, attention_mask)
         return logits.sigmoid()
+
+
+AutoModelForPreTraining.register(MulapConfig, MulapForPreTraining, exist_ok=True)
+MulapForPreTraining.register_for_auto_class("AutoModelForPreTraining")

@@ -3,8 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    AutoFeatureExtractor,
+    AutoProcessor,
+    BatchFeature,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 
+from .config import MulapConfig
 from .features import MulapFeatureExtractor
 
 
@@ -15,11 +22,6 @@ class MulapProcessor(ProcessorMixin):
         feature_extractor: waveform -> log-mel segments.
         tokenizer: a BERT WordPiece tokenizer.
     """
-
-    # transformers 5.17 reads these; later releases go by the constructor's arguments.
-    attributes = ["feature_extractor", "tokenizer"]
-    feature_extractor_class = "AutoFeatureExtractor"
-    tokenizer_class = "AutoTokenizer"
 
     feature_extractor: MulapFeatureExtractor
     tokenizer: PreTrainedTokenizerBase
@@ -82,3 +84,8 @@ class MulapProcessor(ProcessorMixin):
             )
             batch.update(tokens)
         return batch
+
+
+AutoFeatureExtractor.register(MulapConfig, MulapFeatureExtractor, exist_ok=True)
+AutoProcessor.register(MulapConfig, MulapProcessor, exist_ok=True)
+MulapProcessor.register_for_auto_class()

@@ -37,7 +37,8 @@ class LossOptions:
         mam_reduction: `mean` over all hidden numbers (the authors' code, and ViLBERT's), or `sum`
             of squares over features, mean over hidden segments (equation 3 a segment).
         mismatch: what becomes of mlm and mam where the caption was swapped: `keep` both (ViLBERT,
-            and the paper's expectation over all pairs), `drop_mlm` (the authors' code), `drop_both`.
+            and the paper's expectation over all pairs), `drop_mlm` (the authors' code) or
+            `drop_both`.
     """
 
     mlm: float = 0.1

