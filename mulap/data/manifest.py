@@ -1,0 +1,347 @@
+"""From a folder of tracks and sentences to a list of clips. Decodes no audio.
+
+Read are: a Hugging Face audiofolder (`metadata.csv`, `.jsonl` or `.parquet`, at the top or in
+`train`, `valid` and `test` folders), one such file by its own path, the original authors' JSON
+(`dataset_train.json` and so on), parquet files that hold the audio, and LAION-style tars. Columns:
+
+    file_name (or audio_path)   relative to the metadata file; absolute paths and .. are allowed
+    caption (or text)           one sentence, or a list; several rows of one file: several captions
+    split                       optional: train, valid or test
+    track_id (or audio_id)      optional; else the file's path inside the folder
+    group, artist, album        optional: what must not be torn apart by the split, see `splits`
+
+Trouble in one row never stops a run: the row is left out and listed with its reason. Trouble that
+leaves nothing to work with (no caption column, not UTF-8, every file missing) is a ValueError.
+"""
+
+import difflib
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mulap.data.captions import normalize_caption
+from mulap.data.splits import (
+    GROUP_COLUMNS,
+    SPLITS,
+    choose_group,
+    find_leaking_groups,
+    find_split,
+    fold_group,
+    split_of_group,
+)
+from mulap.data.tables import (
+    Row,
+    find_tables,
+    read_parquet_schema,
+    read_table,
+    text_columns,
+)
+from mulap.data.tars import (
+    PROBLEM_KEY,
+    SOURCE_KEY,
+    holds_audio_bytes,
+    unpack_parquet,
+    unpack_tar,
+)
+
+PATH_COLUMNS = ("file_name", "audio_path")
+CAPTION_COLUMNS = ("caption", "text")
+TRACK_COLUMNS = ("track_id", "audio_id")
+
+MAX_CAPTION_WORDS = 500
+"""A caption with more words is some other text; the tokenizer would cut it far shorter anyway."""
+
+MAX_CAPTION_CHARACTERS = 10_000
+"""The same for scripts without spaces."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A row of the manifest: one audio file with its captions.
+
+    Attributes:
+        audio_path: the file; it existed when the manifest was read.
+        captions: one or more, in normal form, none twice.
+        track_id: unique in the manifest.
+        group: artist, album or the like; the track id where there is none.
+        split: train, valid or test.
+        source: where the row came from, for error messages, such as "metadata.csv row 17".
+    """
+
+    audio_path: Path
+    captions: tuple[str, ...]
+    track_id: str
+    group: str
+    split: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The clips that can be used, and what was left out.
+
+    Attributes:
+        clips: in the order of the rows.
+        problems: (source, reason) of every row, caption or archive entry left out, and of a split
+            that tears groups apart. A reason begins with its kind and a colon.
+    """
+
+    clips: list[Clip]
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    def split(self, name: str) -> list[Clip]:
+        """Return the clips of one split, train, valid or test."""
+        if name not in SPLITS:
+            raise ValueError(f"split {name!r}: must be one of {', '.join(SPLITS)}")
+        return [clip for clip in self.clips if clip.split == name]
+
+    def count_problems(self) -> dict[str, int]:
+        """Return kind of problem -> how many there are, most frequent first."""
+        return dict(Counter(reason.partition(":")[0] for _, reason in self.problems).most_common())
+
+
+def read_manifest(
+    data: str | os.PathLike[str],
+    *,
+    group_column: str | None = None,
+    check_files: bool = True,
+    cache_folder: str | os.PathLike[str] | None = None,
+) -> Manifest:
+    """Read the clips of a folder, or of one metadata file.
+
+    Args:
+        data: a folder or a file, see this module's head.
+        group_column: the column that names the group; None means group, artist or album.
+        check_files: leave out rows whose audio file does not exist. Nothing is decoded.
+        cache_folder: where tars and audio in parquet files are unpacked, once; None means
+            `.mulap-unpacked` beside them.
+
+    Returns:
+        The clips with their splits, and the problems met. A split that the data names (by folder,
+        file name or column) wins; other tracks are split 80/10/10 by a hash of their group.
+
+    Raises:
+        ValueError: there is nothing to read, a column is missing, a file is not UTF-8 or cannot be
+            parsed, or no row can be used. One line: file, row, remedy.
+    """
+    root = Path(data)
+    collector = _Collector(root if root.is_dir() else root.parent, group_column, check_files)
+    for path, split in find_tables(root):
+        collector.read(path, split, Path(cache_folder) if cache_folder else None)
+    return collector.finish(root)
+
+
+class _BadRow(Exception):
+    """Why a row is left out; its text begins with the kind of trouble and a colon."""
+
+
+@dataclass
+class _Draft:
+    """A clip in the making: what the rows of one audio file have said so far."""
+
+    source: str
+    captions: dict[str, str] = field(default_factory=dict)  # caption -> its row
+    track_id: str = ""
+    group: str = ""
+    split: str = ""
+
+
+class _Collector:
+    """Turns rows into clips, one audio file at a time, and keeps the list of problems."""
+
+    def __init__(self, root: Path, group_column: str | None, check_files: bool) -> None:
+        self.root, self.group_column, self.check_files = root, group_column, check_files
+        self.group_columns = (group_column,) if group_column else GROUP_COLUMNS
+        self.num_rows = 0
+        self.drafts: dict[str, _Draft] = {}  # by the audio file's path
+        self.missing: set[str] = set()
+        self.problems: list[tuple[str, str]] = []
+
+    def read(self, path: Path, split: str, cache_folder: Path | None) -> None:
+        """Take in all rows of a metadata file or an archive, which is unpacked first."""
+        label, table, suffix = self._shorten(path), path, path.suffix.lower()
+        if suffix == ".tar":
+            table = unpack_tar(path, cache_folder)
+        elif suffix == ".parquet" and holds_audio_bytes(schema := read_parquet_schema(path)):
+            self._check_columns(path, ["file_name", *text_columns(schema)])
+            table = unpack_parquet(path, cache_folder)
+        columns, rows = read_table(table)
+        if table == path and columns:
+            self._check_columns(path, columns)
+        # The authors' paths are relative to the folder `audio` beside their JSON.
+        folders = [path.parent, path.parent / "audio"] if suffix == ".json" else [table.parent]
+        for where, row in rows:
+            self.num_rows += 1
+            if table != path and isinstance(row, dict):
+                where = row.get(SOURCE_KEY, where)
+                row = row.get(PROBLEM_KEY, row)
+            try:
+                if isinstance(row, str):
+                    raise _BadRow(row)
+                self._add(row, f"{label} {where}", split, folders)
+            except _BadRow as bad:
+                self.problems.append((f"{label} {where}", str(bad)))
+
+    def _shorten(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _check_columns(self, path: Path, columns: Sequence[str]) -> None:
+        groups = [(self.group_column,)] if self.group_column else []
+        for wanted in (PATH_COLUMNS, CAPTION_COLUMNS, *groups):
+            if not any(name in columns for name in wanted):
+                found = ", ".join(repr(name) for name in columns[:10])
+                lowered = {name.strip().lower(): name for name in columns}
+                near = [m for name in wanted for m in difflib.get_close_matches(name, lowered, 1)]
+                remedy = f"rename {lowered[near[0]]!r}" if near else "rename or add one"
+                needed = " or ".join(repr(name) for name in wanted)
+                raise ValueError(
+                    f"{path}: no column {needed}; it has {found}; {remedy} to {wanted[0]!r}"
+                )
+
+    def _add(self, row: Row, source: str, folder_split: str, folders: list[Path]) -> None:
+        name = _first_text(row, PATH_COLUMNS)
+        split = _named_split(row, name, folder_split)
+        path = self._locate(name, folders)
+        draft = self.drafts.get(path) or _Draft(source)
+        group = choose_group((_text(row, column) for column in self.group_columns), track_id="")
+        for said, before, what in ((split, draft.split, "split"), (group, draft.group, "group")):
+            if said and before and fold_group(said) != fold_group(before):
+                raise _BadRow(
+                    f"conflicting {what}: {said!r} for {name!r}, but {before!r} in {draft.source}"
+                )
+        for caption in self._captions(row, source):
+            if caption in draft.captions:
+                reason = f"duplicate row: {draft.captions[caption]} has this file and caption too"
+                self.problems.append((source, reason))
+            else:
+                draft.captions[caption] = source
+        if draft.captions:
+            draft.track_id = draft.track_id or _first_text(row, TRACK_COLUMNS)
+            draft.group, draft.split = draft.group or group, draft.split or split
+            self.drafts[path] = draft
+
+    def _captions(self, row: Row, source: str) -> list[str]:
+        """Return the row's usable captions; list what is wrong with the others."""
+        value = next((row[name] for name in CAPTION_COLUMNS if row.get(name)), None)
+        usable = []
+        for raw in value if isinstance(value, list) and value else [value]:
+            try:
+                usable.append(_check_caption(raw))
+            except _BadRow as bad:
+                self.problems.append((source, str(bad)))
+        return usable
+
+    def _locate(self, name: str, folders: list[Path]) -> str:
+        """Return the path of a row's audio file, which exists if files are checked."""
+        if not name:
+            raise _BadRow(f"no file name: the column {' or '.join(PATH_COLUMNS)} is empty")
+        if name.lower().endswith((".npy", ".npz")):
+            raise _BadRow(
+                f"not audio: {name!r} holds a NumPy array; name the recording it was made from "
+                "(wav, flac, mp3, ...), or write the array out as wav with its sampling rate"
+            )
+        if "://" in name:
+            raise _BadRow(f"not a file: {name!r} is an address; download it and name the file")
+        paths = [os.path.normpath(os.path.join(folder, name)) for folder in folders]
+        if not self.check_files:
+            return paths[0]
+        for path in paths:
+            if path in self.drafts or (path not in self.missing and os.path.isfile(path)):
+                return path
+        self.missing.update(paths)
+        what = "is a folder" if os.path.isdir(paths[0]) else "no such file"
+        raise _BadRow(f"{what}: {name!r} in {folders[0]}")
+
+    def finish(self, root: Path) -> Manifest:
+        """Return the manifest; ValueError where nothing is left."""
+        if not self.num_rows:
+            raise ValueError(f"{root}: holds no rows; add one for each track")
+        clips: list[Clip] = []
+        owner: dict[str, str] = {}  # track id -> its row
+        for path, draft in self.drafts.items():
+            track_id = draft.track_id or self._inside(path)
+            if track_id in owner:
+                reason = (
+                    f"duplicate track_id: {track_id!r} is also that of {owner[track_id]}; give "
+                    "each file its own and name what belongs together in a column 'group'"
+                )
+                self.problems.append((draft.source, reason))
+                continue
+            owner[track_id] = draft.source
+            group = draft.group or track_id
+            split = draft.split or split_of_group(group)
+            captions = tuple(draft.captions)
+            clips.append(Clip(Path(path), captions, track_id, group, split, draft.source))
+        if not clips:
+            (source, reason), *_ = self.problems
+            raise ValueError(
+                f"{root}: none of {self.num_rows:,} rows can be used; {source}: {reason}"
+            )
+        self._report_leaks(root, clips)
+        return Manifest(clips, self.problems)
+
+    def _inside(self, path: str) -> str:
+        prefix = os.path.join(os.path.normpath(self.root), "")
+        return path[len(prefix) :] if path.startswith(prefix) else os.path.relpath(path, self.root)
+
+    def _report_leaks(self, root: Path, clips: list[Clip]) -> None:
+        leaks = find_leaking_groups((clip.group, clip.split) for clip in clips)
+        if leaks:
+            group, splits = next(iter(leaks.items()))
+            reason = (
+                f"groups in two splits: {len(leaks):,} of them, such as {group!r} in "
+                f"{' and '.join(splits)}; the splits that the data names are kept, but what is "
+                "tested was partly learnt from; remove them to have whole groups split"
+            )
+            self.problems.append((str(root), reason))
+
+
+def _text(row: Row, column: str) -> str:
+    """Return a value as text without white space around it; "" for none, NaN and lists."""
+    value = row.get(column)
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return str(value)
+    return ""
+
+
+def _first_text(row: Row, columns: Sequence[str]) -> str:
+    return next((text for column in columns if (text := _text(row, column))), "")
+
+
+def _named_split(row: Row, name: str, folder_split: str) -> str:
+    """Return the split that the row's column, its table or its file's folder names, else ""."""
+    said = _text(row, "split")
+    split = find_split(said)
+    if said and not split:
+        raise _BadRow(f"unknown split: {said!r}; use {', '.join(SPLITS)}")
+    if split and folder_split and split != folder_split:
+        raise _BadRow(
+            f"conflicting split: the row says {split}, the place of its table {folder_split}"
+        )
+    # As in an audiofolder with one metadata file above its split folders.
+    top = name.partition("/")[0] if name.startswith(("train/", "valid", "test/")) else ""
+    return split or folder_split or find_split(top) or ""
+
+
+def _check_caption(raw: object) -> str:
+    """Return a caption in normal form, or say what is wrong with it."""
+    if raw is None or (isinstance(raw, float) and math.isnan(raw)):
+        raise _BadRow("empty caption: write a sentence or remove the row")
+    if not isinstance(raw, str):
+        raise _BadRow(f"not text: a caption is a {type(raw).__name__}; write it as a string")
+    caption = normalize_caption(raw)
+    if not caption:
+        raise _BadRow("empty caption: write a sentence or remove the row")
+    num_words = caption.count(" ") + 1
+    if num_words > MAX_CAPTION_WORDS or len(caption) > MAX_CAPTION_CHARACTERS:
+        raise _BadRow(
+            f"caption too long: {num_words:,} words, {len(caption):,} characters, where at most "
+            f"{MAX_CAPTION_WORDS:,} and {MAX_CAPTION_CHARACTERS:,} are taken; shorten it or give "
+            "its sentences as several captions"
+        )
+    return caption

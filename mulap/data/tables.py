@@ -1,0 +1,242 @@
+"""Metadata files: where they are, and their rows, from CSV, JSON lines, JSON or parquet.
+
+A row comes with the place it stands at, as its reader would look for it: the row of a spreadsheet
+(the header is row 1), the line of a text file. A row that cannot be read is handed on as a sentence
+that says why. Knows nothing of what the columns mean.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mulap.data.splits import find_split
+
+_METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+Row = dict[str, Any]
+PlacedRow = tuple[str, Row | str]
+"""Where a row stands, such as "row 17", and its values; or the reason why it cannot be read."""
+
+
+def find_tables(root: Path) -> list[tuple[Path, str]]:
+    """Return the metadata files and archives of a folder, each with the split it is for, or "".
+
+    Looked into are the folder itself and its folders `train`, `valid` and `test` (by any spelling).
+
+    Raises:
+        ValueError: there is none, or one folder has metadata in two formats.
+    """
+    if root.is_file():
+        return [(root, "")]
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such file or folder")
+    tables = _tables_in(root)
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        split = find_split(folder.name)
+        tables += [(path, split or "") for path, _ in _tables_in(folder) if split]
+    if not tables:
+        held = ", ".join(repr(path.name) for path in sorted(root.iterdir())[:5]) or "nothing"
+        raise ValueError(
+            f"{root}: no {', '.join(_METADATA_NAMES)}, dataset_train.json or .tar there or in "
+            f"train, valid, test; it holds {held}; name the metadata file itself if it is there"
+        )
+    return tables
+
+
+def _tables_in(folder: Path) -> list[tuple[Path, str]]:
+    metadata = [folder / name for name in _METADATA_NAMES if (folder / name).is_file()]
+    if len(metadata) > 1:
+        names = " and ".join(path.name for path in metadata)
+        raise ValueError(f"{folder}: holds {names}; keep one of them, or name one of them itself")
+    if metadata:
+        return [(metadata[0], "")]
+    # dataset_train.json: the original authors' way; train-00000-of-00004.parquet: the hub's.
+    named = [(path, find_split(path.stem.rpartition("_")[2])) for path in folder.glob("*.json")]
+    tables = [(path, split) for path, split in sorted(named) if split]
+    tars = [(path, "") for path in sorted(folder.glob("*.tar"))]
+    shards = sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
+    parquet = [(path, find_split(path.stem.partition("-")[0]) or "") for path in shards]
+    return tables or tars or parquet
+
+
+def read_table(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
+    """Return the column names of a metadata file and its rows.
+
+    Args:
+        path: a .csv, .jsonl, .json or .parquet file.
+
+    Raises:
+        ValueError: another ending, not UTF-8, or not what its ending says. One line.
+    """
+    readers = {
+        ".csv": _read_csv,
+        ".jsonl": _read_json_lines,
+        ".json": _read_json,
+        ".parquet": _read_parquet,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(
+            f"{path}: not a manifest; use a folder or a {', '.join(readers)} or .tar file"
+        )
+    return reader(path)
+
+
+def read_utf8(path: Path) -> str:
+    """Return the text of a file, without a byte-order mark.
+
+    Raises:
+        ValueError: it cannot be read or is not UTF-8: file, line, byte and remedy in one line.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise ValueError(f"{path}: is UTF-16 from its first byte on; save the file as UTF-8")
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}: line {line:,} is not UTF-8 (byte 0x{content[error.start]:02x} at position "
+            f"{error.start:,} of the file); save the file as UTF-8"
+        ) from error
+
+
+def read_parquet_schema(path: Path) -> pa.Schema:
+    """Return a parquet file's schema; ValueError in one line where it is not parquet."""
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a readable parquet file ({one_line(error)})") from error
+
+
+def read_parquet_rows(path: Path, columns: list[str], rows_at_once: int = 10_000) -> Iterator[Row]:
+    """Yield the rows of a parquet file as dictionaries, a batch in memory at a time.
+
+    Raises:
+        ValueError: the file is damaged, or has text that is not UTF-8.
+    """
+    try:
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=rows_at_once, columns=columns):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read to its end ({one_line(error)})") from error
+
+
+def text_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns that hold text, numbers or lists of text, so no arrays and no images."""
+    return [field.name for field in schema if _is_plain(field.type)]
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's message on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
+    return any(test(kind) for test in (*tests, pa.types.is_floating, pa.types.is_null))
+
+
+def _read_csv(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
+    # strict: a stray quote is an error in its own row; else it would swallow the rows after it.
+    lines = csv.reader(io.StringIO(read_utf8(path), newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(lines, [])]
+    except csv.Error as error:
+        raise ValueError(f"{path}: row 1, the column names, cannot be read ({error})") from error
+    if not header:
+        raise ValueError(f"{path}: is empty; its first row must name the columns")
+    if twice := next((name for name in header if name and header.count(name) > 1), None):
+        raise ValueError(f"{path}: row 1 has two columns {twice!r}; rename or remove one")
+    return header, _csv_rows(lines, header)
+
+
+def _csv_rows(lines: Any, header: list[str]) -> Iterator[PlacedRow]:
+    row = 1
+    while True:
+        row, first_line = row + 1, lines.line_num + 1
+        try:
+            cells = next(lines)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield (
+                f"row {row}",
+                f"unreadable row: lines {first_line:,} to {lines.line_num:,}: {error}; put text "
+                "in quotes and write quotes inside it twice",
+            )
+            continue
+        if any(cells[len(header) :]):
+            yield (
+                f"row {row}",
+                f"too many cells: {len(cells)} cells for {len(header)} columns; put text with "
+                "commas in quotes",
+            )
+        elif any(cells):
+            yield f"row {row}", dict(zip(header, cells, strict=False))
+
+
+def _read_json_lines(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
+    # Not splitlines(), which also cuts at line separators inside a caption.
+    lines = enumerate(read_utf8(path).split("\n"), start=1)
+    return _with_columns([_parse_line(number, line) for number, line in lines if line.strip()])
+
+
+def _parse_line(number: int, line: str) -> PlacedRow:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"line {number}", f"not JSON: {one_line(error)}"
+    return f"line {number}", value if isinstance(value, dict) else _not_an_object(value)
+
+
+def _read_json(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
+    try:
+        values = json.loads(read_utf8(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({one_line(error)})") from error
+    rows: list[PlacedRow] = []
+    if isinstance(values, dict):
+        for key, value in values.items():
+            row = {"audio_id": key, **value} if isinstance(value, dict) else _not_an_object(value)
+            rows.append((f"item {key!r}", row))
+    elif isinstance(values, list):
+        for number, value in enumerate(values, start=1):
+            row = value if isinstance(value, dict) else _not_an_object(value)
+            rows.append((f"item {number}", row))
+    else:
+        raise ValueError(f"{path}: holds one {type(values).__name__}; a list of rows is needed")
+    return _with_columns(rows)
+
+
+def _not_an_object(value: object) -> str:
+    return f"not an object: a {type(value).__name__} where {{name: value, ...}} is expected"
+
+
+def _with_columns(rows: list[PlacedRow]) -> tuple[list[str], list[PlacedRow]]:
+    columns: dict[str, None] = {}
+    for _, row in rows:
+        if isinstance(row, dict):
+            columns.update(dict.fromkeys(row))
+    return list(columns), rows
+
+
+def _read_parquet(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
+    columns = text_columns(read_parquet_schema(path))
+    rows = enumerate(read_parquet_rows(path, columns), start=1)
+    return columns, ((f"row {number}", row) for number, row in rows)

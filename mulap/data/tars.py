@@ -1,0 +1,260 @@
+"""Audio that comes inside an archive: LAION-style tars, and parquet files with the audio's bytes.
+
+Either is unpacked once into a folder of plain audio files with a `metadata.jsonl` beside them,
+which `manifest` then reads like any other. That list is written last and in one step: where it is,
+the archive was unpacked whole; after a kill the files already written are kept.
+
+    N.tar: 000.flac 000.json {"text": ["a waltz"]}     x.parquet: audio {bytes, path} | caption
+      |                                                    |
+      +--> .mulap-unpacked/N-<digest>/metadata.jsonl <-----+
+                                      000.flac ...
+
+An archive may come from anyone, so nothing in it is trusted: no name in it becomes a path (files
+get flat names of our own), links, devices and sparse files are refused, sizes are checked before
+anything is read. What is refused is listed with its reason, the rest is used. Knows nothing of what
+makes a caption good, and decodes no audio.
+"""
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import pyarrow as pa
+
+from mulap.data.tables import Row, one_line, read_parquet_rows, read_parquet_schema, text_columns
+from mulap.files import atomic_path
+
+UNPACKED_FOLDER = ".mulap-unpacked"
+"""Where archives are unpacked, beside them, unless the caller names a folder."""
+
+MAX_AUDIO_BYTES = 2 * 2**30
+"""The largest audio file taken from an archive: 3 hours of 16-bit 44.1 kHz stereo fit in."""
+
+MAX_JSON_BYTES = 16 * 2**20
+"""The largest JSON neighbour that is read; it has to fit in memory."""
+
+SOURCE_KEY, PROBLEM_KEY = "_source", "_problem"
+"""Keys of the unpacked list: where in the archive a row came from; why an entry was refused."""
+
+# Neighbours of a track that are no audio. Anything else is tried, whatever its ending.
+_NOT_AUDIO = frozenset({".cls", ".csv", ".jpeg", ".jpg", ".md", ".npy", ".npz", ".png", ".txt"})
+
+
+def unpack_tar(archive: Path, cache_folder: Path | None = None) -> Path:
+    """Unpack a LAION-style tar once; return the path of the list of its tracks.
+
+    A track is a pair `key.flac` and `key.json` (any audio ending; the order does not matter); the
+    JSON's `text` holds its captions. The track's id is `<tar's name>/<key>`.
+
+    Args:
+        archive: an uncompressed tar.
+        cache_folder: where to unpack; None means `.mulap-unpacked` beside the tar.
+
+    Returns:
+        The path of a `metadata.jsonl` with the audio files beside it.
+
+    Raises:
+        ValueError: the folder cannot be written or is too small.
+    """
+    return _unpack_once(archive, cache_folder, lambda folder: _TarReader(archive, folder).rows())
+
+
+def unpack_parquet(archive: Path, cache_folder: Path | None = None) -> Path:
+    """Write the audio bytes of a parquet file out as files, once; return the path of their list.
+
+    A file is named by its content's hash, so rows with one recording become captions of one track.
+    The track's id is that name where no column `track_id` gives one.
+
+    Args:
+        archive: a parquet file with a column `audio` of structs with `bytes` (and `path`).
+        cache_folder: where to unpack; None means `.mulap-unpacked` beside the file.
+
+    Returns:
+        The path of a `metadata.jsonl` with the audio files beside it.
+
+    Raises:
+        ValueError: the file is damaged, or the folder cannot be written or is too small.
+    """
+    return _unpack_once(archive, cache_folder, lambda folder: _parquet_audio_rows(archive, folder))
+
+
+def holds_audio_bytes(schema: pa.Schema) -> bool:
+    """Say whether a parquet schema has the audio itself in a column `audio`."""
+    index = schema.get_field_index("audio")
+    if index < 0 or not pa.types.is_struct(schema.field(index).type):
+        return False
+    return schema.field(index).type.get_field_index("bytes") >= 0
+
+
+def _unpack_once(
+    archive: Path, cache_folder: Path | None, extract: Callable[[Path], Iterator[Row]]
+) -> Path:
+    state = archive.stat()
+    # A changed archive gets a new folder. Its size and time stand for its content: hashing
+    # hundreds of gigabytes at every start would take longer than reading the tracks.
+    identity = f"{archive.parent.name}/{archive.name}:{state.st_size}:{state.st_mtime_ns}"
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    folder = (cache_folder or archive.parent / UNPACKED_FOLDER) / f"{archive.stem}-{digest}"
+    index = folder / "metadata.jsonl"
+    if index.is_file():
+        return index
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < state.st_size:
+            raise ValueError(
+                f"{archive}: {state.st_size:,} bytes do not fit in {folder.parent}; "
+                "free some space there or name another cache folder"
+            )
+        with atomic_path(index) as temporary, open(temporary, "w", encoding="ascii") as out:
+            for row in extract(folder):
+                out.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise ValueError(
+            f"{archive}: cannot be unpacked into {folder} ({one_line(error)}); "
+            "name a cache folder that can be written"
+        ) from error
+    return index
+
+
+class _TarReader:
+    """Reads one tar from front to back: writes its audio out and pairs it with its JSON."""
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self.archive, self.folder = archive, folder
+        self.archive_bytes = archive.stat().st_size
+        self.names_seen: set[str] = set()
+        self.audio: dict[str, str] = {}  # key -> name of the file written
+        self.texts: dict[str, Row] = {}  # key -> what its JSON says
+
+    def rows(self) -> Iterator[Row]:
+        """Yield a row for each track and for each entry that was refused."""
+        try:
+            with tarfile.open(self.archive, "r:") as tar:
+                for member in tar:
+                    problem = None if member.isdir() else self._take(tar, member)
+                    if problem:
+                        yield {SOURCE_KEY: f"entry {member.name!r}", PROBLEM_KEY: problem}
+                end = tar.offset
+            # tarfile takes any block that is no header for the end of the archive.
+            if self._has_more_after(end):
+                raise tarfile.ReadError(f"no valid entry at byte {end:,}")
+        except tarfile.TarError as error:
+            reason = f"damaged tar: {one_line(error)}; fetch it again, uncompressed"
+            yield {SOURCE_KEY: f"after {len(self.audio)} audio files", PROBLEM_KEY: reason}
+        yield from self._paired()
+
+    def _paired(self) -> Iterator[Row]:
+        for key, file_name in self.audio.items():
+            source = {SOURCE_KEY: f"entry {key!r}"}
+            if key in self.texts:
+                track_id = f"{self.archive.stem}/{key}"
+                yield {"track_id": track_id, **self.texts[key], "file_name": file_name, **source}
+            else:
+                yield {**source, PROBLEM_KEY: "no JSON: this audio file has no .json beside it"}
+        for key in self.texts.keys() - self.audio.keys():
+            yield {
+                SOURCE_KEY: f"entry {key + '.json'!r}",
+                PROBLEM_KEY: "no audio: this .json has no audio file beside it",
+            }
+
+    def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
+        """Use one entry of the tar; return why it was refused, None where it was not."""
+        path = PurePosixPath(member.name)
+        key, suffix = str(path.with_suffix("")), path.suffix.lower()
+        # Names starting "._" are the shadow files that macOS puts into tars.
+        if suffix in _NOT_AUDIO or path.name.startswith("._"):
+            return None
+        max_bytes = MAX_JSON_BYTES if suffix == ".json" else MAX_AUDIO_BYTES
+        if reason := self._refuse(member, path, max_bytes):
+            return reason
+        self.names_seen.add(member.name)
+        content = tar.extractfile(member)
+        assert content is not None  # only plain files get here
+        if suffix == ".json":
+            return self._take_text(key, content.read())
+        if key in self.audio:
+            return "second audio file of one track: only the first is used"
+        name = safe_name(member.name)
+        _write_once(self.folder / name, content, member.size)
+        self.audio[key] = name
+        return None
+
+    def _refuse(self, member: tarfile.TarInfo, path: PurePosixPath, max_bytes: int) -> str | None:
+        if not member.isreg() or member.issparse():
+            return "unsafe entry: a link, device or sparse file, not a plain file"
+        if path.is_absolute() or ".." in path.parts or "\\" in member.name:
+            return "unsafe entry: its path leaves the archive"
+        if member.name in self.names_seen:
+            return "duplicate entry: only the first of this name is used"
+        if member.size > max_bytes:
+            return f"entry too large: {member.size:,} bytes, at most {max_bytes:,} are taken"
+        if member.offset_data + member.size > self.archive_bytes:
+            return "truncated entry: the tar ends before it does; fetch the tar again"
+        return None
+
+    def _take_text(self, key: str, content: bytes) -> str | None:
+        try:
+            values = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            return f"not JSON: {one_line(error)}"
+        if not isinstance(values, dict):
+            return "not JSON: an object with `text` is expected"
+        # Only plain values are kept, and never a path: the audio is what the tar holds.
+        self.texts[key] = {
+            name: value
+            for name, value in values.items()
+            if (isinstance(value, str | int | float) or name in ("text", "caption"))
+            and name not in ("file_name", "audio_path", SOURCE_KEY, PROBLEM_KEY)
+        }
+        return None
+
+    def _has_more_after(self, offset: int) -> bool:
+        with open(self.archive, "rb") as file:
+            file.seek(offset)
+            return any(file.read(tarfile.BLOCKSIZE))
+
+
+def _parquet_audio_rows(archive: Path, folder: Path) -> Iterator[Row]:
+    columns = [*text_columns(read_parquet_schema(archive)), "audio.bytes", "audio.path"]
+    # Few rows at once: each may hold a whole recording.
+    for number, row in enumerate(read_parquet_rows(archive, columns, rows_at_once=16), start=1):
+        audio = row.pop("audio", None) or {}
+        content, where = audio.get("bytes"), {SOURCE_KEY: f"row {number}"}
+        if not content:
+            hint = "write the paths of the files as a column `file_name` instead"
+            yield {**where, PROBLEM_KEY: f"no audio bytes: this row has none; {hint}"}
+            continue
+        if len(content) > MAX_AUDIO_BYTES:
+            yield {**where, PROBLEM_KEY: f"entry too large: {len(content):,} bytes of audio"}
+            continue
+        suffix = PurePosixPath(safe_name(str(audio.get("path") or ""))).suffix or ".audio"
+        name = hashlib.sha256(content).hexdigest()[:32] + suffix.lower()
+        _write_once(folder / name, io.BytesIO(content), len(content))
+        row.pop("audio_path", None)
+        track_id = row.pop("track_id", None)
+        yield {**row, "track_id": track_id if track_id else name, "file_name": name, **where}
+
+
+def safe_name(name: str) -> str:
+    """Return a flat file name for an archive's entry: no folders, plain letters, not hidden.
+
+    Different names stay different: whatever had to be changed is marked by a hash of the original.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".-")
+    if plain == name and len(name) <= 100:
+        return plain
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{digest}-{plain[-80:]}"
+
+
+def _write_once(path: Path, content: IO[bytes], num_bytes: int) -> None:
+    if path.is_file() and path.stat().st_size == num_bytes:
+        return  # written whole before an earlier run was killed
+    with atomic_path(path) as temporary, open(temporary, "wb") as out:
+        shutil.copyfileobj(content, out, length=2**20)
