@@ -184,7 +184,8 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
         Returns:
             float32 (M, F, N).
         """
-        samples = torch.as_tensor(segments).float()
+        is_tensor = isinstance(segments, torch.Tensor)
+        samples = (segments if is_tensor else torch.from_numpy(segments)).float()
         with torch.autocast(samples.device.type, enabled=False):
             power = torch.cat([self._mel_power(part) for part in samples.split(_SEGMENTS_AT_ONCE)])
             return self._compress(power).cpu().numpy()
@@ -221,7 +222,7 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
         """Turn one clip or several into a padded batch.
 
         Args:
-            audio: one mono waveform (num_samples,), or a list of B of them.
+            audio: one mono waveform (num_samples,), or a list or array (B, num_samples) of them.
             sampling_rate: of `audio`, in Hz; taken to be the extractor's own where not given.
             return_tensors: `pt`, `np` or None (NumPy arrays as well).
             max_segments: take no more than this many segments of each clip, from its start.
