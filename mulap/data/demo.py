@@ -1,0 +1,195 @@
+"""The demo corpus: clips of real music writing with true labels and noisy sentences about them.
+
+For trying the whole pipeline on any machine in minutes, from pip packages alone. Accompaniments in
+human-made styles (MMA), folk and chorale melodies, exchanged instruments, and captions that are
+noisy on purpose: some tell one aspect only, some nothing, some belong to another clip.
+docs/demo-corpus.md tells where everything comes from and what the corpus cannot show.
+
+Reading order: `demo_styles` and `demo_words` (tables), `demo_scores` and `demo_melodies` (notes),
+`demo_sound`, `demo_clips`, `demo_text`, this.
+"""
+
+import csv
+import itertools
+import multiprocessing
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mulap.data.demo_clips import ClipPlan, plan_clips, render_clip
+from mulap.data.demo_sound import make_synth
+from mulap.data.demo_styles import FAMILY_OF
+from mulap.data.demo_text import write_caption
+from mulap.data.demo_words import ClipFacts
+from mulap.files import FailureLog, atomic_path
+
+# Captions; the rest tell much and truly.
+SINGLE_ASPECT_RATE = 0.30
+VAGUE_RATE = 0.05
+WRONG_CAPTION_RATE = 0.05
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What was made.
+
+    Attributes:
+        output: the audiofolder.
+        num_clips: delivered clips; less than asked for only if far too many failed.
+        failures: (clip and material, reason) of each that could not be rendered.
+        num_by_source, num_by_caption_kind: counts of the delivered clips.
+        elapsed_seconds: of the whole run.
+    """
+
+    output: Path
+    num_clips: int
+    failures: list[tuple[str, str]]
+    num_by_source: dict[str, int] = field(default_factory=dict)
+    num_by_caption_kind: dict[str, int] = field(default_factory=dict)
+    elapsed_seconds: float = 0.0
+
+
+def make_demo_corpus(
+    output: Path,
+    num_clips: int,
+    seconds: float,
+    seed: int,
+    processes: int = 2,
+    on_clip: Callable[[int], None] | None = None,
+) -> DemoReport:
+    """Write an audiofolder of rendered music: audio/*.flac and metadata.csv.
+
+    A clip that cannot be rendered is replaced by another, and listed in failures.jsonl.
+
+    Args:
+        output: the folder; a demo corpus that is already there is replaced.
+        num_clips: how many clips.
+        seconds: length of each.
+        seed: one seed, one corpus, bit for bit on one machine.
+        processes: how many to work with; the result does not depend on it.
+        on_clip: called with the number of clips done so far, for a progress bar.
+
+    Raises:
+        ValueError: if a package is missing, or the numbers make no sense.
+    """
+    began = time.monotonic()
+    if num_clips < 1 or seconds < 1 or processes < 1:
+        raise ValueError("num_clips, seconds and processes must all be at least 1")
+    make_synth(16_000)  # a missing package is told here, once, before any work
+    audio = output / "audio"
+    audio.mkdir(parents=True, exist_ok=True)
+    for old in audio.glob("demo-*.flac"):
+        old.unlink()
+    log = FailureLog(output / "failures.jsonl")
+    plans = list(itertools.islice(plan_clips(seed), num_clips + num_clips // 5 + 20))
+    render = partial(_try_render, seconds=seconds, seed=seed, audio=audio)
+    clips: list[tuple[ClipPlan, ClipFacts]] = []
+    attempted = 0
+    with _mapper(processes) as run_all:
+        while todo := plans[attempted : attempted + num_clips - len(clips)]:
+            attempted += len(todo)
+            for plan, result in zip(todo, run_all(render, todo), strict=True):
+                if isinstance(result, str):
+                    log.add(f"{_track_id(plan)} ({plan.group})", result)
+                    continue
+                clips.append((plan, result))
+                if on_clip:
+                    on_clip(len(clips))
+    captions = write_captions([facts for _, facts in clips], seed)
+    rows = [
+        _row(plan, facts, kind, caption)
+        for (plan, facts), (kind, caption) in zip(clips, captions, strict=True)
+    ]
+    _write_rows(output / "metadata.csv", rows)
+    log.write()
+    return DemoReport(
+        output,
+        len(clips),
+        log.failures,
+        dict(Counter(plan.source for plan, _ in clips)),
+        dict(Counter(str(row["caption_kind"]) for row in rows)),
+        time.monotonic() - began,
+    )
+
+
+def write_captions(facts: list[ClipFacts], seed: int) -> list[tuple[str, str]]:
+    """Write one caption a clip, noisy at the rates above.
+
+    Args:
+        facts: of all clips; a wrong caption is written about another of them.
+        seed: of the corpus.
+
+    Returns:
+        (kind, caption) of each clip; kind is "full", "single aspect", "vague" or "wrong".
+    """
+    kinds = ("wrong", "vague", "single aspect", "full")
+    bounds = np.cumsum([WRONG_CAPTION_RATE, VAGUE_RATE, SINGLE_ASPECT_RATE, 1.0])
+    captions = []
+    for index, own in enumerate(facts):
+        rng = np.random.default_rng([seed, 2, index])
+        kind = kinds[int(np.argmax(rng.random() < bounds))]
+        about = own
+        if kind == "wrong":
+            others = [f for f in facts if f.style != own.style and f.lead != own.lead]
+            kind = "wrong" if others else "full"
+            about = others[int(rng.integers(len(others)))] if others else own
+        captions.append((kind, write_caption(about, "full" if kind == "wrong" else kind, rng)))
+    return captions
+
+
+def _try_render(plan: ClipPlan, seconds: float, seed: int, audio: Path) -> ClipFacts | str:
+    """Render a clip; the reason, where it fails. Runs in a worker process."""
+    try:
+        return render_clip(plan, seconds, seed, audio / f"{_track_id(plan)}.flac")
+    except (ValueError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _mapper(processes: int) -> Iterator[Callable[..., Iterator[ClipFacts | str]]]:
+    """Give a `map` over processes, or the plain one where there is one process only."""
+    if processes == 1:
+        yield map
+        return
+    # Not forked: the caller may have started torch's threads.
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield partial(pool.map, chunksize=4)
+
+
+def _track_id(plan: ClipPlan) -> str:
+    return f"demo-{plan.index:05d}"
+
+
+def _row(plan: ClipPlan, facts: ClipFacts, kind: str, caption: str) -> dict[str, str | int]:
+    labels = {
+        name: value
+        for name, value in asdict(facts).items()
+        if name not in ("style_words", "region_adjective")
+    }
+    return {
+        "file_name": f"audio/{_track_id(plan)}.flac",
+        "caption": caption,
+        "track_id": _track_id(plan),
+        "group": plan.group,
+        "caption_kind": kind,
+        **labels,
+        "instruments": ";".join(facts.instruments),
+        "lead_instrument": facts.lead,
+        "instrument_family": FAMILY_OF.get(facts.lead, ""),
+        "has_drums": str(facts.has_drums).lower(),
+    }
+
+
+def _write_rows(path: Path, rows: list[dict[str, str | int]]) -> None:
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["file_name", "caption"])
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,189 @@
+"""Sound for the demo corpus: parts of notes to a mix in which every named instrument is audible.
+
+Each part is rendered alone with a General MIDI sound bank (tinysoundfont, the bank that comes
+inside pretty_midi), so its level in the mix is measured and set, not hoped for. Sounds are made at
+twice the wanted rate and brought down with soxr: the synthesizer does not filter before it
+resamples. What the notes are is `demo_scores`' business.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import soxr
+
+from mulap.data.demo_scores import Note, Part, package_folder
+from mulap.data.demo_styles import PROGRAM_NAMES
+
+SOUND_BANK = "TimGM6mb.sf2"
+# Levels in decibels below the loudest group of parts; softer instruments are not mentioned.
+_LEAD_ABOVE_REST_DB = (0.0, 4.0)
+_SOFTEST_CHORDS_DB = -9.0
+_SOFTEST_DRUMS_DB = -14.0
+SOFTEST_NAMED_DB = -16.0
+_SILENT_RMS = 1e-5
+_PEAK_DB = (-12.0, -1.0)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A rendered clip.
+
+    Attributes:
+        samples: float32 (num_samples, 2), peak under 1.
+        levels_db: instrument name ("drums" for drums) -> level under the loudest group, only
+            those that play and are heard, loudest first.
+        lead: the name of the lead, else of the loudest instrument that is no bass and no drum.
+    """
+
+    samples: np.ndarray
+    levels_db: dict[str, float]
+    lead: str
+
+
+def make_synth(sampling_rate: int) -> tuple[Any, int]:
+    """Open the sound bank: a fresh synthesizer for each clip keeps clips independent.
+
+    Raises:
+        ValueError: if the synthesizer or the bank is not installed.
+    """
+    package_folder("tinysoundfont")  # one clear line instead of ImportError
+    import tinysoundfont  # noqa: PLC0415  (only the demo needs it, and it is no dependency of ours)
+
+    bank = package_folder("pretty_midi") / SOUND_BANK
+    if not bank.exists():
+        raise ValueError(
+            f"the sound bank {SOUND_BANK} is missing in the package pretty_midi "
+            "(run: pip install --no-deps -r requirements-demo.txt)"
+        )
+    synth = tinysoundfont.Synth(samplerate=sampling_rate, gain=-12)
+    return synth, synth.sfload(str(bank), max_voices=96)
+
+
+def render_part(synth: Any, bank_id: int, part: Part, start: float, seconds: float) -> np.ndarray:
+    """Render what a part plays from `start` on.
+
+    Notes that began before `start` are left out, so that a clip starts cleanly.
+
+    Returns:
+        float32 (num_samples, 2) at the synthesizer's rate.
+    """
+    is_drums = part.role == "drums"
+    channel, rate = (9 if is_drums else 0), synth.samplerate
+    synth.program_select(
+        channel, bank_id, 128 if is_drums else 0, 0 if is_drums else part.program, is_drums
+    )
+    num_samples = round(seconds * rate)
+    blocks, done = [], 0
+    for sample, is_on, pitch, velocity in _events(part.notes, start, rate):
+        if sample >= num_samples:
+            break
+        if sample > done:
+            blocks.append(synth.generate(sample - done))
+            done = sample
+        if is_on:
+            synth.noteon(channel, pitch, velocity)
+        else:
+            synth.noteoff(channel, pitch)
+    blocks.append(synth.generate(num_samples - done))
+    synth.sounds_off(channel)
+    synth.generate(rate // 10)  # let the last voices die before the next part
+    sound = np.concatenate([np.frombuffer(bytes(block), dtype=np.float32) for block in blocks])
+    return sound.reshape(-1, 2)
+
+
+def _events(notes: Iterable[Note], start: float, rate: int) -> list[tuple[int, bool, int, int]]:
+    """Return (sample, is_on, pitch, velocity) in order; an end comes before a start."""
+    events = []
+    for note in notes:
+        begin = round((note.start_seconds - start) * rate)
+        if begin >= 0 and 0 <= note.pitch <= 127:
+            end = begin + max(1, round(note.duration_seconds * rate))
+            events += [(begin, True, note.pitch, note.velocity), (end, False, note.pitch, 0)]
+    return sorted(events)
+
+
+def mix_parts(
+    parts: list[Part], start: float, seconds: float, sampling_rate: int, rng: np.random.Generator
+) -> Mix:
+    """Render and mix parts so that the lead stands out and named instruments can be heard.
+
+    Args:
+        parts: what plays; empty ones are ignored.
+        start: where in the parts the clip begins, in seconds.
+        seconds: how long it is.
+        sampling_rate: of the result.
+        rng: draws the lead's level and the clip's loudness.
+
+    Raises:
+        ValueError: if nothing sounds.
+    """
+    synth, bank_id = make_synth(2 * sampling_rate)
+    stems: dict[tuple[str, str], np.ndarray] = {}  # (role, instrument) -> sound
+    for part in parts:
+        is_drums = part.role == "drums"
+        name = "drums" if is_drums else PROGRAM_NAMES.get(part.program, "")
+        sound = render_part(synth, bank_id, part, start, seconds)
+        if _rms(sound) > _SILENT_RMS:
+            stems[part.role, name] = stems.get((part.role, name), 0) + sound
+    if not stems:
+        raise ValueError("nothing sounds")
+    stems = _balance(stems, float(rng.uniform(*_LEAD_ABOVE_REST_DB)))
+    samples = soxr.resample(sum(stems.values()), 2 * sampling_rate, sampling_rate)
+    samples *= 10 ** (rng.uniform(*_PEAK_DB) / 20) / np.abs(samples).max()
+    levels = _levels(stems)
+    leads = [name for (role, name) in stems if role == "lead"]
+    melodic = [name for name in levels if name != "drums" and not name.endswith("bass")]
+    lead = (leads or melodic or list(levels) or [""])[0]
+    return Mix(samples.astype(np.float32), levels, lead)
+
+
+def _rms(sound: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(sound, dtype=np.float64))))
+
+
+def _balance(
+    stems: dict[tuple[str, str], np.ndarray], lead_db: float
+) -> dict[tuple[str, str], np.ndarray]:
+    """Lift the chords and drums that would drown, then set the lead above all the rest."""
+    rest = {key: sound for key, sound in stems.items() if key[0] != "lead"}
+    if rest:
+        loudest = max(_rms(sound) for sound in rest.values())
+        for (role, name), sound in rest.items():
+            softest = {"chords": _SOFTEST_CHORDS_DB, "drums": _SOFTEST_DRUMS_DB}.get(role, -99.0)
+            missing = softest - 20 * np.log10(_rms(sound) / loudest)
+            if missing > 0:
+                rest[role, name] = (sound * 10 ** (missing / 20)).astype(np.float32)
+    leads = {key: sound for key, sound in stems.items() if key[0] == "lead"}
+    if leads and rest:
+        gain = 10 ** (lead_db / 20) * _rms(np.sum(list(rest.values()), axis=0))
+        leads = {k: (s * (gain / _rms(s))).astype(np.float32) for k, s in leads.items()}
+    return leads | rest
+
+
+def _levels(stems: dict[tuple[str, str], np.ndarray]) -> dict[str, float]:
+    powers: dict[str, float] = {}
+    for (_, name), sound in stems.items():
+        powers[name] = powers.get(name, 0.0) + _rms(sound) ** 2
+    loudest = max(powers.values())
+    levels = {name: 10 * float(np.log10(power / loudest)) for name, power in powers.items()}
+    heard = {n: db for n, db in levels.items() if n and db >= SOFTEST_NAMED_DB}
+    return dict(sorted(heard.items(), key=lambda item: -item[1]))
+
+
+def put_in_range(part: Part, lowest: int, highest: int) -> Part:
+    """Move a part by octaves so that its middle lies in the range, and bring single notes in."""
+    if not part.notes:
+        return part
+    middle = float(np.median([note.pitch for note in part.notes]))
+    octaves = 12 * round(((lowest + highest) / 2 - middle) / 12)
+    notes = []
+    for note in part.notes:
+        pitch = note.pitch + octaves
+        while pitch < lowest:
+            pitch += 12
+        while pitch > highest:
+            pitch -= 12
+        notes.append(replace(note, pitch=pitch))
+    return Part(part.role, part.program, notes)
