@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mulap.data.manifest import Manifest
 
 BAD_PATTERNS: dict[str, str] = {
+    "wrong_encoding": "\ufffd|Ã[\x80-\xbf]|â€",
     "url": r"(?i)\bhttps?:|\bwww\.|\w\.(?:com|net|org|info|co\.uk)\b",
     "email": r"\w@\w[\w-]*\.\w",
     "html": r"(?i)</?[a-z][^<>]*>|&(?:amp|quot|lt|gt|nbsp|apos|#\d+);",
@@ -32,16 +33,15 @@ BAD_PATTERNS: dict[str, str] = {
     "catalogue_number": r"\b(?!BWV|HWV|MPC|SP|JV|XV)[A-Z]{2,6}-?\d{4,}\b",
     # Nine digits or more; eight are a pair of years.
     "phone_number": r"(?:\d[\s().-]{0,3}){9}",
-    "track_number": r"(?i)\b(?:track|title|cue|song)\s*(?:no\.?|number)?\s*#?\s*\d+\b",
+    "track_number": r"(?i)\b(?:track|title|cue|song)\s*(?:no\.?|number)?\s*#?\s*\d{1,3}\b",
     "untitled": r"(?i)\b(?:untitled|unnamed|no title|no description|unknown (?:title|artist))\b",
     "placeholder": r"(?i)\blorem ipsum\b|\b(?:tbc|tbd|n/a|todo|description here)\b|^test\b",
-    "licensing": r"(?i)\broyalty[- ]free\b|\bcopyright\b|\ball rights reserved\b|[©℗®™]",
+    "licensing": r"(?i)\broyalty[- ]free\b|\bcopyright\b|\ball rights reserved\b|[©℗]",
     "advertising": r"(?i)\b(?:subscribe|click here|buy now|download|follow us|visit our)\b",
     # Libraries describe an edit by pointing at another track: "as above, no drums".
-    "cross_reference": r"(?i)\b(?:as|see|same as|version of)\s+(?:above|previous|main|\d+)\b",
+    "cross_reference": r"(?i)\b(?:as|see|of) (?:above|previous|main (?:mix|version))\b|\bsame as \d",
     "edit_length": r"(?i)\b\d+\s*(?:s|secs?|seconds?)\s+(?:edit|version|cut|mix|sting)\b",
     "repeated_character": r"([^\d\s])\1{4}",
-    "wrong_encoding": "\ufffd|Ã[\x80-\xbf]|â€",
     "no_letters": r"^[\W\d_]*$",
 }
 """Names and regular expressions of bad captions. Each is searched for in the normalized caption;

@@ -27,6 +27,7 @@ from typing import IO
 
 import pyarrow as pa
 
+from mulap.data.splits import find_split
 from mulap.data.tables import Row, one_line, read_parquet_rows, read_parquet_schema, text_columns
 from mulap.files import atomic_path
 
@@ -50,7 +51,8 @@ def unpack_tar(archive: Path, cache_folder: Path | None = None) -> Path:
     """Unpack a LAION-style tar once; return the path of the list of its tracks.
 
     A track is a pair `key.flac` and `key.json` (any audio ending; the order does not matter); the
-    JSON's `text` holds its captions. The track's id is `<tar's name>/<key>`.
+    JSON's `text` holds its captions. The track's id is `<tar's name>/<key>`, after the name of the
+    tar's folder where that is a split's, since each split has a `0.tar`.
 
     Args:
         archive: an uncompressed tar.
@@ -127,7 +129,6 @@ class _TarReader:
 
     def __init__(self, archive: Path, folder: Path) -> None:
         self.archive, self.folder = archive, folder
-        self.archive_bytes = archive.stat().st_size
         self.names_seen: set[str] = set()
         self.audio: dict[str, str] = {}  # key -> name of the file written
         self.texts: dict[str, Row] = {}  # key -> what its JSON says
@@ -150,10 +151,12 @@ class _TarReader:
         yield from self._paired()
 
     def _paired(self) -> Iterator[Row]:
+        folder = self.archive.parent.name
+        prefix = f"{folder}/{self.archive.stem}" if find_split(folder) else self.archive.stem
         for key, file_name in self.audio.items():
             source = {SOURCE_KEY: f"entry {key!r}"}
             if key in self.texts:
-                track_id = f"{self.archive.stem}/{key}"
+                track_id = f"{prefix}/{key}"
                 yield {"track_id": track_id, **self.texts[key], "file_name": file_name, **source}
             else:
                 yield {**source, PROBLEM_KEY: "no JSON: this audio file has no .json beside it"}
@@ -194,8 +197,6 @@ class _TarReader:
             return "duplicate entry: only the first of this name is used"
         if member.size > max_bytes:
             return f"entry too large: {member.size:,} bytes, at most {max_bytes:,} are taken"
-        if member.offset_data + member.size > self.archive_bytes:
-            return "truncated entry: the tar ends before it does; fetch the tar again"
         return None
 
     def _take_text(self, key: str, content: bytes) -> str | None:

@@ -1,0 +1,234 @@
+"""Normal form and equality of captions for any text at all; what cleaning drops, and why."""
+
+import json
+import pickle
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mulap.data.captions import (
+    BAD_PATTERNS,
+    CaptionRules,
+    caption_key,
+    clean_captions,
+    clean_manifest,
+    normalize_caption,
+)
+from mulap.data.manifest import Clip, Manifest
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
+"""Every code point, lone surrogates and unassigned ones among them."""
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(text=ANY_TEXT)
+def test_normal_form_and_key_are_idempotent_and_agree(text: str) -> None:
+    normal, key = normalize_caption(text), caption_key(text)
+    assert normalize_caption(normal) == normal
+    assert caption_key(key) == key
+    assert caption_key(normal) == key
+    assert bool(key) == bool(normal)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(text=ANY_TEXT)
+def test_a_normal_caption_can_be_stored_and_shows_on_one_line(text: str) -> None:
+    normal = normalize_caption(text)
+    normal.encode("utf-8")
+    assert unicodedata.is_normalized("NFC", normal)
+    assert normal == " ".join(normal.split())
+    assert not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in normal)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(text=ANY_TEXT, more=ANY_TEXT)
+def test_a_key_ignores_case_space_and_punctuation(text: str, more: str) -> None:
+    key = caption_key(f"a {text} b")
+    assert caption_key(f"  a  {text}\tb \n") == key
+    assert caption_key(f"(a) {text} -- b!") == key
+    assert caption_key(f"A {text} B") == key
+    if normalize_caption(text) == normalize_caption(more):
+        assert caption_key(text) == caption_key(more)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Hip-hop, 90 BPM!", "hip hop 90 bpm"),
+        ("A waltz in C\u266f minor", "a waltz in c# minor"),
+        ("Don\u2019t stop", "DON'T STOP"),
+        ("STRASSE", "straße"),
+        ("cafe\u0301", "CAFÉ"),
+        ("\uff41 waltz", "a waltz"),
+        ("soft\u00adly", "softly"),
+        ("zero\u200bwidth", "zerowidth"),
+    ],
+)
+def test_captions_that_say_the_same_have_one_key(one: str, other: str) -> None:
+    assert caption_key(one) == caption_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a waltz in C", "a waltz in C#"),
+        ("a waltz in B", "a waltz in B\u266d"),
+        ("!!!", "???"),
+        ("कि", "की"),
+        ("90 bpm", "9 0 bpm"),
+        ("été", "ete"),
+    ],
+)
+def test_captions_that_differ_in_meaning_have_two_keys(one: str, other: str) -> None:
+    assert caption_key(one) != caption_key(other)
+
+
+GOOD = [
+    "An uplifting and reflective pop track featuring synth, electric guitar, and male vocals.",
+    "slow waltz, piano",
+    "TR-808 drums and a DX7 bass from 1983-1984",
+    "MPC2000 drums at 120 BPM",
+    "Prelude in C major, BWV 846 by J. S. Bach",
+    "Concerto no. 4 in F minor, Op. 8",
+    "AN EPIC ORCHESTRAL BUILD UP",
+    "a test of strength for brass",
+    "Ein fröhlicher Marsch für Blasmusik",
+    "медленный вальс для фортепиано",
+    "mixes 60s soul & 1990 - 1995 hip-hop",
+    "see the sun rise, as one",
+    "flute as main theme, described as 80 BPM house",
+    "a song 1970 style on a Fender® guitar",
+]
+
+
+@pytest.mark.parametrize("caption", GOOD)
+def test_good_captions_break_no_rule(caption: str) -> None:
+    assert CaptionRules().find_broken(caption) is None
+
+
+BAD = {
+    "too_short": ["", "waltz", "slow waltz"],
+    "too_long": ["word " * 16],
+    "url": ["more at https://x.org/y now", "music by www.x.de here", "made for example.com only"],
+    "email": ["write to ann@example.de for it"],
+    "html": ["a <b>slow</b> waltz", "drums &amp; bass loop", "slow<br/>piano and strings"],
+    "file_name": ["the file waltz.WAV is it", "drum_loop_120 with some bass"],
+    "catalogue_number": ["piano piece ABC-01234 in minor", "a waltz KPM12345 for strings"],
+    "phone_number": ["call us +44 (0)20 7946 0958"],
+    "track_number": ["calm piano Track 01", "this is track no. 12"],
+    "untitled": ["Untitled piece for piano", "by an unknown artist today"],
+    "placeholder": ["Lorem ipsum dolor sit amet", "mood TBC by editor"],
+    "licensing": ["royalty free corporate music", "slow waltz © 2020", "Royalty-free calm piano"],
+    "advertising": ["Subscribe for more calm piano", "free download of a waltz"],
+    "cross_reference": [
+        "as above, no drums",
+        "Same as 1 without the choir",
+        "edit of main version",
+    ],
+    "edit_length": ["calm piano 30 sec edit", "a 60s version of it"],
+    "repeated_character": ["soooooo slow a waltz", "slow ------ piano waltz"],
+    "wrong_encoding": [
+        "a caf\u00c3\u00a9 in Paris",
+        "donâ€™t stop the waltz",
+        "a \ufffd slow waltz",
+    ],
+    "no_letters": ["1 2 3", "12 / 34 - 56"],
+}
+
+
+def test_every_rule_has_an_example_here() -> None:
+    assert BAD.keys() == {"too_short", "too_long", *BAD_PATTERNS}
+
+
+@pytest.mark.parametrize(("rule", "caption"), [(r, c) for r, cs in BAD.items() for c in cs])
+def test_bad_captions_break_the_rule_that_names_them(rule: str, caption: str) -> None:
+    assert CaptionRules().find_broken(normalize_caption(caption)) == rule
+
+
+def test_lengths_are_the_papers_three_to_fifteen_words() -> None:
+    captions = [" ".join(["word"] * num_words) for num_words in range(1, 20)]
+    kept, report = clean_captions(captions)
+    assert [len(caption.split()) for caption in kept] == list(range(3, 16))
+    assert report.num_dropped == {"too_short": 2, "too_long": 4}
+
+
+def test_the_report_counts_what_went_by_rule_and_shows_examples() -> None:
+    captions = [*["a\nslow  waltz", "A slow waltz!"] * 2, "slow", "x " * 99, "see it: www.x.de", ""]
+    kept, report = clean_captions(captions)
+    assert kept == ["a slow waltz", "A slow waltz!"] * 2
+    assert (report.num_captions, report.num_kept) == (8, 4)
+    assert report.num_dropped == {"too_short": 2, "too_long": 1, "url": 1}
+    assert report.examples["too_short"] == ["slow", ""]
+    assert len(report.examples["too_long"][0]) == 80
+    assert report.duplicates == [("a slow waltz", 4)]
+    text = "\n".join(report.lines())
+    assert "kept: 4 of 8" in text
+    assert "dropped as url: 1, such as 'see it: www.x.de'" in text
+    assert "repeat another: 3" in text
+    assert json.loads(json.dumps(report.as_dict()))["num_dropped"]["too_short"] == 2
+
+
+def test_patterns_can_be_replaced_and_a_broken_one_is_named() -> None:
+    rules = CaptionRules(min_words=1, bad_patterns={"no_banjo": "(?i)banjo"})
+    kept, report = clean_captions(["Banjo solo", "https://x.org is fine"], rules)
+    assert kept == ["https://x.org is fine"]
+    assert report.num_dropped == {"no_banjo": 1}
+    with pytest.raises(ValueError, match=r"bad_patterns 'oops': '\(' is no regular expression"):
+        CaptionRules(bad_patterns={"oops": "("})
+    with pytest.raises(ValueError, match="need 0 <= min_words <= max_words"):
+        CaptionRules(min_words=5, max_words=4)
+
+
+def test_rules_can_be_sent_to_another_process() -> None:
+    assert pickle.loads(pickle.dumps(CaptionRules())) == CaptionRules()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(captions=st.lists(ANY_TEXT, max_size=8))
+def test_cleaning_survives_any_text_and_cleans_nothing_twice(captions: list[str]) -> None:
+    rules = CaptionRules(min_words=0)
+    kept, report = clean_captions(captions, rules)
+    assert report.num_kept + report.num_dropped.total() == len(captions)
+    assert clean_captions(kept, rules)[0] == kept
+    json.dumps(report.as_dict())
+
+
+@pytest.mark.parametrize("piece", ["a", "1", "a@", "<a", "1(", "a.", "_", "(", "\u0301", "&", "a_"])
+def test_no_pattern_is_slow_on_hostile_text(piece: str) -> None:
+    # Twice the text may take about twice the time; a pattern that tries all pairs of places takes
+    # minutes at this length, so the bound is far from both.
+    caption = piece * (100_000 // len(piece)) + "!"
+    start = time.perf_counter()
+    for pattern in CaptionRules().compiled.values():
+        pattern.search(caption)
+    caption_key(caption)
+    assert time.perf_counter() - start < 10
+
+
+def clip(name: str, *captions: str) -> Clip:
+    return Clip(Path(name), captions, name, name, "train", f"row of {name}")
+
+
+def test_a_clip_that_loses_all_captions_is_dropped_and_counted() -> None:
+    problem = ("metadata.csv row 9", "no such file: 'z.wav'")
+    manifest = Manifest(
+        [clip("a", "a slow waltz", "untitled"), clip("b", "waltz"), clip("c", "A slow waltz.")],
+        [problem],
+    )
+    cleaned, report = clean_manifest(manifest)
+    assert cleaned.clips == [clip("a", "a slow waltz"), clip("c", "A slow waltz.")]
+    assert cleaned.problems == [problem]
+    assert (report.num_clips_dropped, report.num_kept, report.num_captions) == (1, 2, 4)
+    assert report.duplicates == [("a slow waltz", 2)]
+    assert "dropped: 1" in report.lines()[-2]
+    assert len(manifest.clips) == 3
+
+
+def test_cleaning_everything_away_is_an_error_that_names_the_rule() -> None:
+    manifest = Manifest([clip("a", "waltz"), clip("b", "march", "a " * 20)])
+    with pytest.raises(ValueError, match=r"none of 3 captions .*too_short: 2.*; loosen the rules"):
+        clean_manifest(manifest)

@@ -1,0 +1,286 @@
+"""Archives of tracks, honest and hostile: nothing is written outside the cache folder."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mulap.data import tars
+from mulap.data.manifest import Manifest, read_manifest
+from mulap.data.tars import UNPACKED_FOLDER, safe_name, unpack_tar
+
+
+def entry(name: str, content: bytes | dict | str = b"", **fields) -> tuple[tarfile.TarInfo, bytes]:
+    content = content if isinstance(content, bytes) else json.dumps(content).encode()
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, content
+
+
+def track(key: str, *captions: str, **more) -> list[tuple[tarfile.TarInfo, bytes]]:
+    return [
+        entry(f"{key}.flac", b"fLaC" + key.encode()),
+        entry(f"{key}.json", {"text": list(captions), "tag": ["x"], **more}),
+    ]
+
+
+def write_tar(path: Path, entries: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for info, content in entries:
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def kinds(manifest: Manifest) -> list[str]:
+    return sorted(reason.partition(":")[0] for _, reason in manifest.problems)
+
+
+def test_laion_tars_are_read_as_clips_with_the_split_of_their_folder(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train" / "0.tar", track("000", "a waltz", "slow") + track("001", "drums"))
+    write_tar(tmp_path / "train" / "1.tar", track("000", "a march", artist="Ann"))
+    write_tar(tmp_path / "test" / "0.tar", track("000", "a jig"))
+    (tmp_path / "train" / "sizes.json").write_text('{"0.tar": 2, "1.tar": 1}')
+    manifest = read_manifest(tmp_path)
+    assert not manifest.problems
+    assert [(c.track_id, c.captions, c.split, c.source) for c in manifest.clips] == [
+        ("test/0/000", ("a jig",), "test", "test/0.tar entry '000'"),
+        ("train/0/000", ("a waltz", "slow"), "train", "train/0.tar entry '000'"),
+        ("train/0/001", ("drums",), "train", "train/0.tar entry '001'"),
+        ("train/1/000", ("a march",), "train", "train/1.tar entry '000'"),
+    ]
+    assert manifest.clips[1].audio_path.read_bytes() == b"fLaC000"
+    assert manifest.clips[3].group == "Ann"
+
+
+def test_a_tar_is_unpacked_once_and_anew_when_it_changes(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", track("a", "a waltz"))
+    first = unpack_tar(path)
+    written = first.stat().st_mtime_ns
+    assert unpack_tar(path) == first
+    assert first.stat().st_mtime_ns == written
+    write_tar(path, track("a", "a march") + track("b", "a jig"))
+    assert unpack_tar(path) != first
+    assert [clip.captions for clip in read_manifest(path).clips] == [("a march",), ("a jig",)]
+
+
+def test_unpacking_resumes_after_a_kill(tmp_path: Path, monkeypatch) -> None:
+    path = write_tar(tmp_path / "0.tar", [e for i in range(5) for e in track(f"{i}", f"tune {i}")])
+    copy, num_copied = tars.shutil.copyfileobj, 0
+
+    def copy_until_killed(*arguments, **options) -> None:
+        nonlocal num_copied
+        num_copied += 1
+        if num_copied == 3:
+            raise KeyboardInterrupt
+        copy(*arguments, **options)
+
+    monkeypatch.setattr(tars.shutil, "copyfileobj", copy_until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        read_manifest(path)
+    assert not list(tmp_path.rglob("metadata.jsonl"))
+    manifest = read_manifest(path)
+    assert len(manifest.clips) == 5
+    assert num_copied == 3 + 3  # the two files written before were kept
+    assert all(clip.audio_path.read_bytes() for clip in manifest.clips)
+
+
+def test_a_half_written_file_of_a_killed_run_is_written_again(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", track("a", "a waltz"))
+    index = unpack_tar(path)
+    (index.parent / "a.flac").write_bytes(b"f")
+    index.unlink()
+    unpack_tar(path)
+    assert (index.parent / "a.flac").read_bytes() == b"fLaCa"
+
+
+HOSTILE = [
+    entry("../escaped.flac", b"x"),
+    entry("/tmp/absolute.flac", b"x"),
+    entry("a/../../escaped.flac", b"x"),
+    entry("a\\..\\escaped.flac", b"x"),
+    entry("link.flac", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+    entry("hard.flac", type=tarfile.LNKTYPE, linkname="../../escaped"),
+    entry("device.flac", type=tarfile.CHRTYPE),
+    entry("fifo.flac", type=tarfile.FIFOTYPE),
+]
+
+
+def test_unsafe_entries_are_refused_listed_and_nothing_is_written_outside(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    write_tar(folder / "0.tar", [*track("good", "a waltz"), *HOSTILE, *track("later", "a march")])
+    manifest = read_manifest(folder)
+    assert [clip.track_id for clip in manifest.clips] == ["0/good", "0/later"]
+    assert kinds(manifest) == ["unsafe entry"] * len(HOSTILE)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert sorted(path.name for path in folder.iterdir()) == [UNPACKED_FOLDER, "0.tar"]
+    written = [path for path in (folder / UNPACKED_FOLDER).rglob("*") if not path.is_dir()]
+    assert {path.name for path in written} == {"metadata.jsonl", "good.flac", "later.flac"}
+    assert not any(path.is_symlink() for path in written)
+
+
+def test_a_sparse_entry_is_refused(tmp_path: Path) -> None:
+    sparse = entry("huge.flac", b"x" * 512, type=tarfile.GNUTYPE_SPARSE)
+    path = write_tar(tmp_path / "0.tar", track("a", "a waltz"))
+    content = bytearray(path.read_bytes())
+    header = bytearray(sparse[0].tobuf(tarfile.GNU_FORMAT))
+    header[386:398], header[398:410] = b"00000000000\0", b"00000001000\0"  # one part, 512 bytes
+    header[483:495] = b"77777777777\0"  # the size it claims to have when unfolded: 8 GiB
+    header[148:156] = b"        "
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    path.write_bytes(bytes(header) + b"x" * 512 + bytes(content))
+    manifest = read_manifest(path)
+    assert [clip.track_id for clip in manifest.clips] == ["0/a"]
+    assert kinds(manifest) == ["unsafe entry"]
+
+
+def test_a_json_cannot_name_another_file_or_forge_its_source(tmp_path: Path) -> None:
+    forged = {"file_name": "/etc/passwd", "audio_path": "/etc/passwd", "_source": "x"}
+    path = write_tar(tmp_path / "0.tar", track("a", "a waltz", **forged, _problem="x"))
+    (clip,) = read_manifest(path).clips
+    assert clip.audio_path.name == "a.flac"
+    assert clip.source == "0.tar entry 'a'"
+
+
+def test_odd_entries_are_listed_and_the_rest_is_used(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tars, "MAX_JSON_BYTES", 200)
+    entries = [
+        *track("good", "a waltz"),
+        entry("alone.flac", b"x"),
+        entry("text.json", {"text": ["no audio"]}),
+        entry("broken.flac", b"x"),
+        entry("broken.json", b"{nonsense"),
+        entry("list.flac", b"x"),
+        entry("list.json", b"[1]"),
+        entry("large.flac", b"x"),
+        entry("large.json", {"text": ["x" * 300]}),
+        entry("good.flac", b"again"),
+        entry("good.mp3", b"again"),
+        entry("good.txt", b"ignored"),
+        entry("._good.flac", b"ignored"),
+        entry("folder", type=tarfile.DIRTYPE),
+        *track("silent"),
+    ]
+    manifest = read_manifest(write_tar(tmp_path / "0.tar", entries))
+    assert [clip.captions for clip in manifest.clips] == [("a waltz",)]
+    assert manifest.count_problems() == {
+        "no JSON": 4,
+        "not JSON": 2,
+        "duplicate entry": 1,
+        "empty caption": 1,
+        "entry too large": 1,
+        "no audio": 1,
+        "second audio file of one track": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: 512 + 512 + 512 + 512 + 700],
+        lambda content: content[:2048] + b"\xff" * 512 + content[2560:],
+    ],
+    ids=["truncated", "garbage in the middle"],
+)
+def test_a_damaged_tar_gives_what_is_before_the_damage(tmp_path: Path, damage) -> None:
+    path = write_tar(tmp_path / "0.tar", track("a", "a waltz") + [entry("b.flac", bytes(2000))])
+    path.write_bytes(damage(path.read_bytes()))
+    manifest = read_manifest(path)
+    assert [clip.track_id for clip in manifest.clips] == ["0/a"]
+    assert kinds(manifest) == ["damaged tar"]
+
+
+def test_one_bad_tar_of_several_does_not_stop_the_others(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", track("a", "a waltz"))
+    (tmp_path / "1.tar").write_bytes(b"no tar at all" * 100)
+    assert len(read_manifest(tmp_path).clips) == 1
+    with pytest.raises(ValueError, match=r"1.tar.*none of 1 rows.*damaged tar: .*uncompressed"):
+        read_manifest(tmp_path / "1.tar")
+
+
+def test_a_cache_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", track("a", "a waltz"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"0.tar: cannot be unpacked .*name a cache folder"):
+        read_manifest(path, cache_folder=tmp_path / "file")
+    manifest = read_manifest(path, cache_folder=tmp_path / "cache")
+    assert manifest.clips[0].audio_path.is_relative_to(tmp_path / "cache")
+    assert not (tmp_path / UNPACKED_FOLDER).exists()
+
+
+def test_an_archive_that_does_not_fit_is_refused_before_it_fills_the_disk(
+    tmp_path: Path, monkeypatch
+) -> None:
+    path = write_tar(tmp_path / "0.tar", track("a", "a waltz"))
+    full = SimpleNamespace(free=10)
+    monkeypatch.setattr(tars.shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(ValueError, match="bytes do not fit"):
+        read_manifest(path)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(names=st.lists(st.text(st.characters(exclude_categories=()), min_size=1), unique=True))
+def test_safe_names_are_flat_short_and_never_collide(names: list[str]) -> None:
+    safe = [safe_name(name) for name in names]
+    assert len(set(safe)) == len(names)
+    for name in safe:
+        assert name.isascii()
+        assert len(name) <= 100
+        assert not set(name) & set("/\\:\0 ")
+        assert not name.startswith((".", "-"))
+
+
+# --- parquet with the audio inside ---
+
+
+def write_parquet(path: Path, rows: list[dict]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_audio_bytes_of_a_parquet_file_become_files_with_safe_names(tmp_path: Path) -> None:
+    rows = [
+        {"audio": {"bytes": b"one", "path": "../../x/One.FLAC"}, "caption": "a waltz"},
+        {"audio": {"bytes": b"two", "path": None}, "caption": "a march"},
+        {"audio": {"bytes": b"one", "path": "other.flac"}, "caption": "slow music"},
+        {"audio": {"bytes": None, "path": "/etc/passwd"}, "caption": "no bytes"},
+        {"audio": None, "caption": "nothing"},
+    ]
+    write_parquet(tmp_path / "train-00000-of-00001.parquet", rows)
+    manifest = read_manifest(tmp_path)
+    first, second = manifest.clips
+    assert first.captions == ("a waltz", "slow music")
+    assert (first.split, first.audio_path.suffix, second.audio_path.suffix) == (
+        "train",
+        ".flac",
+        ".audio",
+    )
+    assert first.audio_path.read_bytes() == b"one"
+    assert first.audio_path.is_relative_to(tmp_path / UNPACKED_FOLDER)
+    assert first.source == "train-00000-of-00001.parquet row 1"
+    assert kinds(manifest) == ["no audio bytes"] * 2
+    assert read_manifest(tmp_path) == manifest
+
+
+def test_a_parquet_file_without_captions_is_refused_before_anything_is_unpacked(tmp_path) -> None:
+    row = {"audio": {"bytes": b"one", "path": "a.flac"}, "Caption": "a waltz"}
+    path = write_parquet(tmp_path / "x.parquet", [row])
+    with pytest.raises(ValueError, match=r"x.parquet: no column 'caption'.*rename 'Caption'"):
+        read_manifest(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_a_truncated_parquet_file_is_one_clear_line(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "x.parquet", [{"file_name": "a.wav", "caption": "a waltz"}])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="x.parquet: not a readable parquet file"):
+        read_manifest(path)
