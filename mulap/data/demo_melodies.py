@@ -179,7 +179,7 @@ def harmonise(
     shift = _upbeat_quarters(melody, bar)
     chords = []
     for start in np.arange(shift - bar, length, bar):
-        weight: Counter[int] = Counter()
+        weight = dict.fromkeys(range(12), 0.0)
         for begin, duration, pitch in melody.notes:
             overlap = min(begin + duration, start + bar) - max(begin, start)
             weight[(pitch - melody.key.tonic) % 12] += max(0.0, overlap)

@@ -89,7 +89,7 @@ def render_part(synth: Any, bank_id: int, part: Part, start: float, seconds: flo
     blocks.append(synth.generate(num_samples - done))
     synth.sounds_off(channel)
     synth.generate(rate // 10)  # let the last voices die before the next part
-    sound = np.concatenate([np.frombuffer(bytes(block), dtype=np.float32) for block in blocks])
+    sound = np.concatenate([np.frombuffer(block, dtype=np.float32) for block in blocks])
     return sound.reshape(-1, 2)
 
 
@@ -117,7 +117,7 @@ def mix_parts(
         rng: draws the lead's level and the clip's loudness.
 
     Raises:
-        ValueError: if nothing sounds.
+        ValueError: if nothing sounds, or the lead does not.
     """
     synth, bank_id = make_synth(2 * sampling_rate)
     stems: dict[tuple[str, str], np.ndarray] = {}  # (role, instrument) -> sound
@@ -127,12 +127,15 @@ def mix_parts(
         sound = render_part(synth, bank_id, part, start, seconds)
         if _rms(sound) > _SILENT_RMS:
             stems[part.role, name] = stems.get((part.role, name), 0) + sound
+        elif part.role == "lead":
+            raise ValueError(f"the lead ({name}) cannot be heard")
     if not stems:
         raise ValueError("nothing sounds")
-    stems = _balance(stems, float(rng.uniform(*_LEAD_ABOVE_REST_DB)))
-    samples = soxr.resample(sum(stems.values()), 2 * sampling_rate, sampling_rate)
+    gains = _balance(stems, float(rng.uniform(*_LEAD_ABOVE_REST_DB)))
+    whole = sum(sound * np.float32(gains[key]) for key, sound in stems.items())
+    samples = soxr.resample(whole, 2 * sampling_rate, sampling_rate)
     samples *= 10 ** (rng.uniform(*_PEAK_DB) / 20) / np.abs(samples).max()
-    levels = _levels(stems)
+    levels = _levels({key: gains[key] * _rms(sound) for key, sound in stems.items()})
     leads = [name for (role, name) in stems if role == "lead"]
     melodic = [name for name in levels if name != "drums" and not name.endswith("bass")]
     lead = (leads or melodic or list(levels) or [""])[0]
@@ -140,32 +143,31 @@ def mix_parts(
 
 
 def _rms(sound: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(sound, dtype=np.float64))))
+    return float(np.linalg.norm(sound)) / float(np.sqrt(sound.size))
 
 
 def _balance(
     stems: dict[tuple[str, str], np.ndarray], lead_db: float
-) -> dict[tuple[str, str], np.ndarray]:
-    """Lift the chords and drums that would drown, then set the lead above all the rest."""
-    rest = {key: sound for key, sound in stems.items() if key[0] != "lead"}
-    if rest:
-        loudest = max(_rms(sound) for sound in rest.values())
-        for (role, name), sound in rest.items():
-            softest = {"chords": _SOFTEST_CHORDS_DB, "drums": _SOFTEST_DRUMS_DB}.get(role, -99.0)
-            missing = softest - 20 * np.log10(_rms(sound) / loudest)
-            if missing > 0:
-                rest[role, name] = (sound * 10 ** (missing / 20)).astype(np.float32)
-    leads = {key: sound for key, sound in stems.items() if key[0] == "lead"}
-    if leads and rest:
-        gain = 10 ** (lead_db / 20) * _rms(np.sum(list(rest.values()), axis=0))
-        leads = {k: (s * (gain / _rms(s))).astype(np.float32) for k, s in leads.items()}
-    return leads | rest
+) -> dict[tuple[str, str], float]:
+    """Return gains that lift chords and drums that would drown, and set the lead above the rest."""
+    levels = {key: _rms(sound) for key, sound in stems.items()}
+    rest = {key: level for key, level in levels.items() if key[0] != "lead"}
+    gains = dict.fromkeys(stems, 1.0)
+    for key, level in rest.items():
+        softest_db = {"chords": _SOFTEST_CHORDS_DB, "drums": _SOFTEST_DRUMS_DB}.get(key[0], -99.0)
+        gains[key] = max(1.0, 10 ** (softest_db / 20) * max(rest.values()) / level)
+    # Parts do not sound in phase: their powers add up.
+    rest_level = np.sqrt(sum((gains[key] * level) ** 2 for key, level in rest.items()))
+    for key, level in levels.items():
+        if key[0] == "lead" and rest:
+            gains[key] = float(10 ** (lead_db / 20) * rest_level / level)
+    return gains
 
 
-def _levels(stems: dict[tuple[str, str], np.ndarray]) -> dict[str, float]:
+def _levels(stem_levels: dict[tuple[str, str], float]) -> dict[str, float]:
     powers: dict[str, float] = {}
-    for (_, name), sound in stems.items():
-        powers[name] = powers.get(name, 0.0) + _rms(sound) ** 2
+    for (_, name), level in stem_levels.items():
+        powers[name] = powers.get(name, 0.0) + level**2
     loudest = max(powers.values())
     levels = {name: 10 * float(np.log10(power / loudest)) for name, power in powers.items()}
     heard = {n: db for n, db in levels.items() if n and db >= SOFTEST_NAMED_DB}

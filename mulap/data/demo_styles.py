@@ -218,7 +218,7 @@ clarinet|71|reed|52 86|L
 flute|73|flute|62 93|L
 recorder|74|flute|65 93|L
 pan flute|75|flute|62 90|L
-whistle|78|flute|67 96|L
+ocarina|79|flute|60 91|L
 synthesizer|81|synth|50 86|L
 sitar|104|plucked|50 79|L
 banjo|105|plucked|50 81|LC
