@@ -153,6 +153,7 @@ class ClipDataset(Dataset[Item]):
         checked = DataLoader(
             _Checked(self.clips, self.reader, keep),
             batch_size=None,
+            collate_fn=_as_it_is,
             num_workers=num_workers,
             multiprocessing_context="fork" if num_workers else None,
         )
@@ -166,6 +167,11 @@ class ClipDataset(Dataset[Item]):
         self.clips = kept
         self._features = features if keep else None
         return failures
+
+
+def _as_it_is(checked: tuple[np.ndarray, str]) -> tuple[np.ndarray, str]:
+    """Keep the loader from turning arrays into tensors."""
+    return checked
 
 
 class _Checked(Dataset[tuple[np.ndarray, str]]):
@@ -258,7 +264,7 @@ class PretrainCollator:
         captions, caption_index, atm_labels = self._pair(items)
         keys = np.array([caption_key(caption) for caption in captions])
         # Captions from the pool stand behind the clips' own, in the clips' order.
-        owners = [(item.key, "mlm") for item in items]
+        owners: list[tuple[Key, Purpose]] = [(item.key, "mlm") for item in items]
         swapped = np.flatnonzero(caption_index >= len(items))
         owners += [(items[row].key, "mlm_negative") for row in swapped]
         batch = self._audio(items) | self._text(captions, owners)
@@ -328,7 +334,7 @@ class PretrainCollator:
         ]
         attention_mask = [np.array(row, dtype=np.int64) for row in encoded["attention_mask"]]
         return {
-            "input_ids": _pad([hidden for hidden, _ in masked], self.tokenizer.pad_token_id),
+            "input_ids": _pad([hidden for hidden, _ in masked], int(self.tokenizer.pad_token_id)),
             "attention_mask": _pad(attention_mask, 0),
             "mlm_labels": _pad([labels for _, labels in masked], IGNORED_LABEL),
         }

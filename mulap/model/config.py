@@ -5,7 +5,7 @@ are the paper's (section 3.1) and, where the paper defers to it, ViLBERT's. Trai
 not here: a checkpoint does not know how it was trained.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -84,10 +84,11 @@ class MulapConfig(PreTrainedConfig):
     """
 
     model_type = "mulap"
-    sub_configs = {"text_config": BertConfig, "audio_config": MulapAudioConfig}
+    sub_configs: ClassVar[Any] = {"text_config": BertConfig, "audio_config": MulapAudioConfig}
 
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
-    audio_config: dict[str, Any] | PreTrainedConfig | None = None
+    # A dictionary, a config or None on the way in; a BertConfig and a MulapAudioConfig from then on.
+    text_config: Any = None
+    audio_config: Any = None
     layout: Literal["paper", "official"] = "paper"
     num_coattention_layers: int = 2
     num_audio_layers: int = 6

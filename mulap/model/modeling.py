@@ -20,19 +20,21 @@ heads, never the weights. Nor does this file mask anything: it is told what is m
 """
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from .coattention import CoAttentionStack
 from .config import MulapConfig
 from .musicnn import MusicnnBackbone
 
 IGNORED_LABEL = -100
+_ALWAYS_GIVEN = cast(Tensor, None)  # ModelOutput wants a default of every field
 
 
 @dataclass
@@ -50,11 +52,11 @@ class MulapOutput(ModelOutput):
         logits_per_text: its transpose (C, B).
     """
 
-    audio_features: Tensor | None = None
-    audio_hidden_states: Tensor | None = None
-    text_hidden_states: Tensor | None = None
-    audio_embeds: Tensor | None = None
-    text_embeds: Tensor | None = None
+    audio_features: Tensor = _ALWAYS_GIVEN
+    audio_hidden_states: Tensor = _ALWAYS_GIVEN
+    text_hidden_states: Tensor = _ALWAYS_GIVEN
+    audio_embeds: Tensor = _ALWAYS_GIVEN
+    text_embeds: Tensor = _ALWAYS_GIVEN
     logits_per_audio: Tensor | None = None
     logits_per_text: Tensor | None = None
 
@@ -72,11 +74,11 @@ class MulapForPreTrainingOutput(MulapOutput):
         atm_logits: log-odds that clip and caption match (B,).
     """
 
-    mlm_logits: Tensor | None = None
+    mlm_logits: Tensor = _ALWAYS_GIVEN
     mlm_targets: Tensor | None = None
     mlm_clip_index: Tensor | None = None
-    mam_predictions: Tensor | None = None
-    atm_logits: Tensor | None = None
+    mam_predictions: Tensor = _ALWAYS_GIVEN
+    atm_logits: Tensor = _ALWAYS_GIVEN
 
 
 def valid_mean(values: Tensor, is_counted: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ class MulapPreTrainedModel(PreTrainedModel):
     config_class = MulapConfig
     base_model_prefix = "mulap"
     main_input_name = "input_features"
-    input_modalities = ("audio", "text")
+    input_modalities = ["audio", "text"]
     _supports_sdpa = True
 
     @torch.no_grad()
@@ -137,7 +139,7 @@ class MulapPreTrainedModel(PreTrainedModel):
             nn.init.constant_(module.logit_scale, 2.6593)
 
     @classmethod
-    def from_pretrained(cls, *args: object, **kwargs: object) -> "MulapPreTrainedModel":
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """As `PreTrainedModel.from_pretrained`, from safetensors only: no pickle is ever loaded."""
         return super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
 

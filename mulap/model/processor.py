@@ -34,7 +34,7 @@ class MulapProcessor(ProcessorMixin):
     def __call__(
         self,
         text: str | Sequence[str] | None = None,
-        audio: np.ndarray | Sequence[np.ndarray] | None = None,
+        audio: np.ndarray | list[np.ndarray] | None = None,
         sampling_rate: int | None = None,
         max_segments: int | None = None,
         return_tensors: str | None = None,

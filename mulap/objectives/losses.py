@@ -170,6 +170,8 @@ def compute_losses(
     losses: dict[str, Tensor] = {}
     weights = options.weights()
     if "mlm" in weights:
+        if outputs.mlm_targets is None or outputs.mlm_clip_index is None:
+            raise ValueError("the mlm loss needs labels: give the model mlm_labels")
         is_counted = None if options.mismatch == "keep" else is_match[outputs.mlm_clip_index]
         losses["mlm"] = mlm_loss(outputs.mlm_logits, outputs.mlm_targets, is_counted)
     if "mam" in weights:

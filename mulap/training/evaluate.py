@@ -152,7 +152,7 @@ def _loss_counts(outputs: MulapForPreTrainingOutput, targets: Targets) -> dict[s
     """How much each loss of a batch weighs in the mean over batches."""
     num_clips = len(targets.atm_labels)
     return {
-        "mlm": len(outputs.mlm_targets),
+        "mlm": len(outputs.mlm_logits),
         "mam": float(targets.is_masked_segment.sum()),
         "atm": num_clips,
         "contrastive": num_clips,

@@ -9,6 +9,7 @@ checkpoint's tensors, which have been stable for years, not by BERT's internals.
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import BertWordPieceTokenizer
@@ -16,7 +17,7 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     BertForPreTraining,
-    BertTokenizerFast,
+    BertTokenizer,
     PreTrainedTokenizerBase,
 )
 from transformers.models.bert.configuration_bert import BertConfig
@@ -63,7 +64,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrained
     trainer.train_from_iterator(
         captions, vocab_size=vocabulary_size, min_frequency=1, show_progress=False
     )
-    return BertTokenizerFast(vocab=trainer.get_vocab(), do_lower_case=True)
+    return BertTokenizer(vocab=trainer.get_vocab(), do_lower_case=True)
 
 
 def initial_model(
@@ -154,11 +155,12 @@ def load_bert(model: MulapForPreTraining, source: str) -> set[str]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        bert, report = BertForPreTraining.from_pretrained(
+        loaded: Any = BertForPreTraining.from_pretrained(
             source, output_loading_info=True, use_safetensors=True
         )
     finally:
         logging.set_verbosity(verbosity)
+    bert, report = loaded
     missing = set(report["missing_keys"])
     weights = {name: value for name, value in bert.state_dict().items() if name not in missing}
     num_text_layers = model.config.text_config.num_hidden_layers
@@ -168,12 +170,15 @@ def load_bert(model: MulapForPreTraining, source: str) -> set[str]:
     )
     renamed = {f"mulap.text_encoder.{name}" for name in copied}
     layer = num_text_layers
+    # In the official layout the text's self-attention layers go on where the text-only ones end.
+    kind = CoAttentionBlock if model.config.layout == "paper" else SelfAttentionBlock
     for index, block in enumerate(model.mulap.coattention.blocks):
-        if not _continues_bert(model, block):
+        text_layer = block.text
+        if not isinstance(block, kind) or not isinstance(text_layer, TransformerLayer):
             continue
         prefix = f"bert.encoder.layer.{layer}."
         own = {name.removeprefix(prefix): v for name, v in weights.items() if prefix in name}
-        copied = _copy(block.text, _rename_layer(own))
+        copied = _copy(text_layer, _rename_layer(own))
         renamed |= {f"mulap.coattention.blocks.{index}.text.{name}" for name in copied}
         layer += 1
     head = {
@@ -185,16 +190,6 @@ def load_bert(model: MulapForPreTraining, source: str) -> set[str]:
     }
     copied = _copy(model.mlm_head, {name: v for name, v in head.items() if v is not None})
     return renamed | {f"mlm_head.{name}" for name in copied}
-
-
-def _continues_bert(model: MulapForPreTraining, block: torch.nn.Module) -> bool:
-    """Whether a block's text layer takes BERT's next layer.
-
-    In the paper's layout these are the co-attention layers; in the official one, which has text
-    self-attention layers beside them, these.
-    """
-    kind = CoAttentionBlock if model.config.layout == "paper" else SelfAttentionBlock
-    return isinstance(block, kind) and isinstance(block.text, TransformerLayer)
 
 
 def _rename_layer(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -250,7 +245,7 @@ def _load_text_config(source: str) -> tuple[PreTrainedTokenizerBase, BertConfig]
             f"model.text = {source}: no such folder, and the hub could not be asked: name a BERT "
             "folder, or use minilm or none, which need no hub"
         ) from error
-    if config.model_type != "bert":
+    if not isinstance(config, BertConfig):
         raise ValueError(
             f"model.text = {source}: is a {config.model_type}, and the text branch is a BERT: name "
             "a checkpoint whose config.json has model_type bert"

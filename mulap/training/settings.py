@@ -122,6 +122,9 @@ class TrainingSettings:
         precision: `fp32`, or `bf16` on an accelerator.
         seed: of weights, order, masks, swaps and dropout.
         evaluate_every_epochs: validation and a checkpoint each so many epochs.
+        save_every_steps: a checkpoint each so many steps within an epoch too; 0 for none.
+        best_by: what the best checkpoint is chosen by: the weighted validation `loss`, one
+            objective's (`loss/atm`), or `atm/accuracy`.
         retrieval_pool: validation tracks among which retrieval is measured, 0 for none.
         log_every_steps: optimiser steps between two lines of the log.
         report_to: `tensorboard`, `wandb`, both or none.
@@ -142,6 +145,8 @@ class TrainingSettings:
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
     evaluate_every_epochs: int = 1
+    save_every_steps: int = 0
+    best_by: Literal["loss", "loss/mlm", "loss/mam", "loss/atm", "atm/accuracy"] = "loss"
     retrieval_pool: int = 200
     log_every_steps: int = 10
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])

@@ -1,0 +1,115 @@
+"""Checkpoints of a run: which are whole, which to go on from, which to keep.
+
+A checkpoint counts only once its marker is written, after everything else; what a kill left half
+written is removed at the next start. A run folder belongs to one set of settings and one corpus.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mulap.files import atomic_path
+
+COMPLETE_MARKER = "complete"
+SETTINGS_FILE = "settings.yaml"
+CORPUS_FILE = "corpus.json"
+# What a finished model folder does not need of a checkpoint.
+_TRAINING_STATE = ("optimizer.pt", "scheduler.pt", "rng_state*", "scaler.pt")
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Say that everything of a checkpoint is on disk."""
+    (checkpoint / COMPLETE_MARKER).touch()
+
+
+def complete_checkpoints(run: Path) -> list[Path]:
+    """Return a run's whole checkpoints, oldest first."""
+    found = [path for path in run.glob("checkpoint-*") if (path / COMPLETE_MARKER).is_file()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def remove_incomplete(run: Path) -> list[str]:
+    """Remove the checkpoints that a kill left half written; return their names."""
+    whole = set(complete_checkpoints(run))
+    torn = [path for path in run.glob("checkpoint-*") if path not in whole]
+    for path in torn:
+        shutil.rmtree(path)
+    return sorted(path.name for path in torn)
+
+
+def remove_old(run: Path, best: str | None) -> None:
+    """Remove all whole checkpoints but the newest and the best.
+
+    Args:
+        run: the run's folder.
+        best: path of the best checkpoint, if there is one yet.
+    """
+    for path in complete_checkpoints(run)[:-1]:
+        if best is None or path.name != Path(best).name:
+            # Without its marker first, so that a kill in between leaves nothing that looks whole.
+            (path / COMPLETE_MARKER).unlink()
+            shutil.rmtree(path)
+
+
+def export_model(checkpoint: Path, target: Path) -> None:
+    """Copy a checkpoint's model, without the optimiser, to a folder of its own.
+
+    Args:
+        checkpoint: a whole checkpoint.
+        target: replaced as one.
+    """
+    ignored = shutil.ignore_patterns(*_TRAINING_STATE, COMPLETE_MARKER)
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(checkpoint, fresh, ignore=ignored)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def claim_run(run: Path, settings: dict[str, Any], corpus: dict[str, Any]) -> None:
+    """Write down what a run folder is for, or check that it is for the same.
+
+    Args:
+        run: made if it is missing.
+        settings: of the run.
+        corpus: what identifies the clips.
+
+    Raises:
+        ValueError: the folder holds a run with other settings or another corpus.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    settings_path, corpus_path = run / SETTINGS_FILE, run / CORPUS_FILE
+    if settings_path.exists():
+        before = yaml.safe_load(settings_path.read_text(encoding="utf-8"))
+        _compare(run, "settings", before, settings)
+    if corpus_path.exists():
+        _compare(run, "corpus", json.loads(corpus_path.read_text(encoding="utf-8")), corpus)
+    with atomic_path(settings_path) as path:
+        path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    with atomic_path(corpus_path) as path:
+        path.write_text(json.dumps(corpus, indent=2) + "\n", encoding="utf-8")
+
+
+def _compare(run: Path, what: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    there, here = dict(_flatten(before)), dict(_flatten(now))
+    changed = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if changed:
+        name = changed[0]
+        raise ValueError(
+            f"{run}: holds a run with another {what} ({name} is {there.get(name)!r} there and "
+            f"{here.get(name)!r} now): give another --output, or the same {what} to go on with it"
+        )
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> Sequence[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.extend(_flatten(value, f"{prefix}{name}."))
+        else:
+            flat.append((f"{prefix}{name}", value))
+    return flat

@@ -1,0 +1,216 @@
+"""`pretrain(settings, data, output)`: from a manifest to a checkpoint.
+
+OUT/settings.yaml, corpus.json   what the run is of
+OUT/failures.jsonl               rows and files that could not be used
+OUT/checkpoint-N/                the newest and the best, with the optimiser's state
+OUT/best/, OUT/last/             the models alone
+OUT/log.jsonl                    losses and evaluations by step
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from transformers import PrinterCallback, TrainingArguments
+
+from mulap.data.captions import CaptionRules, clean_manifest
+from mulap.data.dataset import ClipDataset, ClipReader, PretrainCollator
+from mulap.data.manifest import Clip, Manifest, read_manifest
+from mulap.files import FailureLog
+from mulap.model.pretraining import MulapForPreTraining
+from mulap.model.processor import MulapProcessor
+from mulap.training.checkpoints import (
+    claim_run,
+    complete_checkpoints,
+    export_model,
+    remove_incomplete,
+)
+from mulap.training.initial import initial_model
+from mulap.training.progress import ProgressCallback
+from mulap.training.settings import PretrainSettings, settings_to_dict
+from mulap.training.trainer import MulapTrainer, RunCallback, training_arguments
+
+
+@dataclass
+class RunReport:
+    """What a run leaves behind.
+
+    Attributes:
+        best: the model that validated best.
+        last: the model of the last step.
+        num_clips: clips of each split that were used.
+        num_failures: rows and files that could not be used, listed in `failures.jsonl`.
+        metrics: of the last validation.
+    """
+
+    best: Path
+    last: Path
+    num_clips: dict[str, int]
+    num_failures: int
+    metrics: dict[str, float]
+
+
+def read_clips(
+    settings: PretrainSettings, data: str | os.PathLike[str], failures: FailureLog
+) -> Manifest:
+    """Read the manifest, and clean its captions where the settings say so.
+
+    Raises:
+        ValueError: the data cannot be used at all.
+    """
+    manifest = read_manifest(Path(data), group_column=settings.data.group_column)
+    for source, reason in manifest.problems:
+        failures.add(source, reason)
+    if settings.data.clean_captions:
+        manifest, report = clean_manifest(manifest, CaptionRules())
+        for line in report.lines():
+            failures.add(os.fspath(data), line)
+    return manifest
+
+
+def corpus_identity(clips: list[Clip]) -> dict[str, Any]:
+    """Describe a corpus so that another one is told from it: counts and a hash."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        row = (clip.track_id, clip.group, clip.split, *clip.captions)
+        digest.update(json.dumps(row, ensure_ascii=False).encode())
+    return {"num_clips": len(clips), "sha256": digest.hexdigest()}
+
+
+def make_datasets(
+    settings: PretrainSettings,
+    manifest: Manifest,
+    processor: MulapProcessor,
+    failures: FailureLog,
+    console: Console,
+) -> dict[str, ClipDataset]:
+    """Make the train and valid data sets, leaving out what cannot be decoded.
+
+    Raises:
+        ValueError: a split has no clip left.
+    """
+    data, seed = settings.data, settings.training.seed
+    datasets = {}
+    for split in ("train", "valid"):
+        reader = ClipReader(processor.feature_extractor, data.crop_seconds, data.crop, seed)
+        dataset = ClipDataset(manifest.split(split), reader, seed)
+        for clip, reason in dataset.verify(data.num_workers, data.cache_features):
+            failures.add(clip.audio_path, reason)
+        if not len(dataset):
+            raise ValueError(
+                f"no clip of the {split} split can be used: see failures.jsonl, add tracks, or "
+                "give the split in a column `split`"
+            )
+        datasets[split] = dataset
+    counts = ", ".join(f"{len(dataset)} {split}" for split, dataset in datasets.items())
+    console.print(f"clips: {counts}; {len(failures)} rows or files left out", soft_wrap=True)
+    return datasets
+
+
+def pretrain(
+    settings: PretrainSettings,
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    console: Console | None = None,
+) -> RunReport:
+    """Pre-train a model, or go on where an earlier call was stopped.
+
+    Args:
+        settings: of the run.
+        data: anything that `mulap.data.manifest.read_manifest` reads.
+        output: folder of the run; one that holds checkpoints of the same run is resumed.
+        console: where progress goes; standard error by default.
+
+    Returns:
+        RunReport.
+
+    Raises:
+        ValueError: settings or data cannot be used, or the folder belongs to another run.
+    """
+    console = console or Console(stderr=True)
+    run = Path(output)
+    failures = FailureLog(run / "failures.jsonl")
+    manifest = read_clips(settings, data, failures)
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    train_clips = manifest.split("train")
+    arguments = training_arguments(settings, run, len(train_clips))
+    if is_main:
+        claim_run(run, settings_to_dict(settings), corpus_identity(manifest.clips))
+        for name in remove_incomplete(run):
+            console.print(f"removed {name}, which an interruption left half written")
+    captions = [caption for clip in train_clips for caption in clip.captions]
+    model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
+    datasets = make_datasets(settings, manifest, processor, failures, console)
+    trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
+    if is_main:
+        failures.write()
+        progress = ProgressCallback(console, settings.training.batch_size)
+        trainer.add_callback(progress)
+    trainer.add_callback(RunCallback(trainer, run))
+    trainer.accelerator.wait_for_everyone()
+    checkpoints = complete_checkpoints(run)
+    if checkpoints and is_main:
+        console.print(f"going on from {checkpoints[-1].name}")
+    trainer.train(resume_from_checkpoint=os.fspath(checkpoints[-1]) if checkpoints else None)
+    if is_main:
+        last = complete_checkpoints(run)[-1]
+        best = Path(trainer.state.best_model_checkpoint or last)
+        export_model(last, run / "last")
+        export_model(best, run / "best")
+    trainer.accelerator.wait_for_everyone()
+    return RunReport(
+        best=run / "best",
+        last=run / "last",
+        num_clips={split: len(dataset) for split, dataset in datasets.items()},
+        num_failures=len(failures),
+        metrics=last_evaluation(trainer.state.log_history),
+    )
+
+
+def make_trainer(
+    settings: PretrainSettings,
+    arguments: TrainingArguments,
+    model: MulapForPreTraining,
+    processor: MulapProcessor,
+    pretrained: set[str],
+    datasets: dict[str, ClipDataset],
+    captions: list[str],
+) -> MulapTrainer:
+    """Put the trainer together."""
+    masking, swaps = settings.masking, settings.objectives.atm != 0.0
+    collator = PretrainCollator(
+        tokenizer=processor.tokenizer,
+        seed=settings.training.seed,
+        max_tokens=settings.data.max_tokens,
+        mlm_probability=masking.mlm_probability,
+        mam_probability=masking.mam_probability,
+        mam_min_masked=masking.mam_min_masked,
+        # Without the matching objective a swapped caption would only be a wrong one.
+        atm_probability=masking.atm_probability if swaps else 0.0,
+        atm_negatives=masking.atm_negatives,
+        caption_pool=captions,
+    )
+    trainer = MulapTrainer(
+        settings,
+        pretrained,
+        collator,
+        model=model,
+        args=arguments,
+        train_dataset=datasets["train"],
+        eval_dataset=datasets["valid"],
+        processing_class=processor,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def last_evaluation(history: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the figures of the last validation in a run's log."""
+    for record in reversed(history):
+        if "eval_loss" in record:
+            return {k.removeprefix("eval_"): v for k, v in record.items() if k.startswith("eval_")}
+    return {}

@@ -1,0 +1,154 @@
+"""What a run shows while it goes on: a bar on a terminal, lines elsewhere, all on standard error.
+
+Losses are shown by name, with pairs a second, the share of the time spent waiting for data and the
+time left; a backbone that collapses is reported in words. Nothing here changes the run.
+"""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+# Spreads of untrained and trained backbones were 0.2 to 0.7 in our runs (docs/log.md); a backbone
+# that gives every segment one vector has 0.
+COLLAPSE_SPREAD = 0.02
+COLLAPSE_WARNING = (
+    "the backbone collapses: its features hardly differ between segments (spread {spread:.4f} of "
+    "their size). The masked-audio loss is then no progress: lower objectives.mam, raise "
+    "objectives.atm, or set objectives.mam_target to normalized"
+)
+
+
+class ProgressCallback(TrainerCallback):
+    """Shows a run's progress.
+
+    Args:
+        console: where to.
+        pairs_per_step: clip-caption pairs of an optimiser step over all processes.
+    """
+
+    def __init__(self, console: Console, pairs_per_step: int) -> None:
+        self.console = console
+        self.pairs_per_step = pairs_per_step
+        self.started = 0.0
+        self.first_step = 0
+        self.has_warned = False
+        self.bar = Progress(
+            TextColumn("[bold]pre-training[/bold]"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[losses]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=None, losses="")
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Start the clock and the bar."""
+        self.started = time.monotonic()
+        self.first_step = state.global_step
+        self.bar.update(self.task, total=state.max_steps, completed=state.global_step)
+        self.bar.start()
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Move the bar."""
+        self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show the losses since the last log."""
+        if not logs or "loss" not in logs:
+            return
+        num_steps = state.global_step - self.first_step
+        seconds = time.monotonic() - self.started
+        left_seconds = seconds / max(num_steps, 1) * (state.max_steps - state.global_step)
+        losses = describe_losses(logs)
+        self.bar.update(self.task, losses=losses)
+        if not self.console.is_terminal:
+            self.console.print(
+                f"step {state.global_step}/{state.max_steps}  {losses}  "
+                f"{num_steps * self.pairs_per_step / seconds:.1f} pairs/s  "
+                f"data wait {logs.get('data_wait', 0.0):.0%}  {format_seconds(left_seconds)} left",
+                soft_wrap=True,
+            )
+        spread = logs.get("feature_spread", 1.0)
+        if spread < COLLAPSE_SPREAD and not self.has_warned:
+            self.has_warned = True
+            self.console.print("Warning: " + COLLAPSE_WARNING.format(spread=spread), soft_wrap=True)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show what validation found."""
+        values = {k.removeprefix("eval_"): v for k, v in (metrics or {}).items()}
+        self.console.print(
+            f"epoch {state.epoch or 0:g}, valid: {describe_metrics(values)}", soft_wrap=True
+        )
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Take the bar away."""
+        self.bar.stop()
+
+
+def describe_losses(values: dict[str, float]) -> str:
+    """Write the losses of a log line, the total first, each by its objective's name."""
+    parts = [f"loss {values['loss']:.3f}"]
+    for name, value in values.items():
+        if name.startswith("loss/"):
+            parts.append(f"{name.removeprefix('loss/')} {value:.3f}")
+    return "  ".join(parts)
+
+
+def describe_metrics(values: dict[str, float]) -> str:
+    """Write what an evaluation found in one line, with the retrieval's head and pool."""
+    parts = [describe_losses(values), f"matching accuracy {values['atm/accuracy']:.1%}"]
+    for name in values:
+        if not name.endswith("/median_rank"):
+            continue
+        prefix = name.removesuffix("median_rank")
+        recall = ", ".join(f"R@{k} {values[f'{prefix}R@{k}']:.1%}" for k in (1, 5, 10))
+        parts.append(
+            f"retrieval by the {prefix.split('/')[1]} head: {recall}, "
+            f"median rank {values[name]:g} of {values[f'{prefix}pool']:.0f}"
+        )
+    return "; ".join(parts)
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration as h:mm:ss or m:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
