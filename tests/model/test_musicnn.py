@@ -97,7 +97,7 @@ def test_every_layer_equals_tensorflow_musicnns(golden, public, level):
         theirs = golden[f"{name}/{level}{layer}"][: len(ours)]
         errors = relative_errors(ours, theirs)
         assert errors.max() < 1e-3, layer
-        assert np.quantile(errors, 0.9) < 1e-5, layer
+        assert (errors < 1e-5).mean() > 0.8, layer
 
 
 @pytest.mark.parametrize("level", ["", "loud_"])
@@ -109,7 +109,7 @@ def test_the_waveform_gives_tensorflow_musicnns_tags(golden, public, level):
     with torch.no_grad():
         taggram = torch.sigmoid(model(mel["input_features"][0]))
     # The original rounds its mel to float16, so this is as close as it gets.
-    np.testing.assert_allclose(taggram, golden[f"{name}/{level}taggram"], atol=2e-3)
+    np.testing.assert_allclose(taggram, golden[f"{name}/{level}taggram"], atol=2e-4)
     assert list(model.config.id2label.values()) == list(golden[f"{name}/labels"])
 
 
