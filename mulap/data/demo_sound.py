@@ -19,9 +19,9 @@ from mulap.data.demo_styles import PROGRAM_NAMES
 SOUND_BANK = "TimGM6mb.sf2"
 # Levels in decibels below the loudest group of parts; softer instruments are not mentioned.
 _LEAD_ABOVE_REST_DB = (0.0, 4.0)
-_SOFTEST_CHORDS_DB = -9.0
-_SOFTEST_DRUMS_DB = -14.0
-SOFTEST_NAMED_DB = -16.0
+_SOFTEST_CHORDS_DB = -8.0
+_SOFTEST_DRUMS_DB = -10.0
+SOFTEST_NAMED_DB = -18.0
 _SILENT_RMS = 1e-5
 _PEAK_DB = (-12.0, -1.0)
 

@@ -27,7 +27,7 @@ INSTRUMENT_WORDS = {
     "strings": ("strings", "string section", "string ensemble"),
     "pizzicato strings": ("pizzicato strings", "plucked strings"),
     "choir": ("choir", "choir voices", "wordless voices"),
-    "french horn": ("french horn", "horn"),
+    "french horn": ("french horn", "orchestral horn"),
     "brass section": ("brass section", "brass", "horn section"),
     "saxophone": ("saxophone", "sax"),
     "bagpipes": ("bagpipes", "pipes"),
