@@ -86,7 +86,7 @@ class MulapConfig(PreTrainedConfig):
     model_type = "mulap"
     sub_configs: ClassVar[Any] = {"text_config": BertConfig, "audio_config": MulapAudioConfig}
 
-    # A dictionary, a config or None on the way in; a BertConfig and a MulapAudioConfig from then on.
+    # A dictionary, a config or None on the way in; BertConfig and MulapAudioConfig from then on.
     text_config: Any = None
     audio_config: Any = None
     layout: Literal["paper", "official"] = "paper"

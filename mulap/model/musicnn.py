@@ -30,6 +30,7 @@ from transformers import initialization as init
 
 from .bundled import locate_weights
 from .config import MulapAudioConfig
+from .timbral import fused_timbral, fused_timbral_available
 
 _TIMBRAL_FRAMES = 7
 _TIMBRAL_SHARES = {"port": (0.7, 0.4), "original": (0.4, 0.7)}  # of the bands, the kernels' heights
@@ -98,6 +99,9 @@ class FrontEnd(nn.Module):
     def __init__(self, config: MulapAudioConfig) -> None:
         super().__init__()
         variant, num_bins = config.variant, config.num_mel_bins
+        self.is_fused = (
+            True  # train the timbral blocks of `port` the fast way where that is possible
+        )
         self.spectrogram_bn = nn.BatchNorm2d(1, eps=_BATCH_NORM_EPS[variant])
         self.timbral = nn.ModuleList(
             TimbralBlock(config.num_timbral_filters, int(share * num_bins), variant)
@@ -112,10 +116,40 @@ class FrontEnd(nn.Module):
         """Return (M, C, N) for a log-mel (M, F, N)."""
         # Decibels lose their small differences in half precision, so this part never runs in it.
         with torch.autocast(log_mel.device.type, enabled=False):
-            spectrogram = self.spectrogram_bn(log_mel.float()[:, None])[:, 0]
+            if self.is_fused and self._is_fusible(log_mel):
+                spectrogram, timbral = self._forward_fused(log_mel)
+            else:
+                spectrogram, timbral = self.spectrogram_bn(log_mel.float()[:, None])[:, 0], None
         spectrogram = spectrogram.to(next(self.timbral.parameters()).dtype)
-        blocks = [*self.timbral, *self.temporal]
-        return torch.cat([block(spectrogram) for block in blocks], dim=1)
+        if timbral is None:
+            timbral = [block(spectrogram) for block in self.timbral]
+        return torch.cat([*timbral, *(block(spectrogram) for block in self.temporal)], dim=1)
+
+    def _is_fusible(self, log_mel: torch.Tensor) -> bool:
+        return (
+            self.training
+            and torch.is_grad_enabled()
+            and self.timbral[0].variant == "port"
+            and type(self.spectrogram_bn) is nn.BatchNorm2d
+            and fused_timbral_available(log_mel, list(self.timbral))
+        )
+
+    def _forward_fused(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the normalised spectrogram (M, F, N) and the timbral blocks' outputs (M, C, N)."""
+        bn = self.spectrogram_bn
+        assert bn.momentum is not None and bn.num_batches_tracked is not None
+        # BatchNorm without its affine part, which the fused blocks take apart from it.
+        x_hat = F.batch_norm(
+            log_mel[:, None],
+            bn.running_mean,
+            bn.running_var,
+            training=True,
+            momentum=bn.momentum,
+            eps=bn.eps,
+        )[:, 0]
+        bn.num_batches_tracked.add_(1)
+        scale, shift = bn.weight[0], bn.bias[0]
+        return scale * x_hat + shift, fused_timbral(x_hat, scale, shift, list(self.timbral))
 
 
 class MidEnd(nn.Module):

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mulap.data.captions import caption_key
-from mulap.data.dataset import ClipDataset, Item, PretrainCollator
+from mulap.data.collator import PretrainCollator
+from mulap.data.dataset import ClipDataset, Item
 from mulap.model.pretraining import MulapForPreTraining, MulapForPreTrainingOutput
 from mulap.objectives.losses import (
     LossOptions,

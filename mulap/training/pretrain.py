@@ -18,7 +18,8 @@ from rich.console import Console
 from transformers import PrinterCallback, TrainingArguments
 
 from mulap.data.captions import CaptionRules, clean_manifest
-from mulap.data.dataset import ClipDataset, ClipReader, PretrainCollator
+from mulap.data.collator import PretrainCollator
+from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import Clip, Manifest, read_manifest
 from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
@@ -144,6 +145,7 @@ def pretrain(
             console.print(f"removed {name}, which an interruption left half written")
     captions = [caption for clip in train_clips for caption in clip.captions]
     model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
+    model.mulap.audio_backbone.front_end.is_fused = settings.training.fused_front_end
     datasets = make_datasets(settings, manifest, processor, failures, console)
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
     if is_main:

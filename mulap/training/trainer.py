@@ -25,7 +25,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from mulap.data.dataset import ClipDataset, KeyedSampler, PretrainCollator
+from mulap.data.collator import PretrainCollator
+from mulap.data.dataset import ClipDataset, KeyedSampler
 from mulap.files import atomic_path
 from mulap.objectives.losses import compute_losses, feature_spread, weighted_sum
 from mulap.training.checkpoints import mark_complete, remove_old
