@@ -39,7 +39,7 @@ BAD_PATTERNS: dict[str, str] = {
     "licensing": r"(?i)\broyalty[- ]free\b|\bcopyright\b|\ball rights reserved\b|[©℗]",
     "advertising": r"(?i)\b(?:subscribe|click here|buy now|download|follow us|visit our)\b",
     # Libraries describe an edit by pointing at another track: "as above, no drums".
-    "cross_reference": r"(?i)\b(?:as|see|of) (?:above|previous|main (?:mix|version))\b|\bsame as \d",
+    "cross_reference": r"(?i)\b(?:as|see|of) (?:above|previous|main (?:mix|version))\b|same as \d",
     "edit_length": r"(?i)\b\d+\s*(?:s|secs?|seconds?)\s+(?:edit|version|cut|mix|sting)\b",
     "repeated_character": r"([^\d\s])\1{4}",
     "no_letters": r"^[\W\d_]*$",
@@ -92,9 +92,8 @@ def _separate(found: re.Match[str]) -> str:
 
 
 def _fold(text: str) -> str:
-    # Unicode's caseless match (definition D146); composed again at the end to keep letters whole.
-    for form in ("NFD", "NFKD", "NFKD"):
-        text = unicodedata.normalize(form, text).casefold()
+    # Decomposed before the case is folded, composed after, so that letters come out whole.
+    text = unicodedata.normalize("NFKD", normalize_caption(text)).casefold()
     text = unicodedata.normalize("NFKC", text)
     return normalize_caption(text if text.isascii() else _JOINERS.sub("", text))
 

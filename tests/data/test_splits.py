@@ -1,4 +1,4 @@
-"""Splits: of whole groups, in the right shares, the same for ever. Audio files are not looked for."""
+"""Splits: of whole groups, in the right shares, the same for ever. There are no audio files."""
 
 import csv
 import math
