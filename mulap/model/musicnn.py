@@ -114,9 +114,10 @@ class FrontEnd(nn.Module):
 
     def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
         """Return (M, C, N) for a log-mel (M, F, N)."""
+        is_fused = self.is_fused and self._is_fusible(log_mel)
         # Decibels lose their small differences in half precision, so this part never runs in it.
         with torch.autocast(log_mel.device.type, enabled=False):
-            if self.is_fused and self._is_fusible(log_mel):
+            if is_fused:
                 spectrogram, timbral = self._forward_fused(log_mel)
             else:
                 spectrogram, timbral = self.spectrogram_bn(log_mel.float()[:, None])[:, 0], None
