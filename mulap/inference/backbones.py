@@ -1,0 +1,127 @@
+"""A name or a folder -> the musicnn backbone in it, and nothing else of it.
+
+An embedding needs the audio backbone alone, so the text branch of a MuLaP checkpoint is never
+built: the tensors of the backbone are picked out of the safetensors by name. No pickle is loaded.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from mulap.model.bundled import bundled_names, locate_weights
+from mulap.model.config import MulapAudioConfig
+from mulap.model.musicnn import MusicnnBackbone
+
+RANDOM = "random"
+# Where the backbone hangs in: pre-training, `MulapModel`, the tagger, the backbone itself.
+_PREFIXES = ("mulap.audio_backbone.", "audio_backbone.", "backbone.", "")
+
+
+def random_backbone(config: MulapAudioConfig | None = None, seed: int = 0) -> MusicnnBackbone:
+    """Build an untrained backbone, the baseline that a trained one has to beat.
+
+    Args:
+        config: the paper's backbone where it is not given.
+        seed: of the weights. The global random state is left as it was.
+
+    Returns:
+        The backbone, in evaluation mode.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return MusicnnBackbone(config or MulapAudioConfig()).eval()
+
+
+def load_backbone(name_or_path: str | os.PathLike[str], seed: int = 0) -> MusicnnBackbone:
+    """Load the audio backbone out of whatever holds one.
+
+    Args:
+        name_or_path: a bundled name (`musicnn-mtt`, `musicnn-msd`), a folder that holds a MuLaP
+            model, a tagger or a backbone, or `random` for untrained weights.
+        seed: of `random`.
+
+    Returns:
+        The backbone, in evaluation mode, float32.
+
+    Raises:
+        ValueError: there is no such name or folder, or no whole backbone in it.
+    """
+    if os.fspath(name_or_path) == RANDOM:
+        return random_backbone(seed=seed)
+    folder = Path(locate_weights(name_or_path))
+    backbone = random_backbone(_read_config(folder))
+    weights = _read_weights(folder, "front_end.spectrogram_bn.weight")
+    expected = backbone.state_dict()
+    missing = [name for name in expected if name not in weights]
+    wrong = [
+        name for name in weights if name in expected and weights[name].shape != expected[name].shape
+    ]
+    if missing or wrong:
+        what = f"lacks {missing[0]}" if missing else f"has another shape of {wrong[0]}"
+        raise ValueError(f"{folder}: {what} than config.json asks for (copy the folder again)")
+    backbone.load_state_dict({name: weights[name] for name in expected})
+    return backbone
+
+
+def hash_weights(backbone: MusicnnBackbone) -> str:
+    """Return the SHA-256 of a backbone's tensors: names, shapes and bytes, in order of name.
+
+    It is the same whatever file the tensors came from, unlike the hash of that file.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_config(folder: Path) -> MulapAudioConfig:
+    path = folder / "config.json"
+    if not path.is_file():
+        names = ", ".join([*bundled_names(), RANDOM])
+        raise ValueError(
+            f"{folder}: there is no config.json (give a model's folder, or one of {names})"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: is not JSON (copy the folder again)") from error
+    audio = config.get("audio_config") if config.get("model_type") == "mulap" else config
+    if not isinstance(audio, dict) or audio.get("model_type") != MulapAudioConfig.model_type:
+        model_type = config.get("model_type")
+        raise ValueError(
+            f"{path}: a model of type '{model_type}' has no musicnn (give a MuLaP model)"
+        )
+    return MulapAudioConfig.from_dict(audio)
+
+
+def _read_weights(folder: Path, landmark: str) -> dict[str, torch.Tensor]:
+    """Read the tensors beside `landmark`, whatever prefix they have, with the prefix taken off."""
+    shards = sorted(folder.glob("model*.safetensors"))
+    if not shards:
+        raise ValueError(f"{folder}: there is no model.safetensors (other formats are not read)")
+    where: dict[str, Path] = {}
+    try:
+        for shard in shards:
+            with safe_open(shard, framework="pt") as file:
+                where.update(dict.fromkeys(file.keys(), shard))
+        prefix = next((each for each in _PREFIXES if each + landmark in where), None)
+        if prefix is None:
+            raise ValueError(
+                f"{folder}: there is no audio backbone in its weights (give a MuLaP model)"
+            )
+        weights = {}
+        for shard in shards:
+            with safe_open(shard, framework="pt") as file:
+                for name in (name for name in where if where[name] == shard):
+                    if name.startswith((prefix + "front_end.", prefix + "mid_end.")):
+                        weights[name.removeprefix(prefix)] = file.get_tensor(name)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{folder}: its weights cannot be read, {error} (copy it again)"
+        ) from error
+    return weights

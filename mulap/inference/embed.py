@@ -1,0 +1,194 @@
+"""Many files -> one table of embeddings: the last step of the ladder above `Embedder`.
+
+    decode file 2, block 0  |  in a thread, a few blocks ahead and no more
+    embed  file 1, block 7  |  here; blocks never hold segments of two files
+    write  file 0, whole    |  into the store, from which a killed run can go on
+
+A file that cannot be used is counted and listed with its reason; the others go on.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mulap.audio import AudioError, find_audio
+from mulap.files import FailureLog
+from mulap.inference.embedder import Embedder, Level, check_finite, check_level
+from mulap.inference.store import EmbeddingStore, LinePrinter, file_name, file_version
+from mulap.inference.stream import read_ahead
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What a run over many files did.
+
+    Attributes:
+        num_files: that were found.
+        num_embedded: that were embedded now.
+        num_skipped: whose rows were there already.
+        num_rows: of the whole output.
+        failures: (file, reason) of those that could not be used.
+        failures_path: where they are listed; None if there are none, or for standard output.
+    """
+
+    num_files: int
+    num_embedded: int
+    num_skipped: int
+    num_rows: int
+    failures: list[tuple[str, str]]
+    failures_path: Path | None
+
+
+class _Job(NamedTuple):
+    path: Path
+    file: str
+    version: str
+
+
+def embed_files(
+    paths: Sequence[str | os.PathLike[str]],
+    embedder: Embedder,
+    output: str | os.PathLike[str],
+    level: Level = "segment",
+    skip_existing: bool = False,
+    force: bool = False,
+    console: Console | None = None,
+) -> EmbedReport:
+    """Embed files, and the files in folders.
+
+    Args:
+        paths: files, and folders to search through all levels.
+        embedder: makes the vectors.
+        output: a .parquet, .npz or .jsonl file, there whole once all is done, or `-` for JSON lines
+            on standard output. Failures are listed in `<output>.failures.jsonl`.
+        level: a row a `segment` or a `track`.
+        skip_existing: keep the rows of unchanged files that an earlier run left by the same model,
+            also one that was killed.
+        force: replace an earlier run's output. Without either option it is refused, since hours of
+            work may be in it.
+        console: shows a progress bar, if it is a terminal; standard error where not given.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ValueError: a path is missing, no audio file is found, or the output is refused.
+    """
+    check_level(level)
+    found = find_audio(paths)
+    if not found:
+        raise ValueError(
+            f"{', '.join(map(str, paths))}: no audio file is there (name another folder)"
+        )
+    failures = FailureLog(Path(f"{os.fspath(output)}.failures.jsonl"))
+    metadata, is_stdout = embedder.describe(level), os.fspath(output) == STDOUT
+    if is_stdout:
+        store = LinePrinter(sys.stdout, embedder.embedding_size, metadata)
+    else:
+        size = embedder.embedding_size
+        store = EmbeddingStore(Path(output), size, metadata, skip_existing, force)
+    jobs = _list_jobs(found, failures)
+    todo = [job for job in jobs if not store.has(job.file, job.version)]
+    with _progress_bar(console, len(found), len(found) - len(todo)) as advance:
+        num_embedded = _embed_jobs(todo, embedder, level, store, failures, advance)
+    num_rows = store.finish()
+    if not is_stdout:
+        failures.write()
+    return EmbedReport(
+        num_files=len(found),
+        num_embedded=num_embedded,
+        num_skipped=len(jobs) - len(todo),
+        num_rows=num_rows,
+        failures=failures.failures,
+        failures_path=failures.path if failures.failures and not is_stdout else None,
+    )
+
+
+def _list_jobs(found: Sequence[Path], failures: FailureLog) -> list[_Job]:
+    jobs = []
+    for path in found:
+        try:
+            jobs.append(_Job(path, file_name(path), file_version(path)))
+        except OSError as error:  # gone since it was found
+            failures.add(file_name(path), f"cannot be read: {error.strerror} (check it by hand)")
+    return jobs
+
+
+def _embed_jobs(
+    jobs: Sequence[_Job],
+    embedder: Embedder,
+    level: Level,
+    store: EmbeddingStore | LinePrinter,
+    failures: FailureLog,
+    advance: Callable[[int, int], None],
+) -> int:
+    """Embed files into the store; return how many of them could be used."""
+    num_embedded = 0
+    for job, items in groupby(read_ahead(_decode(jobs, embedder)), key=lambda item: item[0]):
+        log_mels = (_log_mel_of(item, advance) for _, item in items)
+        try:
+            rows = check_finite(job.path, embedder.stream_rows(log_mels, level))
+            store.add(job.file, job.version, rows)
+            num_embedded += 1
+        except AudioError as error:
+            failures.add(job.file, error.reason)
+        advance(1, 0)
+    return num_embedded
+
+
+def _decode(
+    jobs: Sequence[_Job], embedder: Embedder
+) -> Iterator[tuple[_Job, np.ndarray | AudioError]]:
+    """Yield every file's log-mels, and its error where there is one: at least one item a file."""
+    for job in jobs:
+        try:
+            for log_mel in embedder.stream_file(job.path):
+                yield job, log_mel
+        except AudioError as error:
+            yield job, error
+
+
+def _log_mel_of(item: np.ndarray | AudioError, advance: Callable[[int, int], None]) -> np.ndarray:
+    if isinstance(item, AudioError):
+        raise item
+    advance(0, len(item))
+    return item
+
+
+@contextmanager
+def _progress_bar(
+    console: Console | None, num_files: int, num_done: int
+) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, nothing elsewhere; what is given takes (files, segments) done."""
+    console = console or Console(stderr=True)
+    columns = [
+        TextColumn("embedding"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files, {task.fields[num_segments]} segments"),
+        TimeRemainingColumn(),
+    ]
+    # Standard output may be the table itself: rich must not wrap it.
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, redirect_stdout=False
+    ) as progress:
+        task = progress.add_task("", total=num_files, completed=num_done, num_segments=0)
+        num_segments = 0
+
+        def advance(num_files: int, more_segments: int) -> None:
+            nonlocal num_segments
+            num_segments += more_segments
+            progress.update(task, advance=num_files, num_segments=num_segments)
+
+        yield advance

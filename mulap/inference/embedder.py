@@ -1,0 +1,200 @@
+"""Audio -> embeddings, the first two steps of the ladder: array -> file.
+
+One vector a segment, from the audio backbone alone; a track's is the mean of its segments'. Every
+segment of a clip is taken, in order, and nothing is random. Many files: `mulap.inference.embed`.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from mulap.audio import AudioError, stream_audio
+from mulap.inference.backbones import hash_weights, load_backbone
+from mulap.inference.stream import stream_log_mels
+from mulap.model.features import MulapFeatureExtractor
+from mulap.model.musicnn import MusicnnBackbone
+
+Level = Literal["segment", "track"]
+# Of one clip, some at a time: where segments start, in seconds (M,), and their vectors (M, D).
+Rows = Iterator[tuple[np.ndarray, np.ndarray]]
+
+# What says how a log-mel is made: the extractor is built from the backbone's config by these names.
+_FEATURE_SETTINGS = (
+    "variant",
+    "sampling_rate",
+    "n_fft",
+    "hop_length",
+    "num_mel_bins",
+    "segment_seconds",
+    "db_reference",
+)
+
+
+def check_level(level: str) -> None:
+    """Refuse a level that is neither `segment` nor `track`."""
+    if level not in get_args(Level):
+        raise ValueError(f"level is '{level}' (give {' or '.join(get_args(Level))})")
+
+
+@dataclass(frozen=True)
+class FileEmbedding:
+    """The embeddings of one file.
+
+    Attributes:
+        file: its path.
+        embeddings: float32 (T, D); (1, D) for a whole track.
+        start_seconds: where each segment starts, float64 (T,).
+    """
+
+    file: str
+    embeddings: np.ndarray
+    start_seconds: np.ndarray
+
+
+class Embedder:
+    """A backbone and the feature extractor that its config asks for.
+
+    Args:
+        backbone: put into evaluation mode, so that BatchNorm uses its statistics and keeps them.
+        name: what the rows are said to be made by.
+        device: where the backbone runs. Another device may give other last bits.
+    """
+
+    def __init__(
+        self, backbone: MusicnnBackbone, name: str = "", device: str | torch.device = "cpu"
+    ) -> None:
+        self.name = name
+        self.backbone = backbone.eval()
+        self.backbone.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
+        self._features = {name: getattr(backbone.config, name) for name in _FEATURE_SETTINGS}
+        self.feature_extractor = MulapFeatureExtractor(**self._features)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+    ) -> "Embedder":
+        """Load an embedder; of a MuLaP checkpoint only the audio backbone is read.
+
+        Args:
+            name_or_path: `musicnn-mtt`, `musicnn-msd`, a folder that holds a MuLaP model, a tagger
+                or a backbone, or `random` for untrained weights.
+            device: where the backbone runs.
+            seed: of `random`.
+
+        Raises:
+            ValueError: there is no such name or folder, or no backbone in it.
+        """
+        return cls(load_backbone(name_or_path, seed), os.fspath(name_or_path), device)
+
+    @property
+    def embedding_size(self) -> int:
+        """Length D of a vector."""
+        return self.backbone.config.feature_size
+
+    def describe(self, level: Level = "segment") -> dict[str, Any]:
+        """Return what makes the vectors, for the table's metadata.
+
+        Returns:
+            `model`, the name; `weights_sha256`, see `hash_weights`; `features`, the log-mel's
+            settings; `level`.
+        """
+        return {
+            "model": self.name,
+            "weights_sha256": hash_weights(self.backbone),
+            "features": self._features,
+            "level": level,
+        }
+
+    def embed_waveform(
+        self, waveform: np.ndarray | torch.Tensor, level: Level = "segment"
+    ) -> np.ndarray:
+        """Embed samples.
+
+        Args:
+            waveform: mono, at the feature extractor's rate, (num_samples,).
+            level: `segment`, or `track` for their mean.
+
+        Returns:
+            float32 (T, D); (1, D) for a track.
+
+        Raises:
+            ValueError: the waveform is empty, or not mono.
+        """
+        log_mels = stream_log_mels(self.feature_extractor, [waveform])
+        return np.concatenate([vectors for _, vectors in self.stream_rows(log_mels, level)])
+
+    def embed_file(self, path: str | os.PathLike[str], level: Level = "segment") -> FileEmbedding:
+        """Embed a file of any format and rate. (`embed_files` does it without holding all rows.)
+
+        Args:
+            path: the file.
+            level: `segment`, or `track` for their mean.
+
+        Returns:
+            The same vectors, to the bit, as `embed_files` writes.
+
+        Raises:
+            AudioError: the file cannot be decoded, or gives no finite vectors.
+        """
+        rows = check_finite(path, self.stream_rows(self.stream_file(path), level))
+        start_seconds, vectors = zip(*rows, strict=True)
+        return FileEmbedding(
+            os.fspath(path), np.concatenate(vectors), np.concatenate(start_seconds)
+        )
+
+    def stream_file(self, path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
+        """Yield a file's log-mels, each (M, F, N), in constant memory."""
+        blocks = stream_audio(path, self.feature_extractor.sampling_rate)
+        return stream_log_mels(self.feature_extractor, blocks)
+
+    def stream_rows(self, log_mels: Iterable[np.ndarray], level: Level = "segment") -> Rows:
+        """Embed the consecutive log-mels of one clip, in constant memory.
+
+        Args:
+            log_mels: each (M, F, N), from `stream_log_mels`.
+            level: `segment` for a row each, `track` for one row in all.
+
+        Yields:
+            Where some segments start, float64 (M,), and their vectors, float32 (M, D).
+
+        Raises:
+            ValueError: the level is neither.
+        """
+        check_level(level)
+        extractor = self.feature_extractor
+        seconds = extractor.stride_samples / extractor.sampling_rate
+        total, num_segments = np.zeros(self.embedding_size), 0
+        for log_mel in log_mels:
+            vectors = self._embed(log_mel)
+            if level == "segment":
+                yield (num_segments + np.arange(len(vectors))) * seconds, vectors
+            total += vectors.sum(0, dtype=np.float64)
+            num_segments += len(vectors)
+        if level == "track":
+            yield np.zeros(1), (total / num_segments).astype(np.float32)[None]
+
+    @torch.inference_mode()
+    def _embed(self, log_mel: np.ndarray) -> np.ndarray:
+        """Return float32 (M, D) for log-mels (M, F, N)."""
+        vectors = self.backbone(torch.from_numpy(log_mel).to(self.backbone.device))
+        return vectors.float().cpu().numpy()
+
+
+def check_finite(path: str | os.PathLike[str], rows: Rows) -> Rows:
+    """Pass a file's rows on, as long as their vectors are finite.
+
+    Raises:
+        AudioError: a vector is not, which samples of absurd size can do.
+    """
+    for start_seconds, vectors in rows:
+        if not np.isfinite(vectors).all():
+            where = f"near {start_seconds[0]:.0f} s"
+            raise AudioError(path, f"has no finite embedding {where} (export it at a usual level)")
+        yield start_seconds, vectors

@@ -1,0 +1,74 @@
+"""Streaming a file through a model: blocks of samples -> log-mels of a fixed number of segments.
+
+A convolution's last bits can depend on how many segments pass at once. So a file's segments are
+grouped by their place in that file alone, never with another file's:
+
+    decoded blocks   |=======|=======|=====|        of any length
+    segments         | 0| 1| 2| 3| 4| 5| 6|
+    log-mel blocks   |-----------|--------|         SEGMENTS_AT_ONCE, the last one what is left
+
+What comes out for a file is then the same to the bit, whatever else a run embeds. (On one machine,
+with one number of threads.)
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from mulap.model.features import MulapFeatureExtractor
+
+SEGMENTS_AT_ONCE = 10
+
+Item = TypeVar("Item")
+
+
+def stream_log_mels(
+    extractor: MulapFeatureExtractor, blocks: Iterable[np.ndarray | torch.Tensor]
+) -> Iterator[np.ndarray]:
+    """Turn consecutive blocks of one clip into log-mels, in constant memory.
+
+    Args:
+        extractor: says how to cut and what to compute.
+        blocks: mono samples at the extractor's rate, each (num_samples,), of any lengths.
+
+    Yields:
+        float32 (M, F, N), M = `SEGMENTS_AT_ONCE` in all but the last.
+
+    Raises:
+        ValueError: there are no samples, or a block is not mono.
+    """
+    held = np.empty((0, extractor.segment_samples), np.float32)
+    for segments in extractor.stream_segments(blocks):
+        held = np.concatenate([held, segments])
+        num_full = len(held) // SEGMENTS_AT_ONCE * SEGMENTS_AT_ONCE
+        for start in range(0, num_full, SEGMENTS_AT_ONCE):
+            yield extractor.log_mel(held[start : start + SEGMENTS_AT_ONCE].copy())
+        held = held[num_full:].copy()
+    if len(held):
+        yield extractor.log_mel(held)
+
+
+def read_ahead(items: Iterable[Item], num_ahead: int = 4) -> Iterator[Item]:
+    """Run an iterator in a thread of its own, a few items ahead of who reads them.
+
+    Args:
+        items: run by one thread, in order. What it raises is raised here.
+        num_ahead: most items that wait.
+
+    Yields:
+        The items, in order.
+    """
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="read_ahead") as pool:
+        pending = deque(pool.submit(next, iterator, end) for _ in range(num_ahead))
+        try:
+            while (item := pending.popleft().result()) is not end:
+                pending.append(pool.submit(next, iterator, end))
+                yield item  # pyright: ignore[reportReturnType] (`end` is told apart above)
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,336 @@
+"""`embed_files`: one table of many files; none lost, none twice, the same vectors as alone."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from rich.console import Console
+
+from mulap.inference.backbones import random_backbone
+from mulap.inference.embed import embed_files
+from mulap.inference.embedder import Embedder
+from mulap.inference.tables import read_embeddings
+from mulap.model.config import MulapAudioConfig
+
+SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
+SECONDS = {"a.wav": 41, "b.wav": 1, "sub/c.flac": 7, "sub/d.wav": 33}
+NUM_SEGMENTS = {"a.wav": 13, "b.wav": 1, "sub/c.flac": 2, "sub/d.wav": 11}
+
+
+def make_embedder(seed=0, name="small"):
+    return Embedder(random_backbone(MulapAudioConfig(**SMALL), seed), name)
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return make_embedder()
+
+
+@pytest.fixture
+def music(tmp_path, monkeypatch):
+    """A folder with four files, given by a relative path."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "music" / "sub").mkdir(parents=True)
+    for seed, (name, seconds) in enumerate(SECONDS.items()):
+        samples = np.random.default_rng(seed).normal(size=seconds * 16_000) * 0.1
+        sf.write(tmp_path / "music" / name, samples, 16_000)
+    return tmp_path / "music"
+
+
+def rows_of(table, file):
+    return table.embeddings[table.files == f"music/{file}"]
+
+
+@pytest.fixture
+def calls(embedder, monkeypatch):
+    """The lengths of the blocks that passed the backbone."""
+    seen, forward = [], type(embedder.backbone).forward
+
+    def watch(self, input_features):
+        seen.append(len(input_features))
+        return forward(self, input_features)
+
+    monkeypatch.setattr(type(embedder.backbone), "forward", watch)
+    return seen
+
+
+def test_a_folder_becomes_a_table_with_a_row_a_segment(embedder, music):
+    report = embed_files(["music"], embedder, "new/folder/out.parquet")
+    table = read_embeddings("new/folder/out.parquet")
+    assert (report.num_files, report.num_embedded, report.num_skipped) == (4, 4, 0)
+    assert report.num_rows == len(table.embeddings) == 27
+    assert report.failures == []
+    assert report.failures_path is None
+    counts = {file: len(rows_of(table, file)) for file in SECONDS}
+    assert counts == NUM_SEGMENTS
+    assert table.segment_index[:13].tolist() == list(range(13))
+    np.testing.assert_allclose(table.start_seconds[:13], np.arange(13) * 3.0)
+    assert table.metadata == embedder.describe("segment")
+    assert os.listdir("new/folder") == ["out.parquet"]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "npz", "jsonl"])
+def test_a_file_has_the_same_vectors_alone_and_with_others_to_the_bit(embedder, music, suffix):
+    embed_files(["music"], embedder, f"all.{suffix}")
+    together = read_embeddings(f"all.{suffix}")
+    for file in SECONDS:
+        embed_files([f"music/{file}"], embedder, f"alone.{suffix}", force=True)
+        alone = read_embeddings(f"alone.{suffix}").embeddings
+        np.testing.assert_array_equal(alone, rows_of(together, file))
+        np.testing.assert_array_equal(alone, embedder.embed_file(f"music/{file}").embeddings)
+
+
+def test_blocks_never_hold_segments_of_two_files(embedder, music, calls):
+    embed_files(["music"], embedder, "out.npz")
+    assert calls == [10, 3, 1, 2, 10, 1]
+
+
+def test_a_track_level_table_has_one_row_a_file(embedder, music):
+    report = embed_files(["music"], embedder, "out.parquet", level="track")
+    table = read_embeddings("out.parquet")
+    assert report.num_rows == 4
+    for file in SECONDS:
+        expected = embedder.embed_file(f"music/{file}", "track").embeddings
+        np.testing.assert_array_equal(rows_of(table, file), expected)
+
+
+def test_standard_output_gets_json_lines_and_nothing_else(embedder, music, capsys):
+    report = embed_files(["music"], embedder, "-")
+    printed = capsys.readouterr()
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    assert report.num_rows == len(rows) == 27
+    assert printed.err == ""
+    vectors = np.array([row["embedding"] for row in rows[:13]], np.float32)
+    np.testing.assert_array_equal(vectors, embedder.embed_file("music/a.wav").embeddings)
+    assert sorted(os.listdir()) == ["music"]
+
+
+def test_files_that_fail_are_listed_and_the_others_go_on(embedder, music):
+    (music / "broken.wav").write_bytes(b"not audio")
+    (music / "empty.mp3").write_bytes(b"")
+    loud = np.ones(160_000, np.float32)
+    loud[70_000:] = 1e30  # fails in its second block at the earliest
+    sf.write(music / "a_loud.wav", loud, 16_000, subtype="FLOAT")
+    report = embed_files(["music"], embedder, "out.parquet")
+    assert (report.num_files, report.num_embedded, len(report.failures)) == (7, 4, 3)
+    assert str(report.failures_path) == "out.parquet.failures.jsonl"
+    listed = [json.loads(line) for line in report.failures_path.read_text().splitlines()]
+    names = [row["file"] for row in listed]
+    assert names == ["music/a_loud.wav", "music/broken.wav", "music/empty.mp3"]
+    assert "empty, 0 bytes" in listed[2]["reason"]
+    table = read_embeddings("out.parquet")
+    assert set(table.files) == {f"music/{file}" for file in SECONDS}
+
+    for name in ("broken.wav", "empty.mp3", "a_loud.wav"):
+        shutil.copy(music / "b.wav", music / name)
+    report = embed_files(["music"], embedder, "out.parquet", skip_existing=True)
+    assert (report.num_embedded, report.num_skipped) == (3, 4)
+    assert not os.path.exists("out.parquet.failures.jsonl")
+
+
+def test_nothing_is_written_where_no_file_could_be_used(embedder, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"not audio")
+    report = embed_files([tmp_path], embedder, tmp_path / "out.parquet")
+    assert (report.num_rows, len(report.failures)) == (0, 1)
+    assert sorted(os.listdir(tmp_path)) == ["broken.wav", "out.parquet.failures.jsonl"]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "npz", "jsonl"])
+def test_existing_rows_are_kept_and_only_what_changed_is_computed(embedder, music, calls, suffix):
+    output = f"out.{suffix}"
+    embed_files(["music/sub", "music/a.wav"], embedder, output)
+    before = read_embeddings(output)
+    calls.clear()
+    shutil.copy(music / "b.wav", music / "sub" / "d.wav")  # another size
+    os.utime(music / "sub" / "c.flac", ns=(1, 1))  # another time
+    report = embed_files(["music"], embedder, output, skip_existing=True)
+    after = read_embeddings(output)
+    assert sum(calls) == 1 + 2 + 1
+    assert (report.num_embedded, report.num_skipped, report.num_rows) == (3, 1, 17)
+    np.testing.assert_array_equal(rows_of(after, "a.wav"), rows_of(before, "a.wav"))
+    np.testing.assert_array_equal(rows_of(after, "sub/d.wav"), rows_of(after, "b.wav"))
+    assert len(rows_of(after, "sub/c.flac")) == 2
+    calls.clear()
+    assert embed_files(["music"], embedder, output, skip_existing=True).num_skipped == 4
+    assert calls == []
+
+
+def test_rows_of_files_that_were_not_asked_for_are_kept(embedder, music):
+    embed_files(["music/a.wav"], embedder, "out.parquet")
+    report = embed_files(["music/b.wav"], embedder, "out.parquet", skip_existing=True)
+    assert (report.num_files, report.num_rows) == (1, 14)
+    assert set(read_embeddings("out.parquet").files) == {"music/a.wav", "music/b.wav"}
+
+
+def test_rows_of_another_model_or_level_are_refused(embedder, music):
+    embed_files(["music/b.wav"], embedder, "out.parquet")
+    for other, level in [(make_embedder(seed=1), "segment"), (embedder, "track")]:
+        with pytest.raises(ValueError, match=r"out.parquet: holds segment embeddings.*--force"):
+            embed_files(["music"], other, "out.parquet", level, skip_existing=True)
+    # The same weights under another name are the same model.
+    report = embed_files(
+        ["music/b.wav"], make_embedder(name="renamed"), "out.parquet", skip_existing=True
+    )
+    assert report.num_skipped == 1
+
+
+def test_an_existing_output_is_refused_unless_it_may_be_replaced(embedder, music):
+    embed_files(["music/b.wav"], embedder, "out.parquet")
+    with pytest.raises(ValueError, match=r"out.parquet: exists .--skip-existing.*--force"):
+        embed_files(["music"], embedder, "out.parquet")
+    assert len(read_embeddings("out.parquet").embeddings) == 1
+    embed_files(["music/sub"], embedder, "out.parquet", force=True)
+    assert len(read_embeddings("out.parquet").embeddings) == 13
+
+
+def test_wrong_requests_stop_before_any_work(embedder, music, calls):
+    requests = [
+        (["music"], "out.csv", {}, "'.csv' is no format"),
+        (["music"], "music", {}, "'' is no format"),
+        (["gone.wav"], "out.npz", {}, "gone.wav"),
+        ([music.parent / "music" / "sub" / "none"], "out.npz", {}, "none"),
+        (["music"], "out.npz", {"level": "frame"}, "level is 'frame'"),
+        (["music"], "out.npz", {"skip_existing": True, "force": True}, "give one"),
+    ]
+    for paths, output, options, message in requests:
+        with pytest.raises(ValueError, match=message):
+            embed_files(paths, embedder, output, **options)
+    (music / "nothing").mkdir()
+    with pytest.raises(ValueError, match="music/nothing: no audio file is there"):
+        embed_files(["music/nothing"], embedder, "out.npz")
+    assert calls == []
+    assert os.listdir() == ["music"]
+
+
+def test_a_file_name_that_is_not_utf8_gets_its_rows(embedder, music):
+    strange = os.path.join(os.fsencode("music"), b"caf\xe9.wav")
+    shutil.copy(music / "b.wav", strange)
+    for suffix in ("parquet", "npz", "jsonl"):
+        report = embed_files(["music"], embedder, f"out.{suffix}")
+        assert report.num_embedded == 5
+        assert "music/caf\\xe9.wav" in read_embeddings(f"out.{suffix}").files
+
+
+def test_the_global_random_state_is_neither_used_nor_changed(embedder, music):
+    before = torch.get_rng_state()
+    embed_files(["music/b.wav"], embedder, "a.npz")
+    torch.manual_seed(5)
+    embed_files(["music/b.wav"], embedder, "b.npz")
+    torch.set_rng_state(before)
+    assert open("a.npz", "rb").read() == open("b.npz", "rb").read()
+
+
+def test_a_bar_is_shown_on_a_terminal_only(embedder, music):
+    terminal, pipe = io.StringIO(), io.StringIO()
+    console = Console(file=terminal, force_terminal=True, width=100)
+    embed_files(["music"], embedder, "a.npz", console=console)
+    embed_files(["music"], embedder, "b.npz", console=Console(file=pipe))
+    assert "4/4" in terminal.getvalue()
+    assert "27 segments" in terminal.getvalue()
+    assert pipe.getvalue() == ""
+
+
+SLOW_RUN = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_embed import embed_files, make_embedder
+embedder = make_embedder()
+plain = embedder._embed
+def slow(log_mel):
+    time.sleep(0.3)
+    return plain(log_mel)
+embedder._embed = slow
+embed_files(["music"], embedder, "out.parquet")
+"""
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_like_one_that_was_not(embedder, music, calls):
+    code = SLOW_RUN.format(tests=os.path.dirname(__file__))
+    run = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        deadline = time.monotonic() + 120
+        while not list(music.parent.glob("out.parquet.parts/[0-9a-f]*.parquet")):
+            assert time.monotonic() < deadline
+            assert run.poll() is None
+            time.sleep(0.02)
+    finally:
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    assert not os.path.exists("out.parquet")
+    with pytest.raises(ValueError, match="a stopped run left rows for it .--skip-existing"):
+        embed_files(["music"], embedder, "out.parquet")
+    report = embed_files(["music"], embedder, "out.parquet", skip_existing=True)
+    assert report.num_skipped >= 1
+    assert report.num_skipped + report.num_embedded == 4
+    assert sum(calls) < 27
+    assert not list(music.parent.glob("*.parts"))
+    embed_files(["music"], embedder, "straight.parquet")
+    assert open("out.parquet", "rb").read() == open("straight.parquet", "rb").read()
+
+
+def test_a_stopped_run_of_another_model_is_computed_again(embedder, music, monkeypatch):
+    other = make_embedder(seed=1)
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mulap.inference.store.write_rows", stop)  # when all parts are there
+        with pytest.raises(KeyboardInterrupt):
+            embed_files(["music"], other, "out.parquet")
+    report = embed_files(["music"], embedder, "out.parquet", skip_existing=True)
+    assert report.num_embedded == 4
+    expected = embedder.embed_file("music/a.wav").embeddings
+    np.testing.assert_array_equal(rows_of(read_embeddings("out.parquet"), "a.wav"), expected)
+
+
+def test_the_old_output_stays_until_the_new_one_is_whole(embedder, music, monkeypatch):
+    embed_files(["music/b.wav"], embedder, "out.parquet")
+    before = open("out.parquet", "rb").read()
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mulap.inference.store.write_rows", stop)
+    with pytest.raises(KeyboardInterrupt):
+        embed_files(["music"], make_embedder(seed=1), "out.parquet", force=True)
+    assert open("out.parquet", "rb").read() == before
+
+
+MEASURED_RUN = """
+import resource, sys
+sys.path.insert(0, {tests!r})
+from test_embed import embed_files, make_embedder
+embedder = make_embedder()
+embedder._embed = lambda log_mel: log_mel[:, :1, :42].reshape(len(log_mel), 42)
+embed_files([sys.argv[1]], embedder, sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["parquet", "npz", "jsonl"])
+def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path, suffix):
+    code, peaks = MEASURED_RUN.format(tests=os.path.dirname(__file__)), {}
+    for minutes in (15, 90):
+        path = tmp_path / f"{minutes}.wav"
+        with sf.SoundFile(path, "w", 16_000, 1, "PCM_16") as out:
+            for _ in range(minutes):
+                out.write(np.zeros(60 * 16_000, np.int16))
+        output = tmp_path / f"{minutes}.{suffix}"
+        run = subprocess.run(
+            [sys.executable, "-c", code, path, output], capture_output=True, text=True, check=True
+        )
+        peaks[minutes] = int(run.stdout) * 1024
+        assert len(read_embeddings(output).embeddings) == minutes * 20
+    # The longer file's samples alone are 288 MB more.
+    assert peaks[90] < peaks[15] + 40e6
