@@ -186,7 +186,7 @@ def caption_from_tags(
         fitting = [text for needs, text in templates if set(needs) <= set(said)]
         for index in rng.permutation(len(fitting)):
             caption = fitting[index].format(**said)
-            caption = re.sub(r"\b([Aa]) (?=[aeio])", r"\1n ", caption)
+            caption = re.sub(r"^a (?=[aeio])", "an ", caption)
             if caption not in captions:
                 captions.append(caption)
     return captions[:num_captions]
