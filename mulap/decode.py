@@ -107,7 +107,8 @@ def open_reader(path: AnyPath) -> Iterator[Reader]:
     except FileNotFoundError as error:
         raise AudioError(path, "does not exist (check the path)") from error
     except OSError as error:
-        raise AudioError(path, f"cannot be read: {error.strerror} (check its rights)") from error
+        reason = f"cannot be read: {error.strerror} (check the file and your rights to it)"
+        raise AudioError(path, reason) from error
 
 
 def _make_reader(file: FileIO, path: AnyPath) -> Reader:
@@ -123,14 +124,26 @@ def _make_reader(file: FileIO, path: AnyPath) -> Reader:
     return FFmpegReader(file, path)
 
 
+class _SequentialFile(sf.SoundFile):
+    """soundfile seeks after each read, to where it is; libsndfile's mp3 decoder then forgets."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _open_sound(file: FileIO) -> _SequentialFile:
+    file.seek(0)
+    # By descriptor: given a name, it would believe the ending.
+    return _SequentialFile(file.fileno(), closefd=False)
+
+
 class SoundFileReader:
     """What libsndfile decodes."""
 
     def __init__(self, file: FileIO, path: AnyPath) -> None:
         self.path = path
         self._file = file
-        # By descriptor: given a name, it would believe the ending.
-        self._sound = sf.SoundFile(file.fileno(), closefd=False)
+        self._sound = _open_sound(file)
         self.sampling_rate_hz: int = self._sound.samplerate
         self.num_channels: int = self._sound.channels
 
@@ -163,8 +176,9 @@ class SoundFileReader:
         try:
             if position:
                 self._sound.seek(position)
-        except sf.SoundFileError:
-            position = self._sound.seek(0)
+        except sf.SoundFileError:  # it may have moved all the same: begin again
+            self.close()
+            self._sound, position = _open_sound(self._file), 0
         while True:
             try:
                 block = self._sound.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
@@ -178,8 +192,6 @@ class SoundFileReader:
     def _safe_start(self, start: int) -> int:
         """Where to seek to so that everything from `start` on is as in a full decode."""
         subtype = self._sound.subtype
-        if not self._sound.seekable():
-            return 0
         if subtype.startswith("PCM_") or subtype in ("FLOAT", "DOUBLE", "ULAW", "ALAW"):
             return start
         if subtype not in _PREROLL_SECONDS or (subtype == "OPUS" and self._may_be_speech_opus()):
@@ -255,13 +267,15 @@ def _open_av(file: FileIO) -> InputContainer:
 
 
 def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
-    """Return a frame's samples as float32 (num_samples, num_channels) in [-1, 1]."""
+    """Return a frame's samples as float32 (num_samples, num_channels); integers go to [-1, 1]."""
     samples = frame.to_ndarray()
     samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
-    scale = 2.0 ** (8 * samples.itemsize - 1) if samples.dtype.kind == "i" else 1.0
-    return samples.astype(np.float32) / np.float32(scale)
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float32) / np.float32(2.0 ** (8 * samples.itemsize - 1))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found later
+        return samples.astype(np.float32)
 
 
 def _container_tags(container: InputContainer) -> dict[str, str]:

@@ -77,7 +77,11 @@ class FailureLog:
         if not self.failures:
             self.path.unlink(missing_ok=True)
             return
-        with atomic_path(self.path) as temporary, open(temporary, "w", encoding="utf-8") as out:
+        with (
+            atomic_path(self.path) as temporary,
+            # A file name that is not UTF-8 holds lone surrogates: they become JSON's own escapes.
+            open(temporary, "w", encoding="utf-8", errors="backslashreplace") as out,
+        ):
             for file, reason in self.failures:
                 out.write(json.dumps({"file": file, "reason": reason}, ensure_ascii=False) + "\n")
 

@@ -1,0 +1,205 @@
+"""Run: pytest tests/test_decode.py. What becomes of odd, damaged and hostile files."""
+
+import os
+import pickle
+import time
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import soxr
+from audio_samples import FORMATS, SECONDS, encode, make_music, write_sample, write_sound
+
+from mulap.audio import (
+    SAMPLING_RATE,
+    AudioError,
+    load_audio,
+    probe_audio,
+    stream_audio,
+)
+from mulap.decode import FFmpegReader, SoundFileReader, open_reader
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """A file in one of the FORMATS, made once."""
+    folder = tmp_path_factory.mktemp("audio")
+    return cache(lambda name: write_sample(name, folder))
+
+
+@pytest.fixture(scope="module")
+def whole(sample):
+    """All of a sample, decoded once."""
+    return cache(lambda name: load_audio(sample(name)))
+
+
+def error_of(path, **options) -> str:
+    with pytest.raises(AudioError) as caught:
+        load_audio(path, **options)
+    assert caught.value.path == Path(path)
+    assert str(caught.value) == f"{path}: {caught.value.reason}"
+    assert "\n" not in caught.value.reason
+    return caught.value.reason
+
+
+def test_mp3_read_in_blocks_is_not_corrupted_by_the_seeks_of_soundfile(sample, whole):
+    # soundfile seeks after every read; low bit rates reach back further than libsndfile then goes.
+    at_once, rate = sf.read(sample("mp3_cbr_low"), dtype="float32")
+    expected = soxr.resample(at_once, rate, SAMPLING_RATE)
+    np.testing.assert_allclose(whole("mp3_cbr_low"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "most_seconds"), [("flac", 1.5), ("mp3_cbr", 3.5)])
+def test_only_the_part_that_is_needed_is_decoded(name, most_seconds, sample, monkeypatch):
+    decoded = []
+    original = SoundFileReader.blocks
+
+    def counted(reader, start):
+        reader._sound.read = lambda *args, **options: (
+            decoded.append(block := sf.SoundFile.read(reader._sound, *args, **options)) or block
+        )
+        return original(reader, start)
+
+    monkeypatch.setattr(SoundFileReader, "blocks", counted)
+    load_audio(sample(name), start_seconds=5, duration_seconds=0.5)
+    assert 0.5 < sum(map(len, decoded)) / 44_100 < most_seconds
+
+
+@pytest.mark.parametrize("ending", [".mp3", ".wav", ".raw", ".gsm", ".txt", ""])
+@pytest.mark.parametrize("name", ["flac", "m4a", "ogg_vorbis"])
+def test_a_lying_ending_is_not_believed(name, ending, sample, whole, tmp_path):
+    path = tmp_path / f"song{ending}"
+    path.write_bytes(sample(name).read_bytes())
+    np.testing.assert_array_equal(load_audio(path), whole(name))
+
+
+def test_variable_mp3_without_xing_header_is_read_to_its_end(tmp_path):
+    # A quiet start makes libsndfile expect too few frames: it would stop early.
+    music = make_music(20, 44_100)
+    music[: 5 * 44_100] = 0
+    options = {"write_xing": "0"}
+    path = encode(tmp_path / "song.mp3", music, 44_100, "mp3", "libmp3lame", 0, options)
+    assert abs(sf.info(path).duration - 20) > 1
+    with open_reader(path) as reader:
+        assert isinstance(reader, FFmpegReader)
+    assert len(load_audio(path)) / SAMPLING_RATE == pytest.approx(20, abs=0.1)
+    assert probe_audio(path).duration_seconds == pytest.approx(20, abs=0.1)
+
+
+def test_two_mp3_files_glued_together_are_both_read(sample, tmp_path):
+    path = tmp_path / "glued.mp3"
+    path.write_bytes(2 * sample("mp3_vbr").read_bytes())
+    assert len(load_audio(path)) / SAMPLING_RATE == pytest.approx(2 * SECONDS, abs=0.1)
+
+
+def test_an_mp3_behind_a_large_tag_is_still_read_by_libsndfile(sample, whole, tmp_path):
+    path = tmp_path / "tagged.mp3"
+    size = 200_000
+    seven_bits = bytes(size >> 7 * k & 0x7F for k in (3, 2, 1, 0))
+    path.write_bytes(b"ID3\4\0\0" + seven_bits + bytes(size) + sample("mp3_vbr").read_bytes())
+    with open_reader(path) as reader:
+        assert isinstance(reader, SoundFileReader)
+    np.testing.assert_array_equal(load_audio(path), whole("mp3_vbr"))
+
+
+def test_a_playlist_cannot_make_ffmpeg_open_other_files(sample, tmp_path):
+    (tmp_path / "secret.aac").write_bytes(sample("aac").read_bytes())
+    playlist = tmp_path / "song.m3u8"
+    entry = f"#EXTINF:10,\n{tmp_path / 'secret.aac'}\n"
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n{entry}#EXT-X-ENDLIST\n")
+    assert "can be decoded" in error_of(playlist)
+
+
+@pytest.mark.parametrize("name", ["wav", "flac", "ogg_vorbis", "opus", "mp3_vbr", "aac", "webm"])
+def test_of_a_truncated_file_what_is_there_is_used(name, sample, whole, tmp_path):
+    path = tmp_path / "cut"
+    content = sample(name).read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    rest = load_audio(path)
+    assert 0.4 < len(rest) / len(whole(name)) < 0.8
+    safe = len(rest) - SAMPLING_RATE // 5
+    np.testing.assert_allclose(rest[:safe], whole(name)[:safe], atol=1e-5)
+    crop = load_audio(path, start_seconds=2.5, duration_seconds=0.5)
+    np.testing.assert_allclose(crop, rest[40_000:48_000], atol=1e-6)
+    assert "ends before 8.5 s" in error_of(path, start_seconds=8.5)
+
+
+def test_a_truncated_m4a_without_its_index_is_refused(sample, tmp_path):
+    path = tmp_path / "cut.m4a"
+    path.write_bytes(sample("m4a").read_bytes()[:40_000])
+    assert "is not audio that can be decoded (convert it to wav)" in error_of(path)
+
+
+def test_files_that_are_not_audio_are_refused_in_one_line(tmp_path):
+    empty, text, noise = tmp_path / "empty.wav", tmp_path / "text.mp3", tmp_path / "noise.ogg"
+    empty.touch()
+    text.write_text("la la la\n" * 1_000)
+    noise.write_bytes(np.random.default_rng(0).bytes(3_000))
+    assert error_of(empty) == "is empty, 0 bytes (replace the file)"
+    assert "can be decoded (convert it to wav)" in error_of(text)
+    assert "decoded" in error_of(noise)
+    assert error_of(tmp_path / "missing.wav") == "does not exist (check the path)"
+    assert error_of(tmp_path).startswith("is a folder")
+    for path in (empty, text, tmp_path / "missing.wav", tmp_path):
+        with pytest.raises(AudioError):
+            probe_audio(path)
+        with pytest.raises(AudioError):
+            list(stream_audio(path))
+
+
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert error_of(tmp_path / "pipe.wav").startswith("is not a regular file")
+
+
+@pytest.mark.parametrize("name", ["wav", "aiff", "ogg_vorbis"])
+def test_a_file_of_no_samples_is_refused(name, tmp_path):
+    path = write_sample(name, tmp_path, seconds=0)
+    assert "decoded" in error_of(path)
+    assert "decoded" in error_of(path, start_seconds=1)
+
+
+def test_a_rate_that_only_a_damaged_header_claims_is_refused(tmp_path):
+    path = write_sound(tmp_path / "slow.wav", np.zeros((100, 1)), 3, "WAV", "PCM_16")
+    assert "claims a sampling rate of 3 Hz" in error_of(path)
+
+
+def test_an_audio_error_survives_the_way_between_processes():
+    error = pickle.loads(pickle.dumps(AudioError("a b.wav", "is empty (replace it)")))
+    assert (str(error), error.path, error.reason) == (
+        "a b.wav: is empty (replace it)",
+        Path("a b.wav"),
+        "is empty (replace it)",
+    )
+
+
+def test_damaged_bytes_either_decode_or_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    originals = [write_sample(name, tmp_path, seconds=0.3).read_bytes() for name in FORMATS]
+    path = tmp_path / "damaged"
+    num_decoded = 0
+    began = time.monotonic()
+    for trial in range(300):
+        content = bytearray(originals[trial % len(originals)])
+        if trial % 4 == 0:
+            del content[rng.integers(len(content)) :]
+        elif trial % 4 == 1:
+            del content[slice(*sorted(rng.integers(len(content), size=2)))]
+        else:  # anywhere, or in the header
+            reach = len(content) if trial % 4 == 2 else min(200, len(content))
+            for position in rng.integers(reach, size=12):
+                content[position] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            waveform = load_audio(path, start_seconds=0.1 * (trial % 2))
+            probe_audio(path)
+        except AudioError:
+            continue
+        num_decoded += 1
+        assert waveform.dtype == np.float32
+        assert waveform.size
+        assert np.isfinite(waveform).all()
+    assert 50 < num_decoded < 290
+    assert time.monotonic() - began < 60

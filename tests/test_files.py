@@ -1,0 +1,80 @@
+"""Run: pytest tests/test_files.py."""
+
+import hashlib
+import json
+import os
+import stat
+
+import pytest
+
+from mulap.files import FailureLog, atomic_path, sha256_of
+
+
+def test_a_file_appears_whole_and_its_folder_is_made(tmp_path):
+    target = tmp_path / "new" / "table.parquet"
+    with atomic_path(target) as temporary:
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".parquet"
+        temporary.write_text("all of it")
+        assert not target.exists()
+    assert target.read_text() == "all of it"
+    assert os.listdir(target.parent) == ["table.parquet"]
+
+
+def test_a_failure_leaves_the_old_file_and_no_rubbish(tmp_path):
+    target = tmp_path / "report.md"
+    target.write_text("old")
+
+    def write_half():
+        with atomic_path(target) as temporary:
+            temporary.write_text("ha")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        write_half()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.md"]
+
+
+def test_a_written_file_has_the_rights_that_any_new_file_gets(tmp_path):
+    (tmp_path / "plain").touch()
+    with atomic_path(tmp_path / "written"):
+        pass
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "written")}
+    assert len(modes) == 1
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "weights").write_bytes(b"abc" * 100_000)
+    assert sha256_of(tmp_path / "weights") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_failures_are_counted_and_written_with_their_reasons(tmp_path):
+    log = FailureLog(tmp_path / "out" / "failures.jsonl")
+    assert len(log) == 0
+    log.add(tmp_path / "ä.mp3", "is empty")
+    log.add("b.wav", 'says "no"\nloudly')
+    log.write()
+    assert len(log) == 2
+    lines = log.path.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"file": str(tmp_path / "ä.mp3"), "reason": "is empty"},
+        {"file": "b.wav", "reason": 'says "no"\nloudly'},
+    ]
+    assert "ä" in lines[0]
+
+
+def test_a_name_that_is_not_utf_8_is_written_and_read_back(tmp_path):
+    name = os.fsdecode(b"gr\xfc\xdfe.mp3")  # Latin-1, as old disks have it
+    log = FailureLog(tmp_path / "failures.jsonl")
+    log.add(name, "is empty")
+    log.write()
+    assert json.loads(log.path.read_text(encoding="utf-8"))["file"] == name
+
+
+def test_a_run_without_failures_removes_the_list_of_an_earlier_run(tmp_path):
+    log = FailureLog(tmp_path / "failures.jsonl")
+    log.path.write_text("old")
+    log.write()
+    assert not log.path.exists()
+    log.write()
