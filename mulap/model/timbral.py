@@ -38,16 +38,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from .timbral_spectrum import transform_bands
 
-class _Moments(NamedTuple):
-    """Sums over segments and frames that blocks of any height share, float64.
+#: Segments whose windows are laid out at a time, to bound the memory they take.
+SEGMENTS_AT_ONCE = 8
 
-    Band F is the indicator of the interior.
-    """
 
-    rows: Tensor  # input with its time padding, (M, N + J - 1, F + 1)
-    first: Tensor  # (J, F + 1)
-    second: Tensor  # (J, F + 1, J, F + 1)
+class _Input(NamedTuple):
+    """What blocks of any height share. Band F is the indicator of the interior."""
+
+    size: tuple[int, int, int]  # M, F, N
+    spectrum: Tensor  # of scale * x_hat + shift, along its bands
+    first: Tensor  # sum over segments and frames, (J, F + 1), float64
+    second: Tensor  # sum of products, (J, F + 1, J, F + 1), float64
 
 
 class _Statistics(NamedTuple):
@@ -106,18 +109,18 @@ def fused_timbral(
     """
     if not fused_timbral_available(x_hat, blocks):
         raise ValueError("these inputs or blocks cannot be fused (use plain_timbral)")
-    moments: dict[int, _Moments] = {}
+    inputs: dict[int, _Input] = {}
     outputs = []
     for conv, norm in map(_parts, blocks):
         num_taps = conv.weight.shape[3]
         with torch.no_grad():
-            if num_taps not in moments:
-                moments[num_taps] = _sum_moments(x_hat, num_taps)
-            rows = moments[num_taps].rows
-            statistics = _derive_statistics(moments[num_taps], scale, shift, conv.weight, norm.eps)
+            if num_taps not in inputs:
+                inputs[num_taps] = _prepare(x_hat, scale, shift, num_taps)
+            shared = inputs[num_taps]
+            statistics = _derive_statistics(shared, scale, shift, conv.weight, norm.eps)
             _update_running(conv, norm, statistics)
         parameters = (scale, shift, conv.weight, conv.bias, norm.weight, norm.bias)
-        outputs.append(_FusedBlock.apply(statistics, rows, x_hat, *parameters))
+        outputs.append(_FusedBlock.apply(shared, statistics, x_hat, *parameters))
     return outputs
 
 
@@ -164,51 +167,50 @@ def _load_kernels() -> dict[str, Callable]:
     # numba is optional and slow to import. `from . import` would read better, but transformers
     # would then not see that a checkpoint with code of its own needs this file.
     try:
-        from .timbral_kernels import add_windows, maximise_correlation, sum_windows  # noqa: PLC0415
+        from .timbral_kernels import KERNELS  # noqa: PLC0415
     except ImportError:
         return {}
-    return {f.__name__: f for f in (add_windows, maximise_correlation, sum_windows)}
+    return KERNELS
 
 
-def _sum_moments(x_hat: Tensor, num_taps: int) -> _Moments:
+def _prepare(x_hat: Tensor, scale: Tensor, shift: Tensor, num_taps: int) -> _Input:
     num_segments, num_bands, num_frames = x_hat.shape
     interior = x_hat.new_ones((num_segments, 1, num_frames))
-    rows = torch.cat([x_hat, interior], 1).double().transpose(1, 2)
-    rows = pad(rows, (0, 0, num_taps // 2, num_taps // 2)).contiguous()
-    first = torch.stack([rows[:, j : j + num_frames].sum((0, 1)) for j in range(num_taps)])
-    second = rows.new_empty((num_taps, num_taps, num_bands + 1, num_bands + 1))
-    for lag in range(num_taps):
-        product = rows[:, :num_frames].transpose(1, 2) @ rows[:, lag : lag + num_frames]
-        product = product.sum(0)
-        for j in range(num_taps - lag):
-            if j > 0:  # one frame on: one enters at the end, one leaves at the start
-                end, start = num_frames + j - 1, j - 1
-                product = product + rows[:, end].T @ rows[:, end + lag]
-                product = product - rows[:, start].T @ rows[:, start + lag]
-            second[j, j + lag], second[j + lag, j] = product, product.T
-    return _Moments(rows, first, second.transpose(1, 2).contiguous())
+    rows = torch.cat([x_hat, interior], 1).transpose(1, 2).double()
+    rows = pad(rows, (0, 0, num_taps // 2, num_taps // 2)).contiguous()  # (M, N + J - 1, F + 1)
+    width = num_bands + 1
+    products = rows.new_zeros((width, num_taps * width))  # of tap 0 with all taps
+    for part in rows.split(SEGMENTS_AT_ONCE):
+        windows = part.flatten(1).unfold(1, num_taps * width, width).flatten(0, 1)
+        products.addmm_(windows[:, :width].T, windows)
+    starts, ends = rows[:, : num_taps - 1].flatten(1), rows[:, num_frames:].flatten(1)
+    edges = (ends.T @ ends - starts.T @ starts).view((num_taps - 1, width) * 2)
+    second = _load_kernels()["shift_products"](products.view(width, num_taps, width), edges)
+    first = rows.sum(0).unfold(0, num_frames, 1).sum(2)
+    x = scale * rows[..., :-1] + shift * rows[..., -1:]
+    spectrum = transform_bands(x, num_taps, x_hat.dtype)
+    return _Input((num_segments, num_bands, num_frames), spectrum, first, second)
 
 
 def _derive_statistics(
-    moments: _Moments, scale: Tensor, shift: Tensor, weight: Tensor, eps: float
+    shared: _Input, scale: Tensor, shift: Tensor, weight: Tensor, eps: float
 ) -> _Statistics:
-    _, _, height, num_taps = weight.shape
-    num_segments, num_rows, num_bands = moments.rows.shape
-    num_windows = num_bands - height
-    count = num_segments * num_windows * (num_rows - num_taps + 1)
+    num_segments, num_bands, num_frames = shared.size
+    height = weight.shape[2]
+    num_windows = num_bands - height + 1
+    count = num_segments * num_windows * num_frames
     if num_windows < 1 or count < 2:
         raise ValueError(
-            f"{num_bands - 1} bands under filters of {height} leave {max(count, 0)} values per "
+            f"{num_bands} bands under filters of {height} leave {max(count, 0)} values per "
             "channel, and BatchNorm trains on 2 or more (give more bands, frames or segments)"
         )
-    window_sum = moments.first[:, :-1].unfold(1, num_windows, 1).sum(-1).flatten()
-    window_sum = torch.cat([window_sum, num_windows * moments.first[:, -1]])
-    second = _load_kernels()["sum_windows"](moments.second, height)
-    second -= torch.outer(window_sum, window_sum) / count
+    window_sum = shared.first[:, :-1].unfold(1, num_windows, 1).sum(-1).flatten()
+    window_sum = torch.cat([window_sum, num_windows * shared.first[:, -1]])
     taps = weight.double()[:, 0].transpose(1, 2)  # (C, J, I)
     filters = torch.cat([scale * taps.flatten(1), shift * taps.sum(2)], 1)
     mean = filters @ window_sum / count
-    covariance = filters @ second
+    covariance = filters @ _load_kernels()["sum_windows"](shared.second, height)
+    covariance -= torch.outer(mean, window_sum)
     variance = ((covariance * filters).sum(1) / count).clamp_min(0)  # rounding may go below
     deviation = torch.sqrt(variance + eps)
     return _Statistics(count, filters, window_sum, covariance, mean, variance, deviation)
@@ -231,15 +233,14 @@ class _FusedBlock(torch.autograd.Function):
     """One block as one step of autograd; its statistics are given."""
 
     @staticmethod
-    def forward(ctx: Any, statistics: _Statistics, rows: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, shared: _Input, statistics: _Statistics, *tensors: Tensor) -> Tensor:
         """Return the maximum over bands, (M, C, N)."""
         x_hat, scale, shift, weight, bias, gamma, beta = tensors
         slope = gamma.double() / statistics.deviation
         taps = weight.double()[:, 0].transpose(1, 2) * slope.view(-1, 1, 1)
-        x = scale * rows[..., :-1] + shift * rows[..., -1:]
         offset = beta.double() - statistics.mean * slope
         maximise = _load_kernels()["maximise_correlation"]
-        values, positions = maximise(x, taps, offset, x_hat.dtype)
+        values, positions = maximise(shared.spectrum, taps, offset, shared.size[1:])
         ctx.statistics, ctx.has_bias = statistics, bias is not None
         ctx.save_for_backward(x_hat, scale, shift, weight, gamma, positions)
         return values
@@ -251,11 +252,10 @@ class _FusedBlock(torch.autograd.Function):
         x_hat, scale, shift, weight, gamma, positions = ctx.saved_tensors
         statistics: _Statistics = ctx.statistics
         num_channels, _, height, num_taps = weight.shape
-        grad = torch.where(positions >= 0, grad_outputs[0], 0).contiguous()
         padding = (num_taps // 2, num_taps // 2)
         rows = pad(x_hat.transpose(1, 2), (0, 0, *padding)).contiguous()
-        on_input = _load_kernels()["add_windows"](grad, positions, rows, (num_taps, height))
-        by_frame = grad.sum(0, dtype=torch.double)  # (C, N)
+        add_windows, grad = _load_kernels()["add_windows"], grad_outputs[0].contiguous()
+        on_input, by_frame = add_windows(grad, positions, rows, (num_taps, height))
         interior = pad(by_frame.new_ones(x_hat.shape[2]), padding).unfold(0, num_taps, 1)  # (N, J)
         sparse = torch.cat([on_input.flatten(1), by_frame @ interior], 1)  # (C, J * I + J)
 

@@ -1,4 +1,4 @@
-"""The three sums of the fused timbral front end that torch has no fast operation for.
+"""The sums of the fused timbral front end that torch has no fast operation for.
 
 Tensors in, tensors out, loops compiled by numba. `timbral` says what the sums are for. They are
 apart because numba is an extra and takes a second to import: only `timbral` imports this file, and
@@ -26,19 +26,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
+
+from .timbral_spectrum import PAIRS, TERMS, choose_width, tabulate_filters
 
 try:
     import numba
 except ImportError as error:
     raise ImportError("the fused front end needs numba (pip install 'mulap[train]')") from error
 
-#: Sums are taken over this many terms at a time; K and J are padded with zeros.
-TERMS = 7
-#: Pairs of output bands that are worked out at a time.
-PAIRS = 3
-#: Frames that are correlated at a time; their spectrum should stay in cache.
-MAX_WIDTH = 192
 #: Pieces of work per thread: enough to even out the load, few enough to cost nothing.
 PIECES_PER_THREAD = 8
 
@@ -167,22 +162,42 @@ def _add_scaled(factor: float, x: NDArray, out: NDArray) -> None:
 
 @_compile
 def _add_windows(
-    start: int, stop: int, grad: NDArray, positions: NDArray, rows: NDArray, out: NDArray
+    start: int,
+    stop: int,
+    grad: NDArray,
+    positions: NDArray,
+    rows: NDArray,
+    by_frame: NDArray,
+    out: NDArray,
 ) -> None:
     """Work on channels start to stop."""
     num_taps, height = out.shape[1:]
     total = np.empty((num_taps, height), rows.dtype)
     for c in range(start, stop):
         out[c] = 0
+        by_frame[c] = 0
         for m in range(grad.shape[0]):
             total[:] = 0
             for t in range(grad.shape[2]):
                 band = positions[m, c, t]
                 if band >= 0:
+                    by_frame[c, t] += grad[m, c, t]
                     for j in range(num_taps):
                         window = rows[m, t + j, band : band + height]
                         _add_scaled(grad[m, c, t], window, total[j])
             out[c] += total
+
+
+@_compile
+def _shift_products(products: NDArray, edges: NDArray, out: NDArray) -> None:
+    num_taps = out.shape[0]
+    for lag in range(num_taps):
+        out[0, :, lag] = products[:, lag]
+        for j in range(1, num_taps - lag):
+            out[j, :, j + lag] = out[j - 1, :, j - 1 + lag] + edges[j - 1, :, j - 1 + lag]
+    for j in range(num_taps):
+        for k in range(j):
+            out[j, :, k] = out[k, :, j].T
 
 
 @_compile
@@ -222,73 +237,42 @@ def _run_in_threads(kernel: Callable, num_items: int, *arguments: Any) -> None:
         piece.result()
 
 
-def _pad_to_multiple(x: Tensor, dim: int, multiple: int) -> Tensor:
-    return pad(x, (0, 0) * (x.ndim - 1 - dim) + (0, -x.shape[dim] % multiple)).contiguous()
-
-
-def _transform(
-    rows: Tensor, taps: Tensor, bias: Tensor, width: int, dtype: torch.dtype
-) -> _Correlation:
-    """Bring rows and filters into the frequency domain; `maximise_correlation` says how."""
-    num_bands, height = rows.shape[2], taps.shape[2]
-    num_outputs, num_frames = num_bands - height + 1, rows.shape[1] - taps.shape[1] + 1
-    middle = (num_outputs - 1) / 2
-    bins = torch.arange(num_bands // 2 + 1, dtype=torch.double)
-    omega = 2 * math.pi / num_bands * bins  # (K,)
-
-    angle = torch.outer(omega, torch.arange(num_bands, dtype=torch.double))
-    analysis = torch.stack([angle.cos(), -angle.sin()], 1)  # (K, 2, F)
-    spectrum = (analysis.flatten(0, 1) @ rows.transpose(1, 2)).unflatten(1, (-1, 2))
-    spectrum = pad(spectrum, (0, -num_frames % width + TERMS)).to(dtype)
-
-    is_single = (bins == 0) | (2 * bins == num_bands)  # the other bins stand for two
-    power = (2 - is_single.double()) / num_bands
-    angle = torch.outer(torch.arange(height, dtype=torch.double) + middle, omega)
-    phases = torch.stack([angle.cos() * power, angle.sin() * power], 2)  # (I, K, 2)
-    filters = (taps @ phases.flatten(1)).to(dtype).unflatten(2, (-1, 2)).permute(0, 2, 3, 1)
-
-    pairs = torch.arange((num_outputs + 1) // 2, dtype=torch.int32)
-    pairs = torch.cat([pairs, pairs[-1:].expand(-len(pairs) % PAIRS)])  # a pair twice: no harm
-    angle = torch.outer(middle - pairs, omega)
-    tables = torch.stack([angle.cos(), angle.sin()]).to(dtype)  # (2, P, K)
-    return _Correlation(
-        _pad_to_multiple(spectrum, 1, TERMS).numpy(),
-        _pad_to_multiple(_pad_to_multiple(filters, 1, TERMS), 3, TERMS).numpy(),
-        _pad_to_multiple(tables, 2, TERMS).numpy(),
-        torch.stack([pairs, num_outputs - 1 - pairs]).numpy(),
-        bias.to(dtype).numpy(),
-    )
-
-
 def maximise_correlation(
-    rows: Tensor, taps: Tensor, bias: Tensor, dtype: torch.dtype
+    spectrum: Tensor, taps: Tensor, bias: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Correlate rows with filters along the bands and keep the maximum, in the frequency domain.
-
-    F bands under a filter of I give F - I + 1 outputs that do not wrap around, so a circular
-    correlation of length F holds them all. Phases of the filters move the outputs to lie around
-    band 0: those at +p and -p are then one sum of cosines minus or plus one of sines.
+    """Correlate with filters along the bands and keep the maximum over output bands.
 
     Args:
-        rows: Input with its time padding, (M, N + J - 1, F), float64.
+        spectrum: Of the input, from `timbral_spectrum.transform_bands`.
         taps: Filters, (C, J, I), float64.
         bias: Added to the maximum, (C,), float64.
-        dtype: Of the loops and of the result.
+        size: Of the input, (F, N).
 
     Returns:
         Maximum after the ReLU (M, C, N); its output band, or -1 where the ReLU is off, int16.
     """
-    num_frames = rows.shape[1] - taps.shape[1] + 1
-    width = math.ceil(num_frames / math.ceil(num_frames / MAX_WIDTH) / 16) * 16
-    problem = _transform(rows, taps, bias, width, dtype)
-    values = torch.empty((len(rows), len(taps), num_frames), dtype=dtype)
+    num_bands, num_frames = size
+    num_channels, num_taps, height = taps.shape
+    num_bins, dtype = num_bands // 2 + 1, spectrum.dtype
+    phases, tables, bands = tabulate_filters(num_bands, height)
+    shape = (num_channels, spectrum.shape[1], 2, num_taps + -num_taps % TERMS)
+    filters = torch.zeros(shape, dtype=dtype)
+    filters[:, :num_bins, :, :num_taps] = (
+        (taps @ phases).unflatten(2, (num_bins, 2)).permute(0, 2, 3, 1)
+    )
+    problem = _Correlation(
+        *(x.numpy() for x in (spectrum, filters, tables.to(dtype), bands, bias.to(dtype)))
+    )
+    values = torch.empty((len(spectrum), num_channels, num_frames), dtype=dtype)
     positions = torch.empty(values.shape, dtype=torch.int16)
-    num_items = len(rows) * len(taps)
+    width, num_items = choose_width(num_frames), len(spectrum) * num_channels
     _run_in_threads(_maximise_correlation, num_items, problem, width, values, positions)
     return values, positions
 
 
-def add_windows(grad: Tensor, positions: Tensor, rows: Tensor, shape: tuple[int, int]) -> Tensor:
+def add_windows(
+    grad: Tensor, positions: Tensor, rows: Tensor, shape: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """Sum the input windows under the maxima, each times its gradient.
 
     Args:
@@ -298,11 +282,32 @@ def add_windows(grad: Tensor, positions: Tensor, rows: Tensor, shape: tuple[int,
         shape: Of a window, (J, I).
 
     Returns:
-        One sum per channel, (C, J, I), float64.
+        The sums (C, J, I), and the gradient summed over segments (C, N), float64.
     """
-    total = torch.empty((grad.shape[1], *shape), dtype=torch.double)
-    _run_in_threads(_add_windows, grad.shape[1], grad, positions, rows, total)
-    return total
+    num_channels, num_frames = grad.shape[1:]
+    by_frame = torch.empty((num_channels, num_frames), dtype=torch.double)
+    total = torch.empty((num_channels, *shape), dtype=torch.double)
+    _run_in_threads(_add_windows, num_channels, grad, positions, rows, by_frame, total)
+    return total, by_frame
+
+
+def shift_products(products: Tensor, edges: Tensor) -> Tensor:
+    """Second moments of bands at any two time taps, from those with tap 0.
+
+    Moving both taps on by one frame, one product enters the sum at the end and one leaves it at
+    the start.
+
+    Args:
+        products: Of a band at tap 0 and one at tap j, (F + 1, J, F + 1), float64.
+        edges: Products that enter less those that leave, (J - 1, F + 1, J - 1, F + 1).
+
+    Returns:
+        (J, F + 1, J, F + 1).
+    """
+    num_bands, num_taps, _ = products.shape
+    out = products.new_empty((num_taps, num_bands, num_taps, num_bands))
+    _shift_products(products.numpy(), edges.numpy(), out.numpy())
+    return out
 
 
 def sum_windows(second: Tensor, height: int) -> Tensor:
@@ -320,3 +325,9 @@ def sum_windows(second: Tensor, height: int) -> Tensor:
     total = second.new_empty((size, size))
     _sum_windows(second.numpy(), height, total.numpy())
     return total
+
+
+#: What `timbral` needs, by name.
+KERNELS: dict[str, Callable] = {
+    f.__name__: f for f in (add_windows, maximise_correlation, shift_products, sum_windows)
+}
