@@ -7,7 +7,11 @@ two heads, and its figures carry that head's name:
     atm          the matching head, a cross-encoder: every pair passes the co-attention
     contrastive  cosine similarity of the two projections, where the model has them
 
-Chance is reported beside it. This file knows neither the training loop nor where clips come from.
+Matching is measured twice: `atm/accuracy` on pairs swapped and masked as in training, one a clip;
+and `atm/pair_accuracy` on every pair of the pool, nothing hidden, a clip's own caption weighing as
+much as all others together. Chance is a half for both.
+
+This file knows neither the training loop nor where clips come from.
 """
 
 from collections import defaultdict
@@ -41,12 +45,12 @@ class Evaluation:
 
     Attributes:
         metrics: figures by name, as `loss/mlm`, `atm/accuracy`, `retrieval/atm/R@1`.
-        atm_is_right: bool (num_clips,), whether the match of each clip's pair was told rightly.
+        pair_accuracy: of each clip of the pool, `atm/pair_accuracy` (P,).
         ranks: by head, the rank of each caption's own track in the pool, 1 the best.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
-    atm_is_right: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
+    pair_accuracy: np.ndarray = field(default_factory=lambda: np.empty(0))
     ranks: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -93,8 +97,11 @@ def evaluate(
         pool = range(min(retrieval_pool, len(dataset)))
         if len(pool) > 1:
             items = [dataset[index] for index in pool]
-            for head, scores in score_pool(model, items, collator, batch_size).items():
-                keys = [caption_key(item.caption) for item in items]
+            keys = [caption_key(item.caption) for item in items]
+            scores_by_head = score_pool(model, items, collator, batch_size)
+            result.pair_accuracy = pair_accuracy(scores_by_head["atm"], keys)
+            result.metrics["atm/pair_accuracy"] = float(result.pair_accuracy.mean())
+            for head, scores in scores_by_head.items():
                 result.ranks[head] = ranks = retrieval_ranks(scores, keys)
                 summary = summarize_ranks(ranks)
                 result.metrics |= {f"retrieval/{head}/{k}": v for k, v in summary.items()}
@@ -143,10 +150,9 @@ def _evaluate_pairs(
     losses = {name: sums[name] / max(counts[name], 1.0) for name in sums}
     total = weighted_sum({name: torch.tensor(loss) for name, loss in losses.items()}, options)
     metrics = {"loss": float(total)} | {f"loss/{name}": loss for name, loss in losses.items()}
-    evaluation = Evaluation(metrics, np.concatenate(is_right))
-    metrics["atm/accuracy"] = float(evaluation.atm_is_right.mean())
+    metrics["atm/accuracy"] = float(np.concatenate(is_right).mean())
     metrics["feature_spread"] = feature_spread(torch.cat(features))
-    return evaluation
+    return Evaluation(metrics)
 
 
 def _loss_counts(outputs: MulapForPreTrainingOutput, targets: Targets) -> dict[str, float]:
@@ -213,6 +219,48 @@ def score_pool(
         audio = model.mulap.pool_audio(audio_features, is_segment)
         scores["contrastive"] = (audio @ model.mulap.pool_text(text_states).T).cpu()
     return scores
+
+
+def pair_accuracy(scores: Tensor, caption_keys: Sequence[str]) -> np.ndarray:
+    """How often each clip's matches and mismatches are told rightly.
+
+    Args:
+        scores: log-odds of a match (P clips, P captions).
+        caption_keys: what makes captions equal, one a clip. A caption equal to the clip's own is a
+            match.
+
+    Returns:
+        float (P,), the mean of the share of matches scored above 0 and of mismatches scored below.
+        A clip whose caption all others share has no mismatch; its matches count alone.
+    """
+    keys = np.asarray(caption_keys)
+    is_match = keys[:, None] == keys[None]
+    is_above = scores.numpy() > 0
+    matches = (is_above & is_match).sum(axis=1) / is_match.sum(axis=1)
+    num_mismatches = (~is_match).sum(axis=1)
+    mismatches = (~is_above & ~is_match).sum(axis=1) / np.maximum(num_mismatches, 1)
+    return np.where(num_mismatches > 0, (matches + mismatches) / 2, matches)
+
+
+def bootstrap_interval(
+    values: np.ndarray, level: float = 0.95, num_draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean over tracks.
+
+    Args:
+        values: one a track (P,).
+        level: of confidence.
+        num_draws: resamples.
+        seed: of the resamples.
+
+    Returns:
+        Lower and upper end.
+    """
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(len(values), size=(num_draws, len(values)))
+    tail = (1 - level) / 2
+    low, high = np.quantile(values[draws].mean(axis=1), [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def retrieval_ranks(scores: Tensor, caption_keys: Sequence[str]) -> np.ndarray:

@@ -135,6 +135,8 @@ def describe_losses(values: dict[str, float]) -> str:
 def describe_metrics(values: dict[str, float]) -> str:
     """Write what an evaluation found in one line, with the retrieval's head and pool."""
     parts = [describe_losses(values), f"matching accuracy {values['atm/accuracy']:.1%}"]
+    if "atm/pair_accuracy" in values:
+        parts[-1] += f" ({values['atm/pair_accuracy']:.1%} over all pairs of the pool)"
     for name in values:
         if not name.endswith("/median_rank"):
             continue

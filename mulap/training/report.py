@@ -1,0 +1,150 @@
+"""Evaluating a finished run on a held-out split, beside the model that it started from.
+
+What a number is worth is only seen next to chance and to the untrained model, so both come with it.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mulap.data.collator import PretrainCollator
+from mulap.data.dataset import ClipDataset, ClipReader
+from mulap.data.manifest import Clip
+from mulap.files import FailureLog
+from mulap.model.pretraining import MulapForPreTraining
+from mulap.model.processor import MulapProcessor
+from mulap.training.checkpoints import SETTINGS_FILE
+from mulap.training.evaluate import EVALUATION_SEED, Evaluation, bootstrap_interval, evaluate
+from mulap.training.initial import initial_model
+from mulap.training.pretrain import read_clips
+from mulap.training.settings import PretrainSettings, load_settings
+
+
+@dataclass
+class RunEvaluation:
+    """Evaluations of one split.
+
+    Attributes:
+        split: which.
+        num_clips: of the split that could be used.
+        trained: the run's model.
+        untrained: the model that training started from.
+        failures: rows and files that could not be used.
+    """
+
+    split: str
+    num_clips: int
+    trained: Evaluation
+    untrained: Evaluation | None
+    failures: list[tuple[str, str]]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return all figures as plain values, with intervals over tracks, for JSON."""
+        figures: dict[str, object] = {"split": self.split, "num_clips": self.num_clips}
+        for name, evaluation in (("trained", self.trained), ("untrained", self.untrained)):
+            if evaluation is None:
+                continue
+            values: dict[str, object] = dict(evaluation.metrics)
+            if len(evaluation.pair_accuracy):
+                values["atm/pair_accuracy/95%"] = bootstrap_interval(evaluation.pair_accuracy)
+            figures[name] = values
+        return figures
+
+
+def locate_model(path: Path) -> Path:
+    """Return the model folder of a run (its best) or of a checkpoint.
+
+    Raises:
+        ValueError: the folder holds no model.
+    """
+    for folder in (path, path / "best"):
+        if (folder / "model.safetensors").is_file() and (folder / "config.json").is_file():
+            return folder
+    raise ValueError(f"{path}: holds no model: name a run folder, or a checkpoint in it")
+
+
+def locate_settings(model: Path) -> PretrainSettings:
+    """Return the settings of the run that a model folder belongs to.
+
+    Raises:
+        ValueError: there are none, in it or above it.
+    """
+    for folder in (model, model.parent):
+        if (folder / SETTINGS_FILE).is_file():
+            return load_settings(folder / SETTINGS_FILE)
+    raise ValueError(
+        f"{model}: has no {SETTINGS_FILE} in it or above it: keep the model in its run's folder"
+    )
+
+
+def evaluate_run(
+    path: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    split: str = "test",
+    with_untrained: bool = True,
+    pool: int = 200,
+) -> RunEvaluation:
+    """Evaluate a run's model on a split, and the model it started from.
+
+    Args:
+        path: the run's folder, or a checkpoint in it.
+        data: the corpus.
+        split: train, valid or test.
+        with_untrained: evaluate the untrained model as well.
+        pool: clips among which pairs and retrieval are measured.
+
+    Returns:
+        RunEvaluation.
+
+    Raises:
+        ValueError: no model, no settings, or no clip that can be used.
+    """
+    folder = locate_model(Path(path))
+    settings = locate_settings(folder)
+    failures = FailureLog(folder / "failures.jsonl")
+    manifest = read_clips(settings, data, failures)
+    model = MulapForPreTraining.from_pretrained(folder)
+    processor = MulapProcessor.from_pretrained(folder)
+    dataset = _make_dataset(settings, manifest.split(split), processor, failures)
+    if not len(dataset):
+        raise ValueError(f"{data}: no clip of the {split} split can be used: name another --split")
+    evaluations = [_evaluate(model, processor, dataset, settings, pool)]
+    if with_untrained:
+        captions = [text for clip in manifest.split("train") for text in clip.captions]
+        untrained, own, _ = initial_model(settings.model, captions, settings.training.seed)
+        evaluations.append(_evaluate(untrained, own, dataset, settings, pool))
+    trained, *rest = evaluations
+    return RunEvaluation(split, len(dataset), trained, rest[0] if rest else None, failures.failures)
+
+
+def _make_dataset(
+    settings: PretrainSettings,
+    clips: list[Clip],
+    processor: MulapProcessor,
+    failures: FailureLog,
+) -> ClipDataset:
+    reader = ClipReader(processor.feature_extractor, settings.data.crop_seconds)
+    dataset = ClipDataset(clips, reader)
+    for clip, reason in dataset.verify(settings.data.num_workers, keep=True):
+        failures.add(clip.audio_path, reason)
+    return dataset
+
+
+def _evaluate(
+    model: MulapForPreTraining,
+    processor: MulapProcessor,
+    dataset: ClipDataset,
+    settings: PretrainSettings,
+    pool: int,
+) -> Evaluation:
+    masking = settings.masking
+    collator = PretrainCollator(
+        tokenizer=processor.tokenizer,
+        seed=EVALUATION_SEED,
+        max_tokens=settings.data.max_tokens,
+        mlm_probability=masking.mlm_probability,
+        mam_probability=masking.mam_probability,
+        mam_min_masked=masking.mam_min_masked,
+    )
+    batch_size = settings.training.micro_batch_size
+    return evaluate(model, dataset, collator, settings.objectives, batch_size, pool)
