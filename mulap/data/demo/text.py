@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from mulap.data.demo_words import (
+from mulap.data.demo.words import (
     INSTRUMENT_WORDS,
     METRE_WORDS,
     MOODS,

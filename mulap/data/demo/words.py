@@ -1,6 +1,6 @@
 """Facts about a demo clip, and the words people use for them.
 
-The tables of synonyms serve both ways: `demo_text` picks words from them, and `find_mentions`
+The tables of synonyms serve both ways: `text` picks words from them, and `find_mentions`
 reads a sentence back into the instruments and tempi it names, for the tests and for judging the
 descriptions that come with grooves. Knows no notes and no sound.
 """
@@ -8,7 +8,7 @@ descriptions that come with grooves. Knows no notes and no sound.
 import re
 from dataclasses import dataclass
 
-from mulap.data.demo_styles import FAMILY_OF
+from mulap.data.demo.styles import FAMILY_OF
 
 # Synonyms, the label first. Those of one instrument are never another's label.
 INSTRUMENT_WORDS = {

@@ -3,7 +3,7 @@
 A style row names a groove file of the MMA library and what a listener would call it; the grooves
 themselves and their one-line descriptions are read from the installed library when a corpus is
 made, so nothing of MMA is copied here. Instruments are General MIDI programs. Nothing here knows
-about files, notes or sentences: `demo_scores` and `demo_text` do.
+about files, notes or sentences: `scores` and `text` do.
 """
 
 from dataclasses import dataclass

@@ -16,11 +16,11 @@ from typing import TypeVar
 import numpy as np
 import soundfile
 
-from mulap.data import demo_melodies as melodies
-from mulap.data import demo_scores as scores
-from mulap.data.demo_sound import Mix, mix_parts, put_in_range
-from mulap.data.demo_styles import INSTRUMENTS, REGIONS, STYLES, Instrument
-from mulap.data.demo_words import ClipFacts, judge_description
+from mulap.data.demo import melodies as melodies
+from mulap.data.demo import scores as scores
+from mulap.data.demo.sound import Mix, mix_parts, put_in_range
+from mulap.data.demo.styles import INSTRUMENTS, REGIONS, STYLES, Instrument
+from mulap.data.demo.words import ClipFacts, judge_description
 
 _T = TypeVar("_T")
 
