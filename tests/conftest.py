@@ -1,0 +1,34 @@
+"""What every test runs under: no hub, no cache of the machine's, few threads, no progress bars."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+# Before transformers is imported, which reads these once.
+_CACHE = tempfile.mkdtemp(prefix="mulap-tests-")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+os.environ.update(
+    HF_HOME=_CACHE,
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false",
+    WANDB_MODE="disabled",
+    CUDA_VISIBLE_DEVICES="",
+)
+for _name in ("HF_HUB_CACHE", "HF_MODULES_CACHE", "HF_TOKEN", "TRANSFORMERS_CACHE"):
+    os.environ.pop(_name, None)
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_machine():
+    """Keep torch to two threads and transformers to itself."""
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    logging.disable_progress_bar()
+    return _CACHE
