@@ -1,0 +1,44 @@
+# The contributor's menu. Every target sets up .venv first if it is missing or out of date.
+.PHONY: all setup tour test quick lint fix types imports docs bench golden clean
+
+BIN := .venv/bin
+
+all: test lint types imports
+
+setup:
+	@scripts/setup.sh
+
+tour: setup  ## corpus, pre-training, evaluation, embedding, tags, report: tour/report.md
+	@bash runs/tour.sh
+
+test: setup  ## all tests that need no GPU and no network
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+quick: setup  ## the tests that take no time
+	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+fix: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup
+	$(BIN)/basedpyright
+
+imports: setup  ## data flows one way
+	$(BIN)/lint-imports
+
+docs: setup  ## write the generated pages: docs/cli.md, docs/configs.md
+	$(BIN)/python scripts/make_docs.py
+
+bench: setup
+	$(BIN)/python benchmarks/timbral.py
+
+golden: setup  ## cut the golden data out of SOURCE, the folder of full activations
+	$(BIN)/python scripts/make_golden.py $(SOURCE)
+
+clean:
+	rm -rf .venv tour .pytest_cache .ruff_cache .hypothesis .import_linter_cache
