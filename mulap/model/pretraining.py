@@ -7,6 +7,8 @@
 This file computes answers, not losses (`mulap.objectives.losses`).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
@@ -79,6 +81,12 @@ class MulapForPreTraining(MulapPreTrainedModel):
         self.mam_head = nn.Linear(config.audio_hidden_size, config.audio_config.feature_size)
         self.atm_head = AtmHead(config)
         self.post_init()
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As `PreTrainedModel.save_pretrained`; by the folder's code `AutoModel` opens it too."""
+        auto_map = getattr(self.config, "auto_map", None) or {}
+        self.config.auto_map = {**auto_map, "AutoModel": "modeling.MulapModel"}
+        super().save_pretrained(*args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the word embeddings, which the masked-word head shares."""
