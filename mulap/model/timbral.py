@@ -18,8 +18,8 @@ Time is padded after the shift is added. So shift multiplies not a constant but 
 the unpadded interior, which the moments carry as one more band.
 
 Where bands tie for the maximum, one of them gets the gradient; where they nearly tie, rounding may
-choose another one than torch does. Two runs with the same number of threads give the same bits; for
-another number the compiled loops still do, torch's matrix products before them may not.
+choose another one than torch does. Two runs give the same bits, whatever the number of threads: no
+sum is split between them, and what is left to torch runs on one.
 
 This file knows nothing of the rest of the backbone, and not of evaluation mode or other devices:
 there the caller takes `plain_timbral`. It has no second derivative and no gradient for x_hat.
@@ -29,8 +29,9 @@ Legend: M segments, C channels, F mel bins, N frames, I band taps and J time tap
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -111,16 +112,18 @@ def fused_timbral(
         raise ValueError("these inputs or blocks cannot be fused (use plain_timbral)")
     inputs: dict[int, _Input] = {}
     outputs = []
-    for conv, norm in map(_parts, blocks):
-        num_taps = conv.weight.shape[3]
-        with torch.no_grad():
-            if num_taps not in inputs:
-                inputs[num_taps] = _prepare(x_hat, scale, shift, num_taps)
-            shared = inputs[num_taps]
-            statistics = _derive_statistics(shared, scale, shift, conv.weight, norm.eps)
-            _update_running(conv, norm, statistics)
-        parameters = (scale, shift, conv.weight, conv.bias, norm.weight, norm.bias)
-        outputs.append(_FusedBlock.apply(shared, statistics, x_hat, *parameters))
+    with _one_torch_thread() as num_threads:
+        for conv, norm in map(_parts, blocks):
+            num_taps = conv.weight.shape[3]
+            with torch.no_grad():
+                if num_taps not in inputs:
+                    inputs[num_taps] = _prepare(x_hat, scale, shift, num_taps)
+                shared = inputs[num_taps]
+                statistics = _derive_statistics(shared, scale, shift, conv.weight, norm.eps)
+                _update_running(conv, norm, statistics)
+            parameters = (scale, shift, conv.weight, conv.bias, norm.weight, norm.bias)
+            given = shared, statistics, num_threads
+            outputs.append(_FusedBlock.apply(*given, x_hat, *parameters))
     return outputs
 
 
@@ -159,6 +162,21 @@ def _is_fusible(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
         and conv.padding == (0, conv.kernel_size[1] // 2)
         and conv.padding_mode == "zeros"
     )
+
+
+@contextlib.contextmanager
+def _one_torch_thread() -> Iterator[int]:
+    """Keep torch to one thread and yield the number it had, for the compiled loops.
+
+    Around the loops there are many small operations. On a machine with other work, each that is
+    split waits for threads that have no core, which together took longer than the loops did.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield num_threads
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 @functools.cache
@@ -233,14 +251,16 @@ class _FusedBlock(torch.autograd.Function):
     """One block as one step of autograd; its statistics are given."""
 
     @staticmethod
-    def forward(ctx: Any, shared: _Input, statistics: _Statistics, *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, shared: _Input, statistics: _Statistics, num_threads: int, *tensors: Tensor
+    ) -> Tensor:
         """Return the maximum over bands, (M, C, N)."""
         x_hat, scale, shift, weight, bias, gamma, beta = tensors
         slope = gamma.double() / statistics.deviation
         taps = weight.double()[:, 0].transpose(1, 2) * slope.view(-1, 1, 1)
         offset = beta.double() - statistics.mean * slope
         maximise = _load_kernels()["maximise_correlation"]
-        values, positions = maximise(shared.spectrum, taps, offset, shared.size[1:])
+        values, positions = maximise(shared.spectrum, taps, offset, shared.size[1:], num_threads)
         ctx.statistics, ctx.has_bias = statistics, bias is not None
         ctx.save_for_backward(x_hat, scale, shift, weight, gamma, positions)
         return values
@@ -249,34 +269,39 @@ class _FusedBlock(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of scale, shift, weight, bias, gamma and beta."""
-        x_hat, scale, shift, weight, gamma, positions = ctx.saved_tensors
-        statistics: _Statistics = ctx.statistics
-        num_channels, _, height, num_taps = weight.shape
-        padding = (num_taps // 2, num_taps // 2)
-        rows = pad(x_hat.transpose(1, 2), (0, 0, *padding)).contiguous()
-        add_windows, grad = _load_kernels()["add_windows"], grad_outputs[0].contiguous()
-        on_input, by_frame = add_windows(grad, positions, rows, (num_taps, height))
-        interior = pad(by_frame.new_ones(x_hat.shape[2]), padding).unfold(0, num_taps, 1)  # (N, J)
-        sparse = torch.cat([on_input.flatten(1), by_frame @ interior], 1)  # (C, J * I + J)
+        with _one_torch_thread() as num_threads:
+            gradients = _differentiate(ctx, grad_outputs[0], num_threads)
+        return (None, None, None, None, *gradients)
 
-        deviation = statistics.deviation
-        grad_beta = by_frame.sum(1)
-        # Gradient times output is filters times `sparse`: nothing is divided by gamma, 0 is fine.
-        grad_gamma = (sparse * statistics.filters).sum(1) - statistics.mean * grad_beta
-        grad_gamma /= deviation
-        dense = torch.outer(grad_beta, statistics.window_sum)
-        dense += (grad_gamma / deviation).unsqueeze(1) * statistics.covariance
-        windows = (gamma / deviation).unsqueeze(1) * (sparse - dense / statistics.count)
-        on_input = windows[:, :-num_taps].view(num_channels, num_taps, height)
-        on_interior = windows[:, -num_taps:].unsqueeze(2)  # the same for all band taps
-        taps = weight.double()[:, 0].transpose(1, 2)
-        grad_weight = (scale * on_input + shift * on_interior).transpose(1, 2).unsqueeze(1)
-        return (
-            *(None, None, None),
-            (taps * on_input).sum().to(scale.dtype),
-            (taps * on_interior).sum().to(shift.dtype),
-            grad_weight.to(weight.dtype),
-            torch.zeros_like(gamma) if ctx.has_bias else None,
-            grad_gamma.to(gamma.dtype),
-            grad_beta.to(gamma.dtype),
-        )
+
+def _differentiate(ctx: Any, grad: Tensor, num_threads: int) -> tuple[Tensor | None, ...]:
+    x_hat, scale, shift, weight, gamma, positions = ctx.saved_tensors
+    statistics: _Statistics = ctx.statistics
+    num_channels, _, height, num_taps = weight.shape
+    padding = (num_taps // 2, num_taps // 2)
+    rows = pad(x_hat.transpose(1, 2), (0, 0, *padding)).contiguous()
+    add_windows, window = _load_kernels()["add_windows"], (num_taps, height)
+    on_input, by_frame = add_windows(grad.contiguous(), positions, rows, window, num_threads)
+    interior = pad(by_frame.new_ones(x_hat.shape[2]), padding).unfold(0, num_taps, 1)  # (N, J)
+    sparse = torch.cat([on_input.flatten(1), by_frame @ interior], 1)  # (C, J * I + J)
+
+    deviation = statistics.deviation
+    grad_beta = by_frame.sum(1)
+    # Gradient times output is filters times `sparse`: nothing is divided by gamma, 0 is fine.
+    grad_gamma = (sparse * statistics.filters).sum(1) - statistics.mean * grad_beta
+    grad_gamma /= deviation
+    dense = torch.outer(grad_beta, statistics.window_sum)
+    dense += (grad_gamma / deviation).unsqueeze(1) * statistics.covariance
+    windows = (gamma / deviation).unsqueeze(1) * (sparse - dense / statistics.count)
+    on_input = windows[:, :-num_taps].view(num_channels, num_taps, height)
+    on_interior = windows[:, -num_taps:].unsqueeze(2)  # the same for all band taps
+    taps = weight.double()[:, 0].transpose(1, 2)
+    grad_weight = (scale * on_input + shift * on_interior).transpose(1, 2).unsqueeze(1)
+    return (
+        (taps * on_input).sum().to(scale.dtype),
+        (taps * on_interior).sum().to(shift.dtype),
+        grad_weight.to(weight.dtype),
+        torch.zeros_like(gamma) if ctx.has_bias else None,
+        grad_gamma.to(gamma.dtype),
+        grad_beta.to(gamma.dtype),
+    )

@@ -5,9 +5,9 @@ apart because numba is an extra and takes a second to import: only `timbral` imp
 only to train on a CPU. The import of numba stands in a `try` because transformers demands whatever
 remote code imports outside of one.
 
-The loops let go of the interpreter lock and Python threads share the items among them, as many as
-torch uses. numba's own `parallel=True` is avoided: its default threading layer stops the process
-when two threads enter it at once. No sum is split between threads, so their number changes nothing.
+The loops let go of the interpreter lock and Python threads share the items among them. numba's own
+`parallel=True` is avoided: its default threading layer stops the process when two threads enter it
+at once. No sum is split between threads, so their number changes nothing.
 
 The inner loops are unrolled by hand, seven terms at a time: sums then stay in registers.
 
@@ -222,10 +222,9 @@ def _sum_windows(gram: NDArray, height: int, out: NDArray) -> None:
             out[size + j, size + k] = num_windows * block[num_bands, num_bands]
 
 
-def _run_in_threads(kernel: Callable, num_items: int, *arguments: Any) -> None:
-    """Call a compiled loop over ranges of all items, in as many threads as torch uses."""
+def _run_in_threads(num_threads: int, kernel: Callable, num_items: int, *arguments: Any) -> None:
+    """Call a compiled loop over ranges of all items."""
     arguments = tuple(a.numpy() if isinstance(a, Tensor) else a for a in arguments)
-    num_threads = torch.get_num_threads()
     if num_threads == 1:
         kernel(0, num_items, *arguments)
         return
@@ -238,7 +237,7 @@ def _run_in_threads(kernel: Callable, num_items: int, *arguments: Any) -> None:
 
 
 def maximise_correlation(
-    spectrum: Tensor, taps: Tensor, bias: Tensor, size: tuple[int, int]
+    spectrum: Tensor, taps: Tensor, bias: Tensor, size: tuple[int, int], num_threads: int
 ) -> tuple[Tensor, Tensor]:
     """Correlate with filters along the bands and keep the maximum over output bands.
 
@@ -247,6 +246,7 @@ def maximise_correlation(
         taps: Filters, (C, J, I), float64.
         bias: Added to the maximum, (C,), float64.
         size: Of the input, (F, N).
+        num_threads: Threads that share the channels of all segments.
 
     Returns:
         Maximum after the ReLU (M, C, N); its output band, or -1 where the ReLU is off, int16.
@@ -266,12 +266,13 @@ def maximise_correlation(
     values = torch.empty((len(spectrum), num_channels, num_frames), dtype=dtype)
     positions = torch.empty(values.shape, dtype=torch.int16)
     width, num_items = choose_width(num_frames), len(spectrum) * num_channels
-    _run_in_threads(_maximise_correlation, num_items, problem, width, values, positions)
+    arguments = problem, width, values, positions
+    _run_in_threads(num_threads, _maximise_correlation, num_items, *arguments)
     return values, positions
 
 
 def add_windows(
-    grad: Tensor, positions: Tensor, rows: Tensor, shape: tuple[int, int]
+    grad: Tensor, positions: Tensor, rows: Tensor, shape: tuple[int, int], num_threads: int
 ) -> tuple[Tensor, Tensor]:
     """Sum the input windows under the maxima, each times its gradient.
 
@@ -280,6 +281,7 @@ def add_windows(
         positions: Band where its window starts, (M, C, N); negative where there is none.
         rows: Input with its time padding, (M, N + J - 1, F).
         shape: Of a window, (J, I).
+        num_threads: Threads that share the channels.
 
     Returns:
         The sums (C, J, I), and the gradient summed over segments (C, N), float64.
@@ -287,7 +289,8 @@ def add_windows(
     num_channels, num_frames = grad.shape[1:]
     by_frame = torch.empty((num_channels, num_frames), dtype=torch.double)
     total = torch.empty((num_channels, *shape), dtype=torch.double)
-    _run_in_threads(_add_windows, num_channels, grad, positions, rows, by_frame, total)
+    arguments = grad, positions, rows, by_frame, total
+    _run_in_threads(num_threads, _add_windows, num_channels, *arguments)
     return total, by_frame
 
 

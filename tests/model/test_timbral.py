@@ -211,24 +211,18 @@ def test_two_runs_give_the_same_bits_also_when_several_threads_run_at_once():
         assert all(torch.equal(expected[name], other.result()[name]) for name in expected)
 
 
-def test_the_number_of_threads_changes_no_bit_of_the_compiled_sums():
-    from mulap.model.timbral_kernels import add_windows, maximise_correlation
-    from mulap.model.timbral_spectrum import transform_bands
-
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn((3, 36, 20), generator=generator, dtype=torch.double)
-    taps = torch.randn((9, 7, 11), generator=generator, dtype=torch.double)
-    spectrum = transform_bands(rows, 7, torch.float32)
+def test_the_number_of_threads_changes_no_bit_and_is_left_as_it_was():
+    torch.manual_seed(0)
+    problem = make(9, 50, 60, [Block(40, 31), Block(40, 15)], torch.float32)
     results, before = [], torch.get_num_threads()
     try:
         for num_threads in (1, 3):
             torch.set_num_threads(num_threads)
-            values, positions = maximise_correlation(spectrum, taps, taps[:, 0, 0], (20, 30))
-            sums = add_windows(values, positions, rows.float(), (7, 11))
-            results.append((values, positions, *sums))
+            results.append(run(fused_timbral, *problem))
+            assert torch.get_num_threads() == num_threads
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
 
 
 def test_nan_is_not_hidden():
