@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# The whole of mulap in a few minutes on two cores: the table of contents of this repository.
+#
+#   make tour            writes tour/, ends with tour/report.md
+#
+# Every stage can be run alone; each is one command of `mulap`, or the report's script. The times are
+# those of one run on two cores (docs/tour.md), and every run prints its own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+out=${TOUR_OUT:-tour}
+config=${TOUR_CONFIG:-configs/pretrain/tiny.yaml}
+clips=${TOUR_CLIPS:-300}
+seconds_begun=$SECONDS
+mkdir -p "$out"
+: > "$out/stages.tsv"
+
+stage() { # stage NAME "what it does" command...
+  local name=$1 what=$2 begun=$SECONDS
+  shift 2
+  printf '\n== %s: %s\n' "$name" "$what"
+  "$@"
+  printf '%s\t%s\t%s\n' "$name" "$what" "$((SECONDS - begun))" >> "$out/stages.tsv"
+  printf '== %s took %d s\n' "$name" "$((SECONDS - begun))"
+}
+
+rm -rf "$out/corpus" "$out/run" "$out"/*.parquet
+
+stage corpus "render $clips clips of real music writing, with varied and noisy captions" \
+  mulap corpus demo "$out/corpus" --clips "$clips"
+
+stage pretrain "learn musicnn from scratch by masked words, masked audio and matching" \
+  mulap pretrain "$config" --data "$out/corpus" --output "$out/run"
+
+stage evaluate "held-out tracks: matching and retrieval, beside the untrained model" \
+  bash -c "mulap evaluate '$out/run' --data '$out/corpus' --split test --json > '$out/evaluation.json'
+           mulap evaluate '$out/run' --data '$out/corpus' --split test --no-untrained"
+
+stage embed "frozen features of every clip, by the trained backbone and by a random one" \
+  bash -c "mulap embed '$out/corpus/audio' --model '$out/run/best' --level track -o '$out/trained.parquet'
+           mulap embed '$out/corpus/audio' --model random --level track -o '$out/random.parquet'"
+
+stage tag "name MagnaTagATune's tags of one clip with musicnn's public weights" \
+  mulap tag "$out/corpus/audio/demo-00000.flac" --top 5
+
+stage report "frozen-feature scores, loss plot, tour/report.md" \
+  python runs/tour_report.py "$out"
+
+printf '\nThe tour took %d s. Read %s/report.md\n' "$((SECONDS - seconds_begun))" "$out"
