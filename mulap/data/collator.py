@@ -122,20 +122,18 @@ class PretrainCollator:
             captions,
             truncation=True,
             max_length=self.max_tokens,
-            return_special_tokens_mask=True,
             return_token_type_ids=False,
         )
         # Words are hidden before padding: the draws must not depend on the batch's longest caption.
+        # Special is also what a caption spells out ("[SEP]") and what no word was found for.
         masked = [
             mask_words(
                 np.array(token_ids),
-                np.array(is_special, dtype=bool),
+                np.isin(token_ids, self.tokenizer.all_special_ids),
                 self._masking,
                 keyed_generator(self.seed, *key, purpose),
             )
-            for token_ids, is_special, (key, purpose) in zip(
-                encoded["input_ids"], encoded["special_tokens_mask"], owners, strict=True
-            )
+            for token_ids, (key, purpose) in zip(encoded["input_ids"], owners, strict=True)
         ]
         attention_mask = [np.array(row, dtype=np.int64) for row in encoded["attention_mask"]]
         return {

@@ -71,22 +71,19 @@ class Targets:
     is_same_caption: Tensor
 
 
-def mlm_loss(logits: Tensor, targets: Tensor, is_counted: Tensor | None = None) -> Tensor:
+def mlm_loss(logits: Tensor, targets: Tensor, is_counted: Tensor) -> Tensor:
     """Cross-entropy of the hidden words.
 
     Args:
         logits: (K, V).
         targets: ids (K,).
-        is_counted: bool (K,), words that count. None: all.
+        is_counted: bool (K,), words that count.
 
     Returns:
         Scalar, the mean over the words that count; 0 if none does.
     """
     losses = cross_entropy(logits.float(), targets, reduction="none")
-    if is_counted is not None:
-        losses = losses * is_counted
-    count = len(losses) if is_counted is None else is_counted.sum()
-    return losses.sum() / torch.as_tensor(count, device=losses.device).clamp_min(1)
+    return (losses * is_counted).sum() / is_counted.sum().clamp_min(1)
 
 
 def mam_loss(
@@ -150,6 +147,21 @@ def _multi_positive_loss(logits: Tensor, is_positive: Tensor) -> Tensor:
     return losses.sum() / (num_positives > 0).sum().clamp_min(1)
 
 
+def counted_words(clip_index: Tensor, targets: Targets, options: LossOptions) -> Tensor:
+    """Say which hidden words count, bool (K,), from the clip that each belongs to (K,)."""
+    if options.mismatch == "keep":
+        return torch.ones_like(clip_index, dtype=torch.bool)
+    return targets.atm_labels.bool()[clip_index]
+
+
+def counted_segments(targets: Targets, options: LossOptions) -> Tensor:
+    """Say which hidden segments count, bool (B, T)."""
+    is_counted = targets.is_masked_segment & targets.audio_attention_mask.bool()
+    if options.mismatch == "drop_both":
+        is_counted = is_counted & targets.atm_labels.bool()[:, None]
+    return is_counted
+
+
 def compute_losses(
     outputs: MulapForPreTrainingOutput, targets: Targets, options: LossOptions
 ) -> dict[str, Tensor]:
@@ -166,22 +178,18 @@ def compute_losses(
     Raises:
         ValueError: a contrastive weight for a model without that head.
     """
-    is_match = targets.atm_labels.bool()
     losses: dict[str, Tensor] = {}
     weights = options.weights()
     if "mlm" in weights:
         if outputs.mlm_targets is None or outputs.mlm_clip_index is None:
             raise ValueError("the mlm loss needs labels: give the model mlm_labels")
-        is_counted = None if options.mismatch == "keep" else is_match[outputs.mlm_clip_index]
+        is_counted = counted_words(outputs.mlm_clip_index, targets, options)
         losses["mlm"] = mlm_loss(outputs.mlm_logits, outputs.mlm_targets, is_counted)
     if "mam" in weights:
-        is_masked = targets.is_masked_segment & targets.audio_attention_mask.bool()
-        if options.mismatch == "drop_both":
-            is_masked = is_masked & is_match[:, None]
         losses["mam"] = mam_loss(
             outputs.mam_predictions,
             outputs.audio_features,
-            is_masked,
+            counted_segments(targets, options),
             options.mam_target,
             options.mam_reduction,
         )

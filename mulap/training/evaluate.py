@@ -31,6 +31,8 @@ from mulap.objectives.losses import (
     LossOptions,
     Targets,
     compute_losses,
+    counted_segments,
+    counted_words,
     feature_spread,
     weighted_sum,
 )
@@ -141,7 +143,7 @@ def _evaluate_pairs(
         inputs, targets = split_batch(batch)
         outputs = model(**inputs)
         losses = compute_losses(outputs, targets, options)
-        for name, count in _loss_counts(outputs, targets).items():
+        for name, count in _loss_counts(outputs, targets, options).items():
             if name in losses:
                 sums[name] += float(losses[name]) * count
                 counts[name] += count
@@ -155,15 +157,16 @@ def _evaluate_pairs(
     return Evaluation(metrics)
 
 
-def _loss_counts(outputs: MulapForPreTrainingOutput, targets: Targets) -> dict[str, float]:
-    """How much each loss of a batch weighs in the mean over batches."""
+def _loss_counts(
+    outputs: MulapForPreTrainingOutput, targets: Targets, options: LossOptions
+) -> dict[str, int]:
+    """How much each loss of a batch weighs in the mean over batches: what it is the mean of."""
     num_clips = len(targets.atm_labels)
-    return {
-        "mlm": len(outputs.mlm_logits),
-        "mam": float(targets.is_masked_segment.sum()),
-        "atm": num_clips,
-        "contrastive": num_clips,
-    }
+    counts = {"atm": num_clips, "contrastive": num_clips}
+    counts["mam"] = int(counted_segments(targets, options).sum())
+    if outputs.mlm_clip_index is not None:
+        counts["mlm"] = int(counted_words(outputs.mlm_clip_index, targets, options).sum())
+    return counts
 
 
 @torch.no_grad()
@@ -277,6 +280,7 @@ def retrieval_ranks(scores: Tensor, caption_keys: Sequence[str]) -> np.ndarray:
         float (P,), 1 the best, of each caption.
     """
     values = scores.double().numpy()
+    values = np.where(np.isnan(values), -np.inf, values)  # a broken model must not rank first
     keys = np.asarray(caption_keys)
     ranks = np.empty(len(keys))
     for column, key in enumerate(keys):
