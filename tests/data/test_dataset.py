@@ -1,0 +1,170 @@
+"""`ClipDataset`: items are a function of their key, bad files are found before training."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import soundfile as sf
+from tiny import RATE, make_clips, make_extractor, tone
+from torch.utils.data import DataLoader
+
+from mulap.audio import AudioError
+from mulap.data.dataset import ClipDataset, ClipReader, KeyedSampler
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return make_clips(tmp_path_factory.mktemp("clips"), 6)
+
+
+def make_dataset(clips, crop="start", crop_seconds=6.0, seed=0) -> ClipDataset:
+    return ClipDataset(clips, ClipReader(make_extractor(), crop_seconds, crop, seed), seed)
+
+
+def test_an_item_is_the_clip_s_first_segments_and_its_caption(clips):
+    item = make_dataset(clips)[3, 1]
+    extractor = make_extractor()
+    waveform, _ = sf.read(clips[1].audio_path, dtype="float32")
+    expected = extractor.log_mel(extractor.segment(waveform)[:2])
+    # The file holds 16 bits a sample; quiet bins differ a little.
+    np.testing.assert_allclose(item.input_features, expected, atol=1e-4)
+    assert item.key == (3, 1)
+    assert item.caption == clips[1].captions[0]
+
+
+def test_a_short_clip_has_as_many_segments_as_it_fills(clips):
+    dataset = make_dataset(clips, crop_seconds=20.0)
+    assert dataset.reader.num_segments == 6
+    assert [len(dataset[index].input_features) for index in range(3)] == [1, 2, 2]
+
+
+def test_a_clip_shorter_than_a_segment_is_an_item_too_E23(tmp_path, clips):
+    path = tmp_path / "short.wav"
+    sf.write(path, tone(0, 0.4), RATE)
+    item = make_dataset([dataclasses.replace(clips[0], audio_path=path)])[0]
+    assert item.input_features.shape == (1, 96, 188)
+    assert np.isfinite(item.input_features).all()
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(20.0, 6), (3.0, 1), (2.0, 1), (6.0, 2)])
+def test_the_crop_says_how_many_segments_there_are(seconds, expected):
+    assert ClipReader(make_extractor(), seconds).num_segments == expected
+
+
+def test_random_crops_are_another_place_each_epoch_and_the_same_for_a_key(clips):
+    dataset = make_dataset(clips, crop="random", crop_seconds=3.0)
+    items = [dataset[epoch, 1].input_features for epoch in range(3)]
+    again = make_dataset(clips, crop="random", crop_seconds=3.0)[2, 1].input_features
+    assert np.array_equal(items[2], again)
+    assert not np.array_equal(items[0], items[1])
+    other_seed = make_dataset(clips, crop="random", crop_seconds=3.0, seed=1)[2, 1]
+    assert not np.array_equal(items[2], other_seed.input_features)
+
+
+def test_a_random_crop_of_a_clip_that_is_too_short_is_all_of_it(clips):
+    item = make_dataset(clips, crop="random", crop_seconds=20.0)[5, 1]
+    assert np.array_equal(
+        item.input_features, make_dataset(clips, crop_seconds=20.0)[1].input_features
+    )
+
+
+def test_one_of_several_captions_is_chosen_by_the_key(clips):
+    clip = dataclasses.replace(clips[0], captions=("one", "two", "three"))
+    dataset = make_dataset([clip])
+    chosen = [dataset[epoch, 0].caption for epoch in range(30)]
+    assert set(chosen) == {"one", "two", "three"}
+    assert chosen == [make_dataset([clip])[epoch, 0].caption for epoch in range(30)]
+
+
+def test_kept_features_are_those_that_would_be_read(clips):
+    read, kept = make_dataset(clips), make_dataset(clips)
+    assert kept.verify(keep=True) == []
+    for index in range(len(clips)):
+        assert np.array_equal(read[2, index].input_features, kept[2, index].input_features)
+        assert read[2, index].caption == kept[2, index].caption
+
+
+def test_kept_features_are_not_read_again(clips, tmp_path):
+    path = tmp_path / "gone.wav"
+    path.write_bytes(clips[0].audio_path.read_bytes())
+    dataset = make_dataset([dataclasses.replace(clips[0], audio_path=path)])
+    dataset.verify(keep=True)
+    path.unlink()
+    assert len(dataset[7, 0].input_features) == 1
+
+
+def test_random_crops_cannot_be_kept(clips):
+    with pytest.raises(ValueError, match="set data.crop to start, or data.cache_features to false"):
+        make_dataset(clips, crop="random").verify(keep=True)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_cannot_be_decoded_is_left_out_with_its_reason(clips, tmp_path, num_workers, keep):
+    bad, empty = tmp_path / "bad.wav", tmp_path / "empty.mp3"
+    bad.write_bytes(b"RIFF of nothing at all")
+    empty.touch()
+    rows = [
+        clips[0],
+        dataclasses.replace(clips[1], audio_path=bad),
+        clips[2],
+        dataclasses.replace(clips[3], audio_path=empty),
+    ]
+    dataset = make_dataset(rows)
+    failures = dataset.verify(num_workers, keep)
+    assert [clip.audio_path for clip, _ in failures] == [bad, empty]
+    for clip, reason in failures:
+        assert str(clip.audio_path) in reason
+        assert "\n" not in reason
+    assert dataset.clips == [clips[0], clips[2]]
+    assert dataset[1].caption == clips[2].captions[0]
+    assert np.array_equal(dataset[1].input_features, make_dataset(clips)[2].input_features)
+
+
+def test_a_file_that_goes_bad_later_stops_the_run_with_its_name(clips, tmp_path):
+    path = tmp_path / "later.wav"
+    path.write_bytes(clips[0].audio_path.read_bytes())
+    dataset = make_dataset([dataclasses.replace(clips[0], audio_path=path)])
+    assert dataset.verify() == []
+    path.write_bytes(b"")
+    with pytest.raises(AudioError, match="later.wav"):
+        dataset[0, 0]
+
+
+@pytest.mark.parametrize("crop", ["start", "random"])
+def test_the_worker_count_changes_no_item_vii(clips, crop):
+    def items(num_workers):
+        sampler = KeyedSampler(len(clips), seed=3)
+        sampler.set_epoch(2)
+        loader = DataLoader(
+            make_dataset(clips, crop=crop, crop_seconds=3.0),
+            2,
+            sampler=sampler,
+            collate_fn=list,
+            num_workers=num_workers,
+            multiprocessing_context="fork" if num_workers else None,
+        )
+        return [item for batch in loader for item in batch]
+
+    for ours, theirs in zip(items(0), items(2), strict=True):
+        assert ours.key == theirs.key
+        assert ours.caption == theirs.caption
+        assert np.array_equal(ours.input_features, theirs.input_features)
+
+
+def test_an_epoch_holds_every_clip_once_in_an_order_of_its_own():
+    sampler = KeyedSampler(50, seed=0)
+    orders = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert {key[0] for key in keys} == {epoch}
+        orders.append([key[1] for key in keys])
+        assert sorted(orders[-1]) == list(range(50))
+    assert orders[0] != orders[1] != orders[2]
+    sampler.set_epoch(1)
+    assert [index for _, index in sampler] == orders[1]
+    other = KeyedSampler(50, seed=1)
+    other.set_epoch(1)
+    assert [index for _, index in other] != orders[1]
+    assert len(sampler) == 50
