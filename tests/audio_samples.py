@@ -1,11 +1,17 @@
 """Audio files for the tests, made when they run: music-like noise in every format we read."""
 
+import atexit
+import shutil
+import tempfile
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
 import numpy as np
 import soundfile as sf
+
+from mulap.audio import load_audio
 
 SECONDS = 9.0  # longer than the 6 s that ogg is decoded ahead of a crop
 
@@ -43,11 +49,13 @@ FORMATS: dict[str, dict] = {
 }
 
 
-def make_music(seconds: float, rate: int = 44_100, channels: int = 2, seed: int = 0) -> np.ndarray:
+def make_music(
+    seconds: float, rate: int = 44_100, channels: int = 2, noise: float = 1.0
+) -> np.ndarray:
     """Return decaying harmonic notes over noise that comes and goes: (num_samples, channels)."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     time = np.arange(round(seconds * rate), dtype=np.float32) / rate
-    loudness = np.where(np.sin(3 * time) > 0, 0.05, 0.01).astype(np.float32)
+    loudness = noise * np.where(np.sin(3 * time) > 0, 0.05, 0.01).astype(np.float32)
     music = rng.standard_normal((len(time), channels), np.float32) * loudness[:, None]
     for begin in range(0, len(time), rate // 4):
         since = time[: min(rate, len(time) - begin)]
@@ -71,6 +79,25 @@ def write_sample(name: str, folder: Path, seconds: float = SECONDS, **tags: str)
         container, codec, bit_rate, options = recipe["av"]
         encode(path, music, rate, container, codec, bit_rate, options, tags)
     return path
+
+
+@cache
+def sample(name: str) -> Path:
+    """A file in one of the `FORMATS`, made once for all tests; not to be changed."""
+    return write_sample(name, _shared_folder())
+
+
+@cache
+def whole(name: str) -> np.ndarray:
+    """All of a sample, decoded once."""
+    return load_audio(sample(name))
+
+
+@cache
+def _shared_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="mulap-samples-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def write_sound(

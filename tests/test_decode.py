@@ -3,14 +3,22 @@
 import os
 import pickle
 import time
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 import soxr
-from audio_samples import FORMATS, SECONDS, encode, make_music, write_sample, write_sound
+from audio_samples import (
+    FORMATS,
+    SECONDS,
+    encode,
+    make_music,
+    sample,
+    whole,
+    write_sample,
+    write_sound,
+)
 
 from mulap.audio import (
     SAMPLING_RATE,
@@ -22,19 +30,6 @@ from mulap.audio import (
 from mulap.decode import FFmpegReader, SoundFileReader, open_reader
 
 
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    """A file in one of the FORMATS, made once."""
-    folder = tmp_path_factory.mktemp("audio")
-    return cache(lambda name: write_sample(name, folder))
-
-
-@pytest.fixture(scope="module")
-def whole(sample):
-    """All of a sample, decoded once."""
-    return cache(lambda name: load_audio(sample(name)))
-
-
 def error_of(path, **options) -> str:
     with pytest.raises(AudioError) as caught:
         load_audio(path, **options)
@@ -44,15 +39,47 @@ def error_of(path, **options) -> str:
     return caught.value.reason
 
 
-def test_mp3_read_in_blocks_is_not_corrupted_by_the_seeks_of_soundfile(sample, whole):
+def test_mp3_read_in_blocks_is_not_corrupted_by_the_seeks_of_soundfile():
     # soundfile seeks after every read; low bit rates reach back further than libsndfile then goes.
     at_once, rate = sf.read(sample("mp3_cbr_low"), dtype="float32")
     expected = soxr.resample(at_once, rate, SAMPLING_RATE)
     np.testing.assert_allclose(whole("mp3_cbr_low"), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if not name.startswith("wav_")])
+def test_a_reader_gives_the_same_samples_wherever_it_starts(name):
+    with open_reader(sample(name)) as reader:
+        full = np.concatenate(list(reader.blocks(0)))
+    near_the_end = (len(full) - 2_000, len(full) - 100, len(full) - 1)
+    for start in (1, 1_105, *range(len(full) // 5, len(full), len(full) // 9), *near_the_end):
+        with open_reader(sample(name)) as reader:
+            first = next(block for block in reader.blocks(start) if len(block))
+        assert np.abs(first - full[start:][: len(first)]).max() < 1e-6, f"from sample {start} on"
+
+
+def test_speech_like_opus_is_decoded_from_its_beginning(tmp_path):
+    # Its decoder still remembers the beginning after 10 s: no start later on is exact.
+    music = make_music(20, 48_000, 1, noise=0)
+    path = encode(tmp_path / "song.opus", music, 48_000, "ogg", "libopus", 14_000)
+    full = load_audio(path)
+    for start in range(7, 19):
+        crop = load_audio(path, start, 1.0)
+        assert np.abs(crop - full[start * 16_000 :][:16_000]).max() < 1e-6
+
+
+def test_damage_in_the_middle_costs_only_what_is_damaged(tmp_path):
+    content = bytearray(sample("m4a").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2_000] = b"\xff" * 2_000
+    (tmp_path / "song.m4a").write_bytes(content)
+    waveform = load_audio(tmp_path / "song.m4a")
+    assert 0 <= len(whole("m4a")) - len(waveform) < 0.3 * SAMPLING_RATE
+    np.testing.assert_array_equal(waveform[:48_000], whole("m4a")[:48_000])
+    assert np.corrcoef(waveform[-32_000:], whole("m4a")[-32_000:])[0, 1] > 0.95
+
+
 @pytest.mark.parametrize(("name", "most_seconds"), [("flac", 1.5), ("mp3_cbr", 3.5)])
-def test_only_the_part_that_is_needed_is_decoded(name, most_seconds, sample, monkeypatch):
+def test_only_the_part_that_is_needed_is_decoded(name, most_seconds, monkeypatch):
     decoded = []
     original = SoundFileReader.blocks
 
@@ -69,7 +96,7 @@ def test_only_the_part_that_is_needed_is_decoded(name, most_seconds, sample, mon
 
 @pytest.mark.parametrize("ending", [".mp3", ".wav", ".raw", ".gsm", ".txt", ""])
 @pytest.mark.parametrize("name", ["flac", "m4a", "ogg_vorbis"])
-def test_a_lying_ending_is_not_believed(name, ending, sample, whole, tmp_path):
+def test_a_lying_ending_is_not_believed(name, ending, tmp_path):
     path = tmp_path / f"song{ending}"
     path.write_bytes(sample(name).read_bytes())
     np.testing.assert_array_equal(load_audio(path), whole(name))
@@ -88,13 +115,13 @@ def test_variable_mp3_without_xing_header_is_read_to_its_end(tmp_path):
     assert probe_audio(path).duration_seconds == pytest.approx(20, abs=0.1)
 
 
-def test_two_mp3_files_glued_together_are_both_read(sample, tmp_path):
+def test_two_mp3_files_glued_together_are_both_read(tmp_path):
     path = tmp_path / "glued.mp3"
     path.write_bytes(2 * sample("mp3_vbr").read_bytes())
     assert len(load_audio(path)) / SAMPLING_RATE == pytest.approx(2 * SECONDS, abs=0.1)
 
 
-def test_an_mp3_behind_a_large_tag_is_still_read_by_libsndfile(sample, whole, tmp_path):
+def test_an_mp3_behind_a_large_tag_is_still_read_by_libsndfile(tmp_path):
     path = tmp_path / "tagged.mp3"
     size = 200_000
     seven_bits = bytes(size >> 7 * k & 0x7F for k in (3, 2, 1, 0))
@@ -104,7 +131,7 @@ def test_an_mp3_behind_a_large_tag_is_still_read_by_libsndfile(sample, whole, tm
     np.testing.assert_array_equal(load_audio(path), whole("mp3_vbr"))
 
 
-def test_a_playlist_cannot_make_ffmpeg_open_other_files(sample, tmp_path):
+def test_a_playlist_cannot_make_ffmpeg_open_other_files(tmp_path):
     (tmp_path / "secret.aac").write_bytes(sample("aac").read_bytes())
     playlist = tmp_path / "song.m3u8"
     entry = f"#EXTINF:10,\n{tmp_path / 'secret.aac'}\n"
@@ -113,7 +140,7 @@ def test_a_playlist_cannot_make_ffmpeg_open_other_files(sample, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["wav", "flac", "ogg_vorbis", "opus", "mp3_vbr", "aac", "webm"])
-def test_of_a_truncated_file_what_is_there_is_used(name, sample, whole, tmp_path):
+def test_of_a_truncated_file_what_is_there_is_used(name, tmp_path):
     path = tmp_path / "cut"
     content = sample(name).read_bytes()
     path.write_bytes(content[: len(content) * 6 // 10])
@@ -126,7 +153,7 @@ def test_of_a_truncated_file_what_is_there_is_used(name, sample, whole, tmp_path
     assert "ends before 8.5 s" in error_of(path, start_seconds=8.5)
 
 
-def test_a_truncated_m4a_without_its_index_is_refused(sample, tmp_path):
+def test_a_truncated_m4a_without_its_index_is_refused(tmp_path):
     path = tmp_path / "cut.m4a"
     path.write_bytes(sample("m4a").read_bytes()[:40_000])
     assert "is not audio that can be decoded (convert it to wav)" in error_of(path)
