@@ -12,7 +12,8 @@ that `mulap --help` needs no torch. A command ends with
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import click
 from mulap import __version__
 
 SOME_FAILED = 3
+# A group called with nothing shows its help; click 8.1 has no exception for that.
+_HELP_IS_THE_ANSWER = getattr(click.exceptions, "NoArgsIsHelpError", ())
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -31,6 +34,8 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
+        except BrokenPipeError:
+            raise  # the reader of our output is gone, as in `| head`: click ends quietly
         except (ValueError, OSError) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
 
@@ -57,7 +62,33 @@ def quiet_transformers() -> None:
     logging.set_verbosity_error()
 
 
-@click.group(context_settings=_CONTEXT)
+@contextmanager
+def _wrong_use_in_one_line() -> Iterator[None]:
+    """Tell of wrong use without the usage above it; `--help` has it."""
+    try:
+        yield
+    except click.UsageError as error:
+        if error.ctx is None or isinstance(error, _HELP_IS_THE_ANSWER):
+            raise
+        message = " ".join(error.format_message().split())
+        raise click.UsageError(f"{message} (see {error.ctx.command_path} --help)") from error
+
+
+class OneLineGroup(click.Group):
+    """A group whose commands tell of wrong use in one line, as of every other error."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the options before the command."""
+        with _wrong_use_in_one_line():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Parse the rest and call the command."""
+        with _wrong_use_in_one_line():
+            return super().invoke(ctx)
+
+
+@click.group(cls=OneLineGroup, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="mulap")
 def main() -> None:
     """Learn a music-audio encoder from tracks and the sentences about them, and use it."""
@@ -133,9 +164,21 @@ def corpus_folder(
 
 @main.command()
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--data", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A folder with metadata.csv, .jsonl or .parquet; a MuLaP JSON; or tars.",
+)
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Run folder.")
-@click.option("--set", "-s", "overrides", multiple=True, metavar="SECTION.KEY=VALUE")
+@click.option(
+    "--set",
+    "-s",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a setting of CONFIG.",
+)
 @one_line_errors
 def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...]) -> None:
     """Pre-train a model by CONFIG on the tracks and captions of --data.
@@ -156,12 +199,18 @@ def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...])
 
 @main.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option("--data", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="As `mulap pretrain` reads it.",
+)
 @click.option(
     "--split",
     type=click.Choice(["train", "valid", "test"]),
     default="test",
     show_default=True,
+    help="Which clips.",
 )
 @click.option("--pool", default=200, show_default=True, help="Clips to retrieve among.")
 @click.option("--untrained/--no-untrained", default=True, help="Evaluate the start as well.")
@@ -207,7 +256,11 @@ def evaluate(
     help="A checkpoint folder, musicnn-mtt, musicnn-msd, or random.",
 )
 @click.option(
-    "--level", type=click.Choice(["segment", "track"]), default="segment", show_default=True
+    "--level",
+    type=click.Choice(["segment", "track"]),
+    default="segment",
+    show_default=True,
+    help="What a row is.",
 )
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @click.option("--skip-existing", is_flag=True, help="Keep the rows of files that did not change.")
@@ -253,9 +306,12 @@ def tag(paths: tuple[Path, ...], model: str, top: int, as_json: bool) -> None:
     from mulap.audio import AudioError, find_audio
     from mulap.inference.tag import Tagger
 
+    found = find_audio(paths)
+    if not found:
+        raise ValueError(f"{', '.join(map(str, paths))}: no audio file is there (name another)")
     tagger = Tagger.from_pretrained(model)
     num_failures = 0
-    for path in find_audio(paths):
+    for path in found:
         try:
             scores = tagger.tag_file(path)
         except AudioError as error:
