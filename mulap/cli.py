@@ -24,6 +24,12 @@ from mulap import __version__
 SOME_FAILED = 3
 # A group called with nothing shows its help; click 8.1 has no exception for that.
 _HELP_IS_THE_ANSWER = getattr(click.exceptions, "NoArgsIsHelpError", ())
+data_option = click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A folder with metadata.csv, .jsonl or .parquet; a MuLaP JSON; or tars.",
+)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -164,13 +170,14 @@ def corpus_folder(
 
 @main.command()
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@data_option
 @click.option(
-    "--data",
+    "--output",
+    "-o",
     required=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="A folder with metadata.csv, .jsonl or .parquet; a MuLaP JSON; or tars.",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Run folder.",
 )
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option(
     "--set",
     "-s",
@@ -199,12 +206,7 @@ def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...])
 
 @main.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="As `mulap pretrain` reads it.",
-)
+@data_option
 @click.option(
     "--split",
     type=click.Choice(["train", "valid", "test"]),
@@ -237,7 +239,7 @@ def evaluate(
         for name in ("trained", "untrained"):
             values = figures.get(name)
             if isinstance(values, dict):
-                click.echo(f"{name}: {describe_metrics(values)}")
+                click.echo(f"{name}: {describe_metrics(values)}{_interval(values)}")
     for file, reason in result.failures:
         say(f"left out: {file}: {reason}")
     if result.failures:
@@ -280,6 +282,7 @@ def embed(
     Without --output, JSON lines go to standard output.
     """
     quiet_transformers()
+    _check_device(device)
     from mulap.inference.embed import embed_files
     from mulap.inference.embedder import Embedder
 
@@ -325,6 +328,25 @@ def tag(paths: tuple[Path, ...], model: str, top: int, as_json: bool) -> None:
         for name, score in list(scores.items())[:top]:
             click.echo(f"  {score:.3f}  {name}")
     end_with_failures(num_failures, "the lines above")
+
+
+def _check_device(device: str) -> None:
+    """Stop where torch has no such device; it would say so at length, and not as a ValueError."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device}: torch cannot use it here (give cpu)") from error
+
+
+def _interval(figures: dict[str, Any]) -> str:
+    """Write the interval of the matching accuracy, where there is one."""
+    interval = figures.get("atm/pair_accuracy/95%")
+    if interval is None:
+        return ""
+    low, high = interval
+    return f"; 95 % interval over tracks of the accuracy over all pairs {low:.1%} to {high:.1%}"
 
 
 def _counts(counts: dict[str, int]) -> str:
