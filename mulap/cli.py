@@ -22,6 +22,7 @@ import click
 from mulap import __version__
 
 SOME_FAILED = 3
+SPLITS, LEVELS = ["train", "valid", "test"], ["segment", "track"]
 # A group called with nothing shows its help; click 8.1 has no exception for that.
 _HELP_IS_THE_ANSWER = getattr(click.exceptions, "NoArgsIsHelpError", ())
 data_option = click.option(
@@ -208,11 +209,7 @@ def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...])
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @data_option
 @click.option(
-    "--split",
-    type=click.Choice(["train", "valid", "test"]),
-    default="test",
-    show_default=True,
-    help="Which clips.",
+    "--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Which clips."
 )
 @click.option("--pool", default=200, show_default=True, help="Clips to retrieve among.")
 @click.option("--untrained/--no-untrained", default=True, help="Evaluate the start as well.")
@@ -242,8 +239,7 @@ def evaluate(
                 click.echo(f"{name}: {describe_metrics(values)}{_interval(values)}")
     for file, reason in result.failures:
         say(f"left out: {file}: {reason}")
-    if result.failures:
-        sys.exit(SOME_FAILED)
+    end_with_failures(len(result.failures), "the lines above")
 
 
 @main.command()
@@ -258,11 +254,7 @@ def evaluate(
     help="A checkpoint folder, musicnn-mtt, musicnn-msd, or random.",
 )
 @click.option(
-    "--level",
-    type=click.Choice(["segment", "track"]),
-    default="segment",
-    show_default=True,
-    help="What a row is.",
+    "--level", type=click.Choice(LEVELS), default="segment", show_default=True, help="Of a row."
 )
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @click.option("--skip-existing", is_flag=True, help="Keep the rows of files that did not change.")
@@ -342,10 +334,9 @@ def _check_device(device: str) -> None:
 
 def _interval(figures: dict[str, Any]) -> str:
     """Write the interval of the matching accuracy, where there is one."""
-    interval = figures.get("atm/pair_accuracy/95%")
-    if interval is None:
+    if "atm/pair_accuracy/95%" not in figures:
         return ""
-    low, high = interval
+    low, high = figures["atm/pair_accuracy/95%"]
     return f"; 95 % interval over tracks of the accuracy over all pairs {low:.1%} to {high:.1%}"
 
 
