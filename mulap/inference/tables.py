@@ -283,7 +283,8 @@ def _write_npz(
 
 
 def _open_npz(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here, since numpy leaves a file open that it finds to be no archive.
+    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as arrays:
         metadata = json.loads(str(arrays["metadata"]))
         columns = {name: arrays[name] for name in ("segment_index", "start_seconds")}
         columns |= {name: arrays[name].tolist() for name in _TEXT_COLUMNS}
