@@ -18,7 +18,12 @@ COMPLETE_MARKER = "complete"
 SETTINGS_FILE = "settings.yaml"
 CORPUS_FILE = "corpus.json"
 # What a finished model folder does not need of a checkpoint.
-_TRAINING_STATE = ("optimizer.pt", "scheduler.pt", "rng_state*", "scaler.pt")
+_TRAINING_STATE = ("optimizer.pt", "scheduler.pt", "rng_state*", "scaler.pt", "trainer_state.json")
+
+
+def checkpoint_path(run: Path, step: int | None) -> Path:
+    """Return the folder of a step's checkpoint."""
+    return run / f"checkpoint-{step}"
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -41,15 +46,15 @@ def remove_incomplete(run: Path) -> list[str]:
     return sorted(path.name for path in torn)
 
 
-def remove_old(run: Path, best: str | None) -> None:
+def remove_old(run: Path, best_step: int | None) -> None:
     """Remove all whole checkpoints but the newest and the best.
 
     Args:
         run: the run's folder.
-        best: path of the best checkpoint, if there is one yet.
+        best_step: of the best checkpoint, if there is one yet.
     """
     for path in complete_checkpoints(run)[:-1]:
-        if best is None or path.name != Path(best).name:
+        if path != checkpoint_path(run, best_step):
             # Without its marker first, so that a kill in between leaves nothing that looks whole.
             (path / COMPLETE_MARKER).unlink()
             shutil.rmtree(path)

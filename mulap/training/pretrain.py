@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 from transformers import PrinterCallback, TrainingArguments
+from transformers.utils import logging
 
 from mulap.data.captions import CaptionRules, clean_manifest
 from mulap.data.collator import PretrainCollator
@@ -25,6 +26,7 @@ from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.training.checkpoints import (
+    checkpoint_path,
     claim_run,
     complete_checkpoints,
     export_model,
@@ -33,7 +35,12 @@ from mulap.training.checkpoints import (
 from mulap.training.initial import initial_model
 from mulap.training.progress import ProgressCallback
 from mulap.training.settings import PretrainSettings, settings_to_dict
-from mulap.training.trainer import MulapTrainer, RunCallback, training_arguments
+from mulap.training.trainer import (
+    MulapTrainer,
+    RunCallback,
+    count_steps,
+    training_arguments,
+)
 
 
 @dataclass
@@ -102,6 +109,7 @@ def make_datasets(
         for clip, reason in dataset.verify(data.num_workers, data.cache_features):
             failures.add(clip.audio_path, reason)
         if not len(dataset):
+            failures.write()
             raise ValueError(
                 f"no clip of the {split} split can be used: see failures.jsonl, add tracks, or "
                 "give the split in a column `split`"
@@ -132,13 +140,14 @@ def pretrain(
     Raises:
         ValueError: settings or data cannot be used, or the folder belongs to another run.
     """
-    console = console or Console(stderr=True)
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    console = console or Console(stderr=True, quiet=not is_main)
+    logging.disable_progress_bar()
     run = Path(output)
     failures = FailureLog(run / "failures.jsonl")
     manifest = read_clips(settings, data, failures)
-    is_main = int(os.environ.get("RANK", "0")) == 0
     train_clips = manifest.split("train")
-    arguments = training_arguments(settings, run, len(train_clips))
+    count_steps(settings.training, len(train_clips))
     if is_main:
         claim_run(run, settings_to_dict(settings), corpus_identity(manifest.clips))
         for name in remove_incomplete(run):
@@ -147,6 +156,7 @@ def pretrain(
     model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
     model.mulap.audio_backbone.front_end.is_fused = settings.training.fused_front_end
     datasets = make_datasets(settings, manifest, processor, failures, console)
+    arguments = training_arguments(settings, run, len(datasets["train"]))
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
     if is_main:
         failures.write()
@@ -160,9 +170,10 @@ def pretrain(
     trainer.train(resume_from_checkpoint=os.fspath(checkpoints[-1]) if checkpoints else None)
     if is_main:
         last = complete_checkpoints(run)[-1]
-        best = Path(trainer.state.best_model_checkpoint or last)
+        # By its step: the run's folder may have been moved since.
+        best = checkpoint_path(run, trainer.state.best_global_step)
         export_model(last, run / "last")
-        export_model(best, run / "best")
+        export_model(best if best.is_dir() else last, run / "best")
     trainer.accelerator.wait_for_everyone()
     return RunReport(
         best=run / "best",

@@ -29,7 +29,7 @@ from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, KeyedSampler
 from mulap.files import atomic_path
 from mulap.objectives.losses import compute_losses, feature_spread, weighted_sum
-from mulap.training.checkpoints import mark_complete, remove_old
+from mulap.training.checkpoints import checkpoint_path, mark_complete, remove_old
 from mulap.training.evaluate import EVALUATION_SEED, evaluate, split_batch
 from mulap.training.settings import PretrainSettings, TrainingSettings
 
@@ -64,15 +64,12 @@ def parameter_groups(
     ]
 
 
-def training_arguments(
-    settings: PretrainSettings, run: Path, num_train_clips: int
-) -> TrainingArguments:
-    """Turn the settings into the Trainer's arguments.
+def count_steps(training: TrainingSettings, num_train_clips: int) -> tuple[int, int]:
+    """Count the micro-batches of a step, in one process, and the steps of the whole run.
 
     Raises:
-        ValueError: the batch sizes do not divide, or there are fewer clips than a batch.
+        ValueError: the batch sizes do not divide, or there are fewer clips than a micro-batch.
     """
-    training = settings.training
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     at_once = training.micro_batch_size * num_processes
     if training.batch_size % at_once:
@@ -87,6 +84,19 @@ def training_arguments(
         )
     num_accumulated = training.batch_size // at_once
     steps_per_epoch = math.ceil(num_train_clips // at_once / num_accumulated)
+    return num_accumulated, steps_per_epoch * training.num_epochs
+
+
+def training_arguments(
+    settings: PretrainSettings, run: Path, num_train_clips: int
+) -> TrainingArguments:
+    """Turn the settings into the Trainer's arguments.
+
+    Raises:
+        ValueError: see `count_steps`, and bf16 where there is no accelerator.
+    """
+    training = settings.training
+    num_accumulated, num_steps = count_steps(training, num_train_clips)
     on_cpu = not torch.cuda.is_available()
     if on_cpu and training.precision == "bf16":
         raise ValueError("training.precision = bf16 is for accelerators: set it to fp32 here")
@@ -97,7 +107,7 @@ def training_arguments(
         num_train_epochs=training.num_epochs,
         learning_rate=training.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=round(training.warmup_share * steps_per_epoch * training.num_epochs),
+        warmup_steps=round(training.warmup_share * num_steps),
         max_grad_norm=training.max_grad_norm,
         bf16=training.precision == "bf16",
         seed=training.seed,
@@ -116,8 +126,16 @@ def training_arguments(
         dataloader_num_workers=0 if settings.data.cache_features else settings.data.num_workers,
         dataloader_pin_memory=not on_cpu,
         disable_tqdm=True,
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=has_idle_head(settings),
     )
+
+
+def has_idle_head(settings: PretrainSettings) -> bool:
+    """Whether a head gets no gradient, which processes must be told to not wait for."""
+    heads = {"mlm", "mam", "atm"} | (
+        {"contrastive"} if settings.model.has_contrastive_head else set()
+    )
+    return not heads <= settings.objectives.weights().keys()
 
 
 class MulapTrainer(Trainer):
@@ -191,10 +209,12 @@ class MulapTrainer(Trainer):
         return samples
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of each objective since the last log."""
+        """Add the mean of each objective since the last log, over all processes."""
         if "loss" in logs and self._num_batches:
-            for name, total in self._sums.items():
-                logs[name] = float(total) / self._num_batches
+            device = self.args.device
+            sums = [torch.as_tensor(total, device=device) for total in self._sums.values()]
+            means: Any = self.accelerator.reduce(torch.stack(sums) / self._num_batches, "mean")
+            logs |= dict(zip(self._sums, means.tolist(), strict=True))
             now = time.monotonic()
             logs["data_wait"] = self._wait_seconds / max(now - self._logged_at, 1e-9)
             self._sums.clear()
@@ -202,7 +222,7 @@ class MulapTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate on the validation clips; every process does, and finds the same."""
+        """Evaluate on the validation clips; every process does, the first one's figures count."""
         training = self.settings.training
         assert isinstance(self.eval_dataset, ClipDataset)
         result = evaluate(
@@ -229,6 +249,8 @@ def evaluation_collator(collator: Any) -> PretrainCollator:
         mlm_probability=collator.mlm_probability,
         mam_probability=collator.mam_probability,
         mam_min_masked=collator.mam_min_masked,
+        # Half, so that chance is a half; none where training swaps none.
+        atm_probability=0.5 if collator.atm_probability else 0.0,
     )
 
 
@@ -255,9 +277,10 @@ class RunCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Ask for a checkpoint within an epoch where the settings say so."""
-        every = self.trainer.settings.training.save_every_steps
-        if every and state.global_step % every == 0:
-            control.should_save = True
+        # At the end of an epoch it is for `on_epoch_end`, which evaluates first: a checkpoint is
+        # written once, and knows whether it is the best.
+        is_end_of_epoch = (state.epoch or 0.0) % 1.0 == 0.0
+        control.should_save = self._is_step_due(state) and not is_end_of_epoch
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -265,7 +288,12 @@ class RunCallback(TrainerCallback):
         """Evaluate and save only at the epochs that the settings name, and at the last."""
         epoch = round(state.epoch or 0)
         is_due = epoch % self.trainer.settings.training.evaluate_every_epochs == 0
-        control.should_evaluate = control.should_save = is_due or epoch >= args.num_train_epochs
+        control.should_evaluate = is_due or epoch >= args.num_train_epochs
+        control.should_save = control.should_evaluate or self._is_step_due(state)
+
+    def _is_step_due(self, state: TrainerState) -> bool:
+        every = self.trainer.settings.training.save_every_steps
+        return every > 0 and state.global_step % every == 0
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -273,11 +301,11 @@ class RunCallback(TrainerCallback):
         """Mark the checkpoint whole once every process has written its part; drop old ones."""
         self.trainer.accelerator.wait_for_everyone()
         if args.process_index == 0:
-            checkpoint = self.run / f"checkpoint-{state.global_step}"
+            checkpoint = checkpoint_path(self.run, state.global_step)
             # The Trainer's own arguments, pickled; `settings.yaml` says the same for everybody.
             (checkpoint / "training_args.bin").unlink(missing_ok=True)
             mark_complete(checkpoint)
-            remove_old(self.run, state.best_model_checkpoint)
+            remove_old(self.run, state.best_global_step)
             write_log(self.run / "log.jsonl", state.log_history)
 
 
