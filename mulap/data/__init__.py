@@ -1,5 +1,6 @@
 """From a folder of tracks and sentences to batches.
 
-Reading order: `manifest` (rows), `captions` (cleaning and making sentences), `dataset` (clips and items),
-`collator` (items and batches), `corpora` and `demo` (making a corpus).
+Reading order: `manifest` (rows, with `tables`, `tars` and `splits`), `captions` (cleaning),
+`dataset` (clips and items), `collator` (items and batches); `corpora` makes a corpus of a folder of
+music, `demo` one from nothing.
 """

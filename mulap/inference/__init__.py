@@ -1,1 +1,5 @@
-"""Using a trained model: `embed` (audio -> vectors), `tag` (audio -> named tags)."""
+"""Using a trained model.
+
+Reading order: `backbones` (a name -> a backbone), `stream` (a file -> log-mels), `embedder` (a file
+-> vectors), `embed` (many files, with `store` and `tables`), `tag` (a file -> named tags).
+"""

@@ -1,6 +1,8 @@
 """The model, self-contained: torch, numpy, transformers and itself.
 
-Reading order: `config`, `features` (waveform -> log-mel), `musicnn` (log-mel -> feature vector),
-`timbral` (its front end, made fast), `coattention`, `modeling`, `processor`. Nothing of ours outside
-this folder is imported here, so a saved checkpoint can carry its own code.
+Reading order: `config`, `features` (waveform -> log-mel), `bundled` (weights that ship with the
+package), `musicnn` (log-mel -> feature vector), `timbral` with `timbral_spectrum` and
+`timbral_kernels` (its front end, trained fast), `coattention`, `modeling`, `pretraining` (the heads),
+`processor`. Nothing of ours outside this folder is imported here, so a saved checkpoint can carry
+its own code.
 """

@@ -74,6 +74,10 @@ class MulapConfig(PreTrainedConfig):
             of both streams' first outputs; where the widths differ, a linear layer brings the
             audio's to the text's.
         max_segments: most segments of a clip that have a position embedding.
+        feature_norm: what the backbone's features pass before they are masked and embedded: `none`
+            (the paper says nothing), or `batch`, a BatchNorm without parameters. That takes out
+            the mean that all segments share, which otherwise drowns what tells them apart, and
+            keeps the scale of the masked-audio targets; features of no spread cannot win.
         global_token: what a_0 is the mean of. `unmasked`, the valid segments that are not masked;
             `all`, every valid segment, as the authors' code does, which lets the model solve a
             masked segment by arithmetic; `all_detached`, that and no gradient to the backbone.
@@ -99,6 +103,7 @@ class MulapConfig(PreTrainedConfig):
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     layer_norm_eps: float = 1e-12
+    feature_norm: Literal["none", "batch"] = "none"
     global_token: Literal["unmasked", "all", "all_detached"] = "unmasked"
     atm_head: Literal["product", "pooler"] = "product"
     has_contrastive_head: bool = False

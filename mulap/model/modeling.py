@@ -24,7 +24,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import batch_norm, normalize
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertModel
 from transformers.utils.generic import ModelOutput
@@ -42,8 +42,8 @@ class MulapOutput(ModelOutput):
     """What `MulapModel` gives.
 
     Attributes:
-        audio_features: a_1..a_T, the backbone's features before any masking (B, T, A); zeros where
-            there is no segment.
+        audio_features: a_1..a_T, the backbone's features after `feature_norm`, before any masking
+            (B, T, A); zeros where there is no segment.
         audio_hidden_states: h_a0, h_a1.. (B, 1 + T, Da).
         text_hidden_states: h_w0.. of the caption each clip is paired with (B, L, Dt).
         audio_embeds: pooled audio, see `MulapModel.get_audio_features` (B, D).
@@ -94,6 +94,24 @@ def valid_mean(values: Tensor, is_counted: Tensor) -> Tensor:
     weights = is_counted.to(values.dtype)
     totals = torch.einsum("btd,bt->bd", values, weights)
     return totals / weights.sum(dim=1, keepdim=True).clamp_min(1.0)
+
+
+class FeatureNorm(nn.Module):
+    """The backbone's features as the transformer sees them, see `MulapConfig.feature_norm`."""
+
+    def __init__(self, config: MulapConfig) -> None:
+        super().__init__()
+        self.norm = None
+        if config.feature_norm == "batch":
+            self.norm = nn.BatchNorm1d(config.audio_config.feature_size, affine=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (M, A) to features (M, A)."""
+        if self.norm is None:
+            return features
+        if len(features) == 1:  # one segment has no statistics of its own
+            return batch_norm(features, self.norm.running_mean, self.norm.running_var)
+        return self.norm(features)
 
 
 class AudioEmbeddings(nn.Module):
@@ -152,6 +170,7 @@ class MulapModel(MulapPreTrainedModel):
     def __init__(self, config: MulapConfig) -> None:
         super().__init__(config)
         self.audio_backbone = MusicnnBackbone(config.audio_config)
+        self.feature_norm = FeatureNorm(config)
         self.audio_embeddings = AudioEmbeddings(config)
         self.text_encoder = BertModel(config.text_config, add_pooling_layer=False)
         self.coattention = CoAttentionStack(config)
@@ -176,7 +195,7 @@ class MulapModel(MulapPreTrainedModel):
             Features a_1..a_T (B, T, A), zeros where there is no segment.
         """
         is_segment = audio_attention_mask.bool()
-        features = self.audio_backbone(input_features[is_segment])  # (M, A)
+        features = self.feature_norm(self.audio_backbone(input_features[is_segment]))  # (M, A)
         padded = features.new_zeros(*is_segment.shape, features.shape[-1])
         return padded.masked_scatter(is_segment[..., None], features)
 
@@ -250,7 +269,7 @@ class MulapModel(MulapPreTrainedModel):
 
         Returns:
             (B, D). With a contrastive head, points of the space shared with `get_text_features`;
-            without, the mean of the backbone's features, which is no such space.
+            without, the mean of the segments' features, which is no such space.
         """
         features = self.encode_audio(input_features, audio_attention_mask)
         return self.pool_audio(features, audio_attention_mask)

@@ -138,7 +138,8 @@ class FrontEnd(nn.Module):
     def _forward_fused(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return the normalised spectrogram (M, F, N) and the timbral blocks' outputs (M, C, N)."""
         bn = self.spectrogram_bn
-        assert bn.momentum is not None and bn.num_batches_tracked is not None
+        assert bn.momentum is not None
+        assert bn.num_batches_tracked is not None
         # BatchNorm without its affine part, which the fused blocks take apart from it.
         x_hat = F.batch_norm(
             log_mel[:, None],

@@ -196,13 +196,14 @@ def score_pool(
         return_tensors="pt",
     ).to(model.device)
     num_segments = max(len(item.input_features) for item in items)
-    features, is_segment = [], torch.zeros(len(items), num_segments, dtype=torch.long)
+    features = torch.zeros(len(items), num_segments, model.config.audio_config.feature_size)
+    is_segment = torch.zeros(len(items), num_segments, dtype=torch.long)
     for row, item in enumerate(items):
-        log_mel = torch.from_numpy(item.input_features).to(model.device)
-        vectors = model.mulap.audio_backbone(log_mel)
-        features.append(torch.nn.functional.pad(vectors, (0, 0, 0, num_segments - len(vectors))))
-        is_segment[row, : len(vectors)] = 1
-    audio_features, is_segment = torch.stack(features), is_segment.to(model.device)
+        log_mel = torch.from_numpy(item.input_features)[None].to(model.device)
+        mask = torch.ones(log_mel.shape[:2], dtype=torch.long, device=model.device)
+        features[row, : log_mel.shape[1]] = model.mulap.encode_audio(log_mel, mask)[0].cpu()
+        is_segment[row, : log_mel.shape[1]] = 1
+    audio_features, is_segment = features.to(model.device), is_segment.to(model.device)
     text_states = torch.cat(
         [
             model.mulap.encode_text(ids, mask)
