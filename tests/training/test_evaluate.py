@@ -1,0 +1,246 @@
+"""Evaluation: equal to the whole array's values, the same each time, and without a trace."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import CAPTIONS, make_collator, make_item, make_items, make_model
+from torch.nn.functional import cross_entropy
+
+from mulap.data.captions import caption_key
+from mulap.objectives.losses import LossOptions
+from mulap.training.evaluate import (
+    bootstrap_interval,
+    evaluate,
+    pair_accuracy,
+    retrieval_ranks,
+    score_pool,
+    split_batch,
+    summarize_ranks,
+)
+
+few = settings(max_examples=60, derandomize=True, deadline=None)
+
+
+class Items(torch.utils.data.Dataset):
+    """Held-out clips that need no files."""
+
+    def __init__(self, num_items: int, captions=CAPTIONS) -> None:
+        self.items = make_items(num_items, captions)
+        self.items = [
+            type(item)(item.key, item.input_features[: 1 + index % 4], item.caption)
+            for index, item in enumerate(self.items)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+class TooLong(Items):
+    """Clips of more segments than the model has positions."""
+
+    def __getitem__(self, index):
+        return make_item(index, num_segments=9)
+
+
+def run(model, num_items=7, batch_size=3, **changes):
+    collator = make_collator(mam_min_masked=1, mlm_probability=0.3)
+    options = changes.pop("options", LossOptions())
+    return evaluate(
+        model, Items(num_items), collator, options, batch_size, changes.pop("retrieval_pool", 0)
+    )
+
+
+def slow_rank(scores, keys, column):
+    """The place of the best right track, ties half above, by counting one by one."""
+    right = [row for row in range(len(keys)) if keys[row] == keys[column]]
+    best = max(scores[row][column] for row in right)
+    rank = 1.0
+    for row in range(len(keys)):
+        if row not in right:
+            rank += 1.0 if scores[row][column] > best else 0.0
+            rank += 0.5 if scores[row][column] == best else 0.0
+    return rank
+
+
+@few
+@given(st.data(), st.integers(1, 7))
+def test_ranks_are_their_slow_definition(data, num):
+    entries = st.lists(st.integers(-2, 2), min_size=num, max_size=num)
+    scores = data.draw(st.lists(entries, min_size=num, max_size=num))
+    keys = data.draw(st.lists(st.sampled_from("abcd"), min_size=num, max_size=num))
+    ranks = retrieval_ranks(torch.tensor(scores, dtype=torch.float32), keys)
+    assert ranks.tolist() == [slow_rank(scores, keys, column) for column in range(num)]
+
+
+def test_the_captions_own_track_first_is_rank_one_and_last_is_the_pool():
+    keys = [str(index) for index in range(5)]
+    assert retrieval_ranks(torch.eye(5), keys).tolist() == [1.0] * 5
+    assert retrieval_ranks(-torch.eye(5), keys).tolist() == [5.0] * 5
+
+
+def test_captions_are_columns_text_to_audio():
+    scores = torch.tensor([[1.0, 5.0], [0.0, 4.0]])  # clip 0 is scored highest for both captions
+    assert retrieval_ranks(scores, ["a", "b"]).tolist() == [1.0, 2.0]
+
+
+def test_a_head_that_cannot_tell_lands_in_the_middle():
+    ranks = retrieval_ranks(torch.zeros(9, 9), [str(index) for index in range(9)])
+    assert ranks.tolist() == [5.0] * 9
+
+
+def test_a_model_that_diverged_does_not_rank_first():
+    ranks = retrieval_ranks(torch.full((9, 9), math.nan), [str(index) for index in range(9)])
+    assert ranks.tolist() == [5.0] * 9
+
+
+def test_tracks_of_equal_captions_are_all_right_answers():
+    scores = torch.tensor([[0.0, 9.0, 1.0], [9.0, 0.0, 2.0], [5.0, 5.0, 0.0]])
+    assert retrieval_ranks(scores, ["a", "a", "b"]).tolist() == [1.0, 1.0, 3.0]
+
+
+def test_ranks_are_summed_up_as_recall_and_median():
+    summary = summarize_ranks(np.array([1.0, 1.5, 5.0, 10.0, 11.0, 50.0]))
+    assert summary == {
+        "R@1": pytest.approx(1 / 6),
+        "R@5": pytest.approx(3 / 6),
+        "R@10": pytest.approx(4 / 6),
+        "median_rank": 7.5,
+        "pool": 6.0,
+    }
+
+
+def test_pair_accuracy_weighs_matches_as_much_as_all_mismatches():
+    keys = ["a", "b", "b"]
+    scores = torch.tensor([[1.0, -1.0, 1.0], [1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]])
+    assert pair_accuracy(scores, keys).tolist() == [0.75, 0.25, 1.0]
+    # Saying yes, or no, to everything is chance.
+    for constant in (-1.0, 1.0):
+        assert pair_accuracy(torch.full((3, 3), constant), keys).tolist() == [0.5] * 3
+    assert pair_accuracy(torch.ones(2, 2), ["a", "a"]).tolist() == [1.0, 1.0]
+
+
+def test_a_bootstrap_interval_holds_the_mean_and_repeats():
+    values = np.random.default_rng(0).random(200)
+    low, high = bootstrap_interval(values, num_draws=2000)
+    assert low < values.mean() < high
+    # 1.96 standard errors to either side, nearly.
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(200), rel=0.1)
+    assert bootstrap_interval(values, num_draws=2000) == (low, high)
+    assert bootstrap_interval(np.full(5, 0.5)) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("batch_size", [3, 4, 7, 50])
+@pytest.mark.parametrize("mismatch", ["keep", "drop_mlm", "drop_both"])
+def test_each_figure_is_the_whole_array_s_also_where_the_last_batch_is_smaller_E34(
+    batch_size, mismatch
+):
+    model = make_model()
+    options = LossOptions(mismatch=mismatch)
+    evaluation = run(model, num_items=7, batch_size=batch_size, options=options)
+    collator = make_collator(mam_min_masked=1, mlm_probability=0.3)
+    items = Items(7).items
+    words, squares, matches, labels = [], [], [], []
+    for begin in range(0, 7, batch_size):
+        inputs, targets = split_batch(collator(items[begin : begin + batch_size]))
+        with torch.no_grad():
+            out = model(**inputs)
+        match = targets.atm_labels.bool()
+        word_counts = match[out.mlm_clip_index] | (mismatch == "keep")
+        errors = cross_entropy(out.mlm_logits, out.mlm_targets, reduction="none")
+        words.append(errors[word_counts])
+        counts = targets.is_masked_segment & (match[:, None] | (mismatch != "drop_both"))
+        squares.append((out.mam_predictions - out.audio_features)[counts].square().mean(-1))
+        matches.append(out.atm_logits)
+        labels.append(targets.atm_labels)
+    words, squares, logits, labels = map(torch.cat, (words, squares, matches, labels))
+    expected = {
+        "loss/mlm": words.mean(),
+        "loss/mam": squares.mean(),
+        "loss/atm": torch.nn.functional.binary_cross_entropy_with_logits(logits, labels),
+        "atm/accuracy": ((logits > 0) == labels.bool()).float().mean(),
+    }
+    for name, value in expected.items():
+        assert evaluation.metrics[name] == pytest.approx(float(value), rel=1e-5), name
+    total = sum(w * evaluation.metrics[f"loss/{n}"] for n, w in options.weights().items())
+    assert evaluation.metrics["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_masks_swaps_and_figures_of_two_evaluations_are_the_same_E3():
+    model = make_model()
+    torch.manual_seed(1)
+    first = run(model, retrieval_pool=5)
+    torch.manual_seed(2)
+    second = run(model, retrieval_pool=5)
+    assert first.metrics == second.metrics
+
+
+def test_validation_has_a_masked_audio_loss_as_training_has_E3():
+    metrics = run(make_model()).metrics
+    assert metrics["loss/mam"] > 0
+    assert {"loss", "loss/mlm", "loss/mam", "loss/atm", "atm/accuracy"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("was_training", [False, True])
+def test_an_evaluation_leaves_the_run_as_it_was_iv(was_training):
+    model = make_model(has_contrastive_head=True).train(was_training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(5)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    run(model, options=LossOptions(contrastive=1.0), retrieval_pool=5)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert np.array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(module.training == was_training for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_failed_evaluation_leaves_the_model_training():
+    model = make_model().train()
+    with pytest.raises(ValueError, match="max_segments"):
+        evaluate(model, TooLong(2), make_collator(), LossOptions())
+    assert model.training
+
+
+@pytest.mark.parametrize("has_contrastive_head", [False, True])
+def test_retrieval_says_by_which_head_and_scores_as_the_head_does(has_contrastive_head):
+    model = make_model(has_contrastive_head=has_contrastive_head)
+    evaluation = run(model, num_items=6, retrieval_pool=5)
+    heads = {"atm", "contrastive"} if has_contrastive_head else {"atm"}
+    assert evaluation.ranks.keys() == heads
+    for head in heads:
+        assert evaluation.metrics[f"retrieval/{head}/pool"] == 5
+        expected = summarize_ranks(evaluation.ranks[head])
+        assert evaluation.metrics[f"retrieval/{head}/R@1"] == expected["R@1"]
+    assert len(evaluation.pair_accuracy) == 5
+    scores = score_pool(model, Items(5).items, make_collator(), batch_size=2)
+    assert scores.keys() == heads
+    collator = make_collator(mlm_probability=0.0, mam_probability=0.0, atm_probability=0.0)
+    inputs, _ = split_batch(collator(Items(5).items))
+    with torch.no_grad():
+        out = model(**inputs)
+    torch.testing.assert_close(scores["atm"].diagonal(), out.atm_logits, atol=1e-5, rtol=0)
+    if has_contrastive_head:
+        scaled = scores["contrastive"] * model.mulap.logit_scale.exp().detach()
+        torch.testing.assert_close(scaled, out.logits_per_audio, atol=1e-4, rtol=0)
+
+
+def test_retrieval_is_left_out_where_it_is_not_wanted_or_there_is_one_clip():
+    assert not any("retrieval" in name for name in run(make_model(), retrieval_pool=0).metrics)
+    assert not any("retrieval" in name for name in run(make_model(), 1, retrieval_pool=9).metrics)
+
+
+def test_tracks_with_equal_captions_share_a_rank():
+    model = make_model()
+    captions = ["a calm song", "A calm song!", "loud drums"]
+    evaluation = evaluate(model, Items(3, captions), make_collator(), LossOptions())
+    scores = score_pool(model, Items(3, captions).items, make_collator())["atm"]
+    keys = [caption_key(caption) for caption in captions]
+    assert keys[0] == keys[1]
+    assert evaluation.ranks["atm"].tolist() == retrieval_ranks(scores, keys).tolist()
