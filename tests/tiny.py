@@ -188,6 +188,7 @@ SETTINGS = {
         "audio_width": 0.02,
         "projection_dim": 16,
     },
+    "masking": {"mam_min_masked": 1},
     "data": {"crop_seconds": 6.0, "cache_features": True, "num_workers": 0},
     "training": {
         "batch_size": 4,

@@ -1,0 +1,369 @@
+"""The trainer: groups, steps and schedule, accumulation, what is logged, collapse."""
+
+import io
+import json
+
+import pytest
+import torch
+from rich.console import Console
+from tiny import make_tokenizer, write_corpus, write_settings
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from mulap.data.collator import PretrainCollator
+from mulap.data.manifest import read_manifest
+from mulap.files import FailureLog
+from mulap.model.musicnn import MusicnnBackbone
+from mulap.training.initial import initial_model
+from mulap.training.pretrain import make_datasets, make_trainer, pretrain
+from mulap.training.progress import COLLAPSE_SPREAD, ProgressCallback
+from mulap.training.settings import load_settings
+from mulap.training.trainer import (
+    RunCallback,
+    count_steps,
+    evaluation_collator,
+    has_idle_head,
+    parameter_groups,
+    training_arguments,
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"), num_train=20, num_valid=4)
+
+
+@pytest.fixture
+def configured(tmp_path):
+    def load(**changes):
+        return load_settings(write_settings(tmp_path / "settings.yaml", **changes))
+
+    return load
+
+
+def build(settings, corpus, run, callbacks=()):
+    """Put together what `pretrain` trains with."""
+    manifest = read_manifest(corpus)
+    captions = [caption for clip in manifest.split("train") for caption in clip.captions]
+    model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
+    model.mulap.audio_backbone.front_end.is_fused = False
+    console = Console(quiet=True)
+    failures = FailureLog(run / "failures.jsonl")
+    datasets = make_datasets(settings, manifest, processor, failures, console)
+    arguments = training_arguments(settings, run, len(datasets["train"]))
+    trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
+    trainer.add_callback(RunCallback(trainer, run))
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    return trainer
+
+
+def read_log(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_every_parameter_is_in_one_group_by_decay_and_rate_x(configured):
+    settings = configured(
+        model={"has_contrastive_head": True},
+        training={"weight_decay": 0.5, "pretrained_lr_scale": 0.1, "learning_rate": 0.01},
+    )
+    model, _, _ = initial_model(settings.model, ["a song"], 0)
+    pretrained = {"mulap.text_encoder.embeddings.word_embeddings.weight", "mlm_head.norm.weight"}
+    groups = parameter_groups(model, pretrained, settings.training)
+    found = {id(p): group for group in groups for p in group["params"]}
+    assert len(found) == sum(len(group["params"]) for group in groups)
+    named = dict(model.named_parameters())
+    assert set(found) == {id(parameter) for parameter in named.values()}
+    for name, parameter in named.items():
+        group = found[id(parameter)]
+        is_matrix = parameter.ndim >= 2
+        assert group["weight_decay"] == (0.5 if is_matrix else 0.0), name
+        assert group["lr"] == pytest.approx(0.001 if name in pretrained else 0.01), name
+    decayless = [name for name, p in named.items() if found[id(p)]["weight_decay"] == 0.0]
+    assert all(name.endswith(("bias", "norm.weight", "Norm.weight", "bn.weight", "logit_scale"))
+               for name in decayless), decayless  # fmt: skip
+
+
+def test_a_frozen_parameter_is_in_no_group(configured):
+    settings = configured()
+    model, _, _ = initial_model(settings.model, ["a song"], 0)
+    model.mlm_head.transform.weight.requires_grad_(False)
+    groups = parameter_groups(model, set(), settings.training)
+    assert not any(p is model.mlm_head.transform.weight for g in groups for p in g["params"])
+
+
+def test_weight_decay_is_really_used_a_step_without_gradient_shrinks_matrices_only_E26(
+    configured, corpus, tmp_path
+):
+    settings = configured(training={"weight_decay": 0.1, "learning_rate": 0.01})
+    trainer = build(settings, corpus, tmp_path / "run")
+    optimizer = trainer.create_optimizer()
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in trainer.model.named_parameters():
+        share = 1 - 0.01 * 0.1 if parameter.ndim >= 2 else 1.0
+        torch.testing.assert_close(parameter.detach(), share * before[name], atol=1e-7, rtol=1e-6)
+
+
+def test_the_optimiser_that_training_uses_is_the_one_with_the_groups_E26(
+    configured, corpus, tmp_path
+):
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_train_begin(self, args, state, control, optimizer=None, **kwargs):
+            seen.extend((g["weight_decay"], len(g["params"])) for g in optimizer.param_groups)
+
+    settings = configured(training={"weight_decay": 0.3, "num_epochs": 1, "adam_beta2": 0.97})
+    trainer = build(settings, corpus, tmp_path / "run", [Look()])
+    trainer.train()
+    assert {decay for decay, _ in seen} == {0.3, 0.0}
+    assert sum(num for _, num in seen) == len(list(trainer.model.parameters()))
+    assert trainer.optimizer.param_groups[0]["betas"] == (0.9, 0.97)
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "clips", "expected"),
+    [(4, 4, 20, (1, 10)), (8, 4, 20, (2, 6)), (16, 2, 20, (8, 4)), (4, 4, 23, (1, 10))],
+)
+def test_steps_are_counted_with_accumulation_and_left_over_clips(
+    configured, batch, micro, clips, expected
+):
+    training = configured(training={"batch_size": batch, "micro_batch_size": micro}).training
+    assert count_steps(training, clips) == expected
+
+
+def test_batch_sizes_are_over_all_processes(configured, monkeypatch):
+    training = configured(training={"batch_size": 8, "micro_batch_size": 4}).training
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert count_steps(training, 20) == (1, 4)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ValueError, match=r"batch_size = 8 is no multiple of 4 process"):
+        count_steps(training, 20)
+
+
+def test_batch_sizes_that_do_not_divide_are_one_clear_error(configured):
+    training = configured(training={"batch_size": 6}).training
+    with pytest.raises(ValueError, match="batch_size = 6 is no multiple of 1 .* = 4: change one"):
+        count_steps(training, 20)
+
+
+def test_a_corpus_smaller_than_a_batch_does_not_succeed_with_no_step_E31(configured, tmp_path):
+    corpus = write_corpus(tmp_path / "toy", num_train=3, num_valid=2)
+    with pytest.raises(ValueError, match="3 clips, fewer than the 4 .*: lower training.micro_batc"):
+        pretrain(configured(), corpus, tmp_path / "run", Console(quiet=True))
+
+
+def test_bf16_without_an_accelerator_is_one_clear_error(configured, tmp_path):
+    with pytest.raises(ValueError, match="bf16 is for accelerators: set it to fp32"):
+        training_arguments(configured(training={"precision": "bf16"}), tmp_path, 20)
+
+
+def test_processes_do_not_wait_for_the_gradients_of_heads_without_weight(configured):
+    assert not has_idle_head(configured())
+    assert has_idle_head(configured(objectives={"atm": 0.0}))
+    assert has_idle_head(configured(objectives={"mlm": 0.0}))
+    with_head = {"model": {"has_contrastive_head": True}}
+    assert has_idle_head(configured(**with_head))
+    assert not has_idle_head(configured(**with_head, objectives={"contrastive": 1.0}))
+
+
+@pytest.mark.parametrize(("batch", "num_steps"), [(4, 10), (8, 6)])
+def test_the_schedule_warms_up_peaks_and_ends_at_zero_with_the_last_step_E28(
+    configured, corpus, tmp_path, batch, num_steps
+):
+    settings = configured(
+        training={"batch_size": batch, "warmup_share": 0.2, "learning_rate": 0.01}
+    )
+    trainer = build(settings, corpus, tmp_path / "run")
+    num_updates = 0
+    step = trainer.create_optimizer().step
+
+    def counted(*args, **kwargs):
+        nonlocal num_updates
+        num_updates += 1
+        return step(*args, **kwargs)
+
+    trainer.optimizer.step = counted
+    trainer.train()
+    # One update a batch of all micro-batches, not one a micro-batch.
+    assert trainer.state.global_step == num_updates == num_steps
+    rates = [r["learning_rate"] for r in trainer.state.log_history if "learning_rate" in r]
+    warmup = round(0.2 * num_steps)
+    expected = [
+        0.01 * min(step / warmup, (num_steps - step) / (num_steps - warmup))
+        for step in range(num_steps)
+    ]
+    assert rates == pytest.approx(expected)
+    assert trainer.lr_scheduler.get_last_lr() == pytest.approx([0.0] * 2)
+    assert min(rates[1:]) > 0
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of the first step."""
+
+    def __init__(self) -> None:
+        self.gradients = {}
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if not self.gradients:
+            named = model.named_parameters()
+            self.gradients = {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+def test_a_batch_in_two_micro_batches_has_the_mean_of_their_gradients_E28(
+    configured, corpus, tmp_path
+):
+    settings = configured(
+        model={"dropout": 0.0},
+        training={"batch_size": 8, "max_grad_norm": 0.0, "num_epochs": 1},
+    )
+    gradients = Gradients()
+    trainer = build(settings, corpus, tmp_path / "run", [gradients])
+    untrained = build(settings, corpus, tmp_path / "other")
+    trainer.train()
+    batches = iter(untrained.get_train_dataloader())
+    for _ in range(2):
+        untrained.model.train()
+        (untrained.compute_loss(untrained.model, next(batches)) / 2).backward()
+    for name, parameter in untrained.model.named_parameters():
+        torch.testing.assert_close(
+            gradients.gradients[name], parameter.grad, atol=1e-6, rtol=1e-4, msg=name
+        )
+
+
+def test_losses_are_logged_by_name_as_means_and_not_as_sums_E25(configured, corpus, tmp_path):
+    logs = {}
+    for every in (1, 5):
+        settings = configured(training={"log_every_steps": every})
+        pretrain(settings, corpus, tmp_path / str(every), Console(quiet=True))
+        logs[every] = [r for r in read_log(tmp_path / str(every)) if "loss/mlm" in r]
+    assert (len(logs[1]), len(logs[5])) == (10, 2)
+    for index, record in enumerate(logs[5]):
+        steps = logs[1][5 * index : 5 * index + 5]
+        for name in ("loss", "loss/mlm", "loss/mam", "loss/atm", "atm/accuracy", "feature_spread"):
+            mean = sum(step[name] for step in steps) / 5
+            assert record[name] == pytest.approx(mean, rel=1e-4), name
+        weighted = 0.1 * record["loss/mlm"] + 4 * record["loss/mam"] + 2 * record["loss/atm"]
+        assert record["loss"] == pytest.approx(weighted, rel=1e-4)
+
+
+def test_losses_under_accumulation_are_means_too_E28(configured, corpus, tmp_path):
+    settings = configured(training={"batch_size": 8})
+    pretrain(settings, corpus, tmp_path / "run", Console(quiet=True))
+    records = [r for r in read_log(tmp_path / "run") if "loss/mlm" in r]
+    assert len(records) == 6
+    for record in records:
+        weighted = 0.1 * record["loss/mlm"] + 4 * record["loss/mam"] + 2 * record["loss/atm"]
+        assert record["loss"] == pytest.approx(weighted, rel=1e-4)
+
+
+def test_validation_hides_as_training_does_but_always_the_same():
+    collator = PretrainCollator(
+        make_tokenizer(), seed=7, mlm_probability=0.3, mam_probability=0.2, mam_min_masked=1
+    )
+    ours, other = evaluation_collator(collator), evaluation_collator(collator)
+    assert ours.seed == other.seed != collator.seed
+    for name in ("mlm_probability", "mam_probability", "mam_min_masked", "max_tokens"):
+        assert getattr(ours, name) == getattr(collator, name)
+    assert ours.atm_probability == 0.5
+
+
+def test_without_the_matching_objective_no_caption_is_swapped_E10(configured, corpus, tmp_path):
+    trainer = build(configured(objectives={"atm": 0.0}), corpus, tmp_path / "run")
+    assert trainer.data_collator.atm_probability == 0.0
+    assert evaluation_collator(trainer.data_collator).atm_probability == 0.0
+    for batch in trainer.get_train_dataloader():
+        assert batch["atm_labels"].all()
+    trainer.train()
+    log = [record for record in trainer.state.log_history if "loss/mlm" in record]
+    assert log
+    assert not any("loss/atm" in record for record in log)
+
+
+def test_the_authors_negatives_reach_the_collator(configured, corpus, tmp_path):
+    settings = configured(masking={"atm_negatives": "dataset"})
+    collator = build(settings, corpus, tmp_path / "run").data_collator
+    assert collator.atm_negatives == "dataset"
+    assert len(collator.caption_pool) == 20
+
+
+def test_every_epoch_has_an_order_and_masks_of_its_own(configured, corpus, tmp_path):
+    seen = []
+
+    class Keys(PretrainCollator):
+        def __call__(self, items):
+            seen.append([item.key for item in items])
+            return super().__call__(items)
+
+    settings = configured()
+    trainer = build(settings, corpus, tmp_path / "run")
+    ours = trainer.data_collator
+    trainer.data_collator = Keys(ours.tokenizer, seed=ours.seed)
+    trainer.train()
+    epochs = [[key for batch in seen[5 * e : 5 * e + 5] for key in batch] for e in range(2)]
+    for epoch, keys in enumerate(epochs):
+        assert {key[0] for key in keys} == {epoch}
+        assert sorted(key[1] for key in keys) == list(range(20))
+    assert [key[1] for key in epochs[0]] != [key[1] for key in epochs[1]]
+
+
+def test_a_collapsing_backbone_is_reported_in_words_and_once(
+    configured, corpus, tmp_path, monkeypatch
+):
+    forward = MusicnnBackbone.forward
+    monkeypatch.setattr(MusicnnBackbone, "forward", lambda self, x: 0 * forward(self, x) + 1)
+    console = Console(record=True, file=io.StringIO(), width=400)
+    pretrain(configured(), corpus, tmp_path / "run", console)
+    text = console.export_text()
+    assert text.count("the backbone collapses") == 1
+    assert "lower objectives.mam" in text
+    assert all(r["feature_spread"] < 1e-3 for r in read_log(tmp_path / "run") if "loss/mam" in r)
+
+
+def test_a_healthy_backbone_is_not_reported(configured, corpus, tmp_path):
+    console = Console(record=True, file=io.StringIO(), width=400)
+    pretrain(configured(training={"num_epochs": 1}), corpus, tmp_path / "run", console)
+    text = console.export_text()
+    assert "collapse" not in text
+    for word in ("mlm", "mam", "atm", "pairs/s", "left", "data wait", "retrieval by the atm head"):
+        assert word in text
+    records = [r for r in read_log(tmp_path / "run") if "feature_spread" in r]
+    assert all(r["feature_spread"] > COLLAPSE_SPREAD for r in records)
+
+
+def test_each_checkpoint_is_written_once_and_after_the_evaluation(configured, corpus, tmp_path):
+    saved = []
+
+    class Saves(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            evaluated = [r["step"] for r in state.log_history if "eval_loss" in r]
+            saved.append((state.global_step, state.global_step in evaluated))
+
+    # Five steps an epoch, so that 5 and 10 are due twice.
+    settings = configured(training={"save_every_steps": 1})
+    build(settings, corpus, tmp_path / "run", [Saves()]).train()
+    expected = [(step, step in (5, 10)) for step in range(1, 11)]
+    assert saved == expected
+
+
+def test_evaluations_can_be_thinned_out_but_the_last_epoch_has_one(configured, corpus, tmp_path):
+    settings = configured(training={"num_epochs": 5, "evaluate_every_epochs": 2})
+    trainer = build(settings, corpus, tmp_path / "run")
+    trainer.train()
+    evaluated = [r["epoch"] for r in trainer.state.log_history if "eval_loss" in r]
+    assert evaluated == [2, 4, 5]
+    assert (tmp_path / "run" / "checkpoint-25" / "complete").is_file()
+    assert len(list((tmp_path / "run").glob("checkpoint-*"))) <= 2
+
+
+def test_the_progress_callback_only_looks():
+    callback = ProgressCallback(Console(quiet=True), 4)
+    before = {"loss": 1.0, "feature_spread": 0.0}
+    logs = dict(before)
+    state, control = TrainerState(), TrainerControl()
+    state.max_steps = 2
+    callback.on_log(None, state, control, logs)  # type: ignore[arg-type]
+    assert logs == before
+    assert callback.has_warned
