@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from mulap.audio import stream_audio
+from mulap.model.bundled import locate_weights
+from mulap.model.config import MulapAudioConfig
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnForTagging
 
@@ -58,7 +60,16 @@ class Tagger:
 
         Returns:
             The tagger, ready to use.
+
+        Raises:
+            ValueError: what is there is no tagging model.
         """
+        config, _ = MulapAudioConfig.get_config_dict(locate_weights(name_or_path))
+        if MusicnnForTagging.__name__ not in (config.get("architectures") or ()):
+            raise ValueError(
+                f"{name_or_path}: is a {config.get('model_type')} model and names no tags: use "
+                "musicnn-mtt or musicnn-msd"
+            )
         model = MusicnnForTagging.from_pretrained(name_or_path)
         return cls(model, MulapFeatureExtractor.from_pretrained(name_or_path), device)
 

@@ -9,7 +9,9 @@ import soundfile as sf
 
 from mulap.audio import AudioError, load_audio
 from mulap.inference.tag import Tagger
+from mulap.model.config import MulapAudioConfig
 from mulap.model.features import MulapFeatureExtractor
+from mulap.model.musicnn import MusicnnBackbone
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "musicnn.npz"
 
@@ -92,3 +94,9 @@ class _Zeros:
 def test_a_feature_extractor_of_the_other_variant_is_refused(tagger):
     with pytest.raises(ValueError, match="variant original.*port"):
         Tagger(tagger.model, MulapFeatureExtractor("port"))
+
+
+def test_a_checkpoint_that_names_no_tags_is_refused_instead_of_making_tags_up(tmp_path):
+    MusicnnBackbone(MulapAudioConfig(num_timbral_filters=4)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="names no tags: use musicnn-mtt"):
+        Tagger.from_pretrained(tmp_path)
