@@ -199,7 +199,9 @@ def test_no_probability_hides_and_swaps_nothing():
 
 def test_the_features_are_the_items_own_and_not_blanked_by_masking_E1():
     items = make_items(4)
+    before = [item.input_features.copy() for item in items]
     batch = make_collator(mam_probability=1.0)(items)
     assert batch["is_masked_segment"].any()
     for row, item in enumerate(items):
-        assert np.array_equal(batch["input_features"][row].numpy(), item.input_features)
+        assert np.array_equal(batch["input_features"][row].numpy(), before[row])
+        assert np.array_equal(item.input_features, before[row])
