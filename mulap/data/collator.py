@@ -39,6 +39,8 @@ class PretrainCollator:
         atm_probability: that a caption is swapped.
         atm_negatives: `batch`, another caption of the mini-batch (the paper); `dataset`, one of
             `caption_pool` (the authors' code).
+        atm_draws: pairs drawn for each clip. 1 is the paper's; more give the matching objective,
+            which learns from one bit a pair, more to learn from at the price of the co-attention.
         caption_pool: all captions, for `dataset`.
     """
 
@@ -50,6 +52,7 @@ class PretrainCollator:
     mam_min_masked: int = 0
     atm_probability: float = 0.5
     atm_negatives: Literal["batch", "dataset"] = "batch"
+    atm_draws: int = 1
     caption_pool: Sequence[str] = ()
     _masking: WordMasking = field(init=False, repr=False)
 
@@ -70,7 +73,7 @@ class PretrainCollator:
         swapped = np.flatnonzero(caption_index >= len(items))
         owners: list[tuple[Key, Purpose]] = [
             *((item.key, "mlm") for item in items),
-            *((items[int(row)].key, "mlm_negative") for row in swapped),
+            *((items[int(pair) % len(items)].key, "mlm_negative") for pair in swapped),
         ]
         batch = self._audio(items) | self._text(captions, owners)
         batch["caption_index"] = torch.from_numpy(caption_index)
@@ -79,14 +82,25 @@ class PretrainCollator:
         return batch
 
     def _pair(self, items: Sequence[Item]) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Return C captions, each clip's caption among them (B,) and whether it is its own (B,)."""
+        """Return C captions, each pair's caption among them (P,) and whether it is its own (P,)."""
         captions = [item.caption for item in items]
         keys = [caption_key(caption) for caption in captions]
         generators = [keyed_generator(self.seed, *item.key, "atm") for item in items]
-        if self.atm_negatives == "batch":
-            return captions, *swap_captions(keys, generators, self.atm_probability)
-        caption_index = np.arange(len(items))
-        labels = np.ones(len(items), dtype=np.float32)
+        drawn = [
+            swap_captions(keys, generators, self.atm_probability)
+            if self.atm_negatives == "batch"
+            else self._swap_from_pool(captions, keys, generators)
+            for _ in range(self.atm_draws)
+        ]
+        caption_index, labels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+        return captions, caption_index, labels
+
+    def _swap_from_pool(
+        self, captions: list[str], keys: list[str], generators: list[np.random.Generator]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `swap_captions`, with captions of the pool, which are put behind the batch's own."""
+        caption_index = np.arange(len(keys))
+        labels = np.ones(len(keys), dtype=np.float32)
         for index, generator in enumerate(generators):
             if generator.random() >= self.atm_probability:
                 continue
@@ -95,7 +109,7 @@ class PretrainCollator:
                 caption_index[index] = len(captions)
                 captions.append(other)
                 labels[index] = 0.0
-        return captions, caption_index, labels
+        return caption_index, labels
 
     def _audio(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
         log_mels = [item.input_features for item in items]

@@ -8,12 +8,12 @@
                                               /
     input_ids -> BERT, text-only layers  (C, L, Dt)
 
-A batch holds B clips and C captions; `caption_index` says which caption each clip is paired with,
-so swapping captions for the matching objective is an index, and a caption is encoded once however
-often it is used.
+A batch holds B clips and C captions; `caption_index` says which caption each clip is paired with.
+Swapping captions for the matching objective is therefore an index, and clip and caption are encoded
+once however often they are used: with P = K * B entries each clip is paired K times, in turn.
 
-Shapes: B clips, C captions, T segments, F mel bins, N frames, L tokens, A features of a segment,
-Da and Dt the widths of the audio and text streams, V words of the vocabulary.
+Shapes: B clips, C captions, P pairs, T segments, F mel bins, N frames, L tokens, A features of a
+segment, Da and Dt the widths of the audio and text streams, V words of the vocabulary.
 
 The losses and their weights are not here (`mulap.objectives`): captioning and re-ranking need the
 heads, never the weights. Nor does this file mask anything: it is told what is masked.
@@ -44,8 +44,8 @@ class MulapOutput(ModelOutput):
     Attributes:
         audio_features: a_1..a_T, the backbone's features after `feature_norm`, before any masking
             (B, T, A); zeros where there is no segment.
-        audio_hidden_states: h_a0, h_a1.. (B, 1 + T, Da).
-        text_hidden_states: h_w0.. of the caption each clip is paired with (B, L, Dt).
+        audio_hidden_states: h_a0, h_a1.. (P, 1 + T, Da).
+        text_hidden_states: h_w0.. of the caption each clip is paired with (P, L, Dt).
         audio_embeds: pooled audio, see `MulapModel.get_audio_features` (B, D).
         text_embeds: pooled text, see `MulapModel.get_text_features` (C, D).
         logits_per_audio: scaled cosine similarities (B, C), with a contrastive head only.
@@ -66,12 +66,12 @@ class MulapForPreTrainingOutput(MulapOutput):
     """What `MulapForPreTraining` gives: `MulapOutput` and the heads' answers.
 
     Attributes:
-        mlm_logits: scores over the vocabulary at the labelled tokens only (K, V); at every token
-            (B * L, V) where no labels were given.
+        mlm_logits: scores over the vocabulary at the labelled tokens only (K, V), in each clip's
+            first pair; at every token (B * L, V) where no labels were given.
         mlm_targets: the hidden words' ids (K,).
         mlm_clip_index: which clip each of them belongs to (K,).
-        mam_predictions: the features regressed from h_a1..h_aT (B, T, A).
-        atm_logits: log-odds that clip and caption match (B,).
+        mam_predictions: the features regressed from h_a1..h_aT of the first pair (B, T, A).
+        atm_logits: log-odds that clip and caption match (P,).
     """
 
     mlm_logits: Tensor = _ALWAYS_GIVEN
@@ -301,7 +301,8 @@ class MulapModel(MulapPreTrainedModel):
             attention_mask: (C, L), 1 where there is a token. None: everywhere.
             audio_attention_mask: (B, T), 1 where there is a segment. None: everywhere.
             token_type_ids: (C, L). None: zeros.
-            caption_index: (B,), the caption that each clip is paired with. None: its own (C = B).
+            caption_index: (P,), the caption that each clip is paired with; P is a multiple of B,
+                and pair p has clip p % B. None: each clip with its own (P = C = B).
             is_masked_segment: bool (B, T), True where a segment is hidden. None hides none.
 
         Returns:
@@ -315,12 +316,13 @@ class MulapModel(MulapPreTrainedModel):
             caption_index = torch.arange(len(input_features), device=input_ids.device)
         audio_features = self.encode_audio(input_features, audio_attention_mask)
         text_states = self.encode_text(input_ids, attention_mask, token_type_ids)
+        num_draws = len(caption_index) // len(input_features)
         audio, text = self.fuse(
-            audio_features,
+            audio_features.repeat(num_draws, 1, 1),
             text_states[caption_index],
-            audio_attention_mask,
+            audio_attention_mask.repeat(num_draws, 1),
             attention_mask[caption_index],
-            is_masked_segment,
+            None if is_masked_segment is None else is_masked_segment.repeat(num_draws, 1),
         )
         audio_embeds = self.pool_audio(audio_features, audio_attention_mask)
         text_embeds = self.pool_text(text_states)

@@ -129,7 +129,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
             attention_mask: (C, L).
             audio_attention_mask: (B, T).
             token_type_ids: (C, L).
-            caption_index: (B,).
+            caption_index: (P,).
             is_masked_segment: bool (B, T).
             mlm_labels: (C, L), the hidden word's id where a word is hidden, -100 elsewhere. The
                 vocabulary, by far the widest layer, is then scored at those places only.
@@ -146,12 +146,13 @@ class MulapForPreTraining(MulapPreTrainedModel):
             caption_index,
             is_masked_segment,
         )
-        text = base.text_hidden_states
+        num_clips = len(input_features)
+        text = base.text_hidden_states[:num_clips]
         targets = clip_index = None
         if mlm_labels is None:
             labelled = text.flatten(0, 1)
         else:
-            labels = mlm_labels if caption_index is None else mlm_labels[caption_index]
+            labels = mlm_labels if caption_index is None else mlm_labels[caption_index[:num_clips]]
             is_labelled = labels != IGNORED_LABEL
             labelled, targets = text[is_labelled], labels[is_labelled]
             clip_index = is_labelled.nonzero()[:, 0]
@@ -160,8 +161,8 @@ class MulapForPreTraining(MulapPreTrainedModel):
             mlm_logits=self.mlm_head(labelled),
             mlm_targets=targets,
             mlm_clip_index=clip_index,
-            mam_predictions=self.mam_head(base.audio_hidden_states[:, 1:]),
-            atm_logits=self.atm_head(base.audio_hidden_states[:, 0], text[:, 0]),
+            mam_predictions=self.mam_head(base.audio_hidden_states[:num_clips, 1:]),
+            atm_logits=self.atm_head(base.audio_hidden_states[:, 0], base.text_hidden_states[:, 0]),
         )
 
     @torch.no_grad()

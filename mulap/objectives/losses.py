@@ -59,7 +59,8 @@ class Targets:
     """What the heads' answers are held against.
 
     Attributes:
-        atm_labels: (B,), 1 where clip and caption match.
+        atm_labels: (P,), 1 where clip and caption match; the first B are the clips' first pairs,
+            in which words and segments are hidden.
         audio_attention_mask: (B, T), 1 where there is a segment.
         is_masked_segment: bool (B, T), True where a segment was hidden.
         is_same_caption: bool (B, C), True where a caption equals the clip's own.
@@ -119,7 +120,7 @@ def mam_loss(
 
 
 def atm_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of log-odds (B,) against labels (B,), 1 for a match."""
+    """Binary cross-entropy of log-odds (P,) against labels (P,), 1 for a match."""
     return binary_cross_entropy_with_logits(logits.float(), labels.float())
 
 

@@ -205,6 +205,7 @@ def make_trainer(
         # Without the matching objective a swapped caption would only be a wrong one.
         atm_probability=masking.atm_probability if swaps else 0.0,
         atm_negatives=masking.atm_negatives,
+        atm_draws=masking.atm_draws,
         caption_pool=captions,
     )
     trainer = MulapTrainer(

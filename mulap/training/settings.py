@@ -103,6 +103,7 @@ class MaskingSettings:
     mam_min_masked: int = 0
     atm_probability: float = 0.5
     atm_negatives: Literal["batch", "dataset"] = "batch"
+    atm_draws: int = 1
 
 
 @dataclass(frozen=True)
