@@ -159,7 +159,7 @@ def counted_segments(targets: Targets, options: LossOptions) -> Tensor:
     """Say which hidden segments count, bool (B, T)."""
     is_counted = targets.is_masked_segment & targets.audio_attention_mask.bool()
     if options.mismatch == "drop_both":
-        is_counted = is_counted & targets.atm_labels.bool()[:, None]
+        is_counted = is_counted & targets.atm_labels.bool()[: len(is_counted), None]
     return is_counted
 
 

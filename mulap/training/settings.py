@@ -265,9 +265,14 @@ def _check_together(settings: PretrainSettings, where: str) -> None:
             f"{where}: training.best_by is {training.best_by}, an objective without a weight: "
             "choose loss"
         )
-    for name in ("batch_size", "micro_batch_size", "num_epochs", "evaluate_every_epochs"):
-        if getattr(training, name) < 1:
-            raise ValueError(f"{where}: 'training.{name}' is {getattr(training, name)}: give 1 up")
+    for section, names in {
+        "training": ("batch_size", "micro_batch_size", "num_epochs", "evaluate_every_epochs"),
+        "masking": ("atm_draws",),
+    }.items():
+        for name in names:
+            value = getattr(getattr(settings, section), name)
+            if value < 1:
+                raise ValueError(f"{where}: '{section}.{name}' is {value}: give 1 up")
 
 
 def _check(kind: Any, value: Any, what: str) -> Any:

@@ -205,3 +205,21 @@ def test_the_features_are_the_items_own_and_not_blanked_by_masking_E1():
     for row, item in enumerate(items):
         assert np.array_equal(batch["input_features"][row].numpy(), before[row])
         assert np.array_equal(item.input_features, before[row])
+
+
+@pytest.mark.parametrize("negatives", ["batch", "dataset"])
+def test_more_pairs_are_drawn_for_each_clip_if_asked(negatives):
+    pool = [*CAPTIONS, "quite another song"]
+    options = {"atm_negatives": negatives, "caption_pool": pool}
+    one = make_collator(**options)(make_items(6))
+    batch = make_collator(atm_draws=3, **options)(make_items(6))
+    assert len(batch["atm_labels"]) == len(batch["caption_index"]) == 18
+    assert torch.equal(batch["atm_labels"][:6], one["atm_labels"])
+    assert torch.equal(batch["caption_index"][:6], one["caption_index"])
+    for pair, (caption, label) in enumerate(
+        zip(batch["caption_index"], batch["atm_labels"], strict=True)
+    ):
+        assert bool(batch["is_same_caption"][pair % 6, caption]) == bool(label)
+    assert 0 < batch["atm_labels"][6:].sum() < 12
+    again = make_collator(atm_draws=3, **options)(make_items(6))
+    assert all(torch.equal(batch[name], again[name]) for name in batch)

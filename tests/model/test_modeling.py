@@ -18,8 +18,13 @@ def base(**changes) -> MulapModel:
 
 @LAYOUTS
 @pytest.mark.parametrize("has_contrastive_head", [False, True])
-def test_a_padded_batch_gives_each_item_what_it_gets_alone_E16(layout, has_contrastive_head):
-    model = base(layout=layout, has_contrastive_head=has_contrastive_head)
+@pytest.mark.parametrize("feature_norm", ["none", "batch"])
+def test_a_padded_batch_gives_each_item_what_it_gets_alone_E16(
+    layout, has_contrastive_head, feature_norm
+):
+    model = base(
+        layout=layout, has_contrastive_head=has_contrastive_head, feature_norm=feature_norm
+    )
     segments, tokens = (1, 5, 3), (9, 3, 6)
     batch = make_batch(segments, tokens)
     with torch.no_grad():
@@ -281,3 +286,35 @@ def test_the_paper_s_config_is_the_default_E11():
 def test_an_unknown_layout_is_refused():
     with pytest.raises(Exception, match="layout"):
         make_config(layout="papre")
+
+
+def test_with_more_pairs_than_clips_each_clip_is_paired_in_turn():
+    model = base()
+    batch = make_batch((1, 3), (4, 7))
+    is_masked = torch.tensor([[False, False, False], [True, False, False]])
+    draws = [torch.tensor([1, 0]), torch.tensor([0, 0])]
+    with torch.no_grad():
+        all_pairs = model(**batch, caption_index=torch.cat(draws), is_masked_segment=is_masked)
+        for draw, index in enumerate(draws):
+            pairs = model(**batch, caption_index=index, is_masked_segment=is_masked)
+            rows = slice(2 * draw, 2 * draw + 2)
+            for name in ("audio_hidden_states", "text_hidden_states"):
+                torch.testing.assert_close(all_pairs[name][rows], pairs[name])
+    assert all_pairs.audio_features.shape[0] == 2
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_features_may_pass_a_batch_norm_that_padding_never_enters(is_training):
+    model = base(feature_norm="batch").train(is_training)
+    batch = make_batch((1, 4, 3), (5, 5, 5))
+    with torch.no_grad():
+        before = model(**batch).audio_features
+        batch["input_features"][0, 1:] = 1000.0
+        after = model(**batch).audio_features
+    torch.testing.assert_close(before, after)
+    if is_training:
+        mean = before[batch["audio_attention_mask"].bool()].mean(0)
+        torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-4, rtol=0)
+    assert not before[0, 1:].any()
+    single = model(**make_batch((1,), (5,)))
+    assert single.audio_hidden_states.isfinite().all()

@@ -163,3 +163,18 @@ def test_a_saved_folder_carries_its_code_to_where_mulap_is_not_installed(tmp_pat
         check=True,
         cwd=tmp_path,
     )
+
+
+def test_with_more_pairs_words_and_segments_are_the_first_pairs_and_all_pairs_are_matched():
+    model = make_model()
+    batch = make_batch((2, 2), (5, 5))
+    labels = torch.full((2, 5), -100)
+    labels[:, 2] = torch.tensor([11, 12])
+    first, second = torch.tensor([1, 1]), torch.tensor([0, 1])
+    with torch.no_grad():
+        pairs = model(**batch, mlm_labels=labels, caption_index=torch.cat([first, second]))
+        alone = [model(**batch, mlm_labels=labels, caption_index=draw) for draw in (first, second)]
+    for name in ("mlm_logits", "mlm_targets", "mlm_clip_index", "mam_predictions"):
+        torch.testing.assert_close(pairs[name], alone[0][name])
+    expected = torch.cat([out.atm_logits for out in alone])
+    torch.testing.assert_close(pairs.atm_logits, expected)

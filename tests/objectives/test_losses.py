@@ -277,3 +277,15 @@ def test_the_spread_of_features_is_zero_exactly_where_all_segments_are_alike():
     # Its unit is the features' own size.
     scaled = feature_spread(1000 * (vector + 0.01 * torch.randn(8, 50)))
     assert scaled == pytest.approx(small, rel=0.3)
+
+
+@pytest.mark.parametrize("mismatch", ["keep", "drop_mlm", "drop_both"])
+def test_with_more_pairs_than_clips_the_first_ones_say_what_is_dropped(mismatch):
+    outputs, targets = make_outputs(num_words=4), make_targets()
+    options = LossOptions(mismatch=mismatch, atm=0.0)
+    expected = compute_losses(outputs, targets, options)
+    targets.atm_labels = torch.cat([targets.atm_labels, 1 - targets.atm_labels])
+    losses = compute_losses(outputs, targets, options)
+    torch.testing.assert_close(losses, expected)
+    outputs.atm_logits = torch.zeros(8)
+    assert compute_losses(outputs, targets, LossOptions())["atm"].isfinite()
