@@ -41,8 +41,8 @@ class MlmHead(nn.Module):
 class MatchScore(nn.Linear):
     """Linear layer that starts as the inner product of both summaries over the root of the width.
 
-    From small random weights (BERT's 0.02) hardly any gradient reaches the two streams at first;
-    what that costs was measured (docs/log.md).
+    From small random weights (0.02) little gradient reaches the two streams at first. One run
+    did not show that it matters by itself (docs/log.md).
     """
 
 
@@ -88,6 +88,9 @@ class MulapForPreTraining(MulapPreTrainedModel):
         self.mlm_head = MlmHead(config)
         self.mam_head = nn.Linear(config.audio_hidden_size, config.audio_config.feature_size)
         self.atm_head = AtmHead(config)
+        if config.tie_word_embeddings:
+            # A copy of another tensor; said here, or resuming would warn that it is missing.
+            self._keys_to_ignore_on_save = list(self._tied_weights_keys)
         self.post_init()
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:

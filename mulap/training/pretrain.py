@@ -148,32 +148,27 @@ def pretrain(
     manifest = read_clips(settings, data, failures)
     train_clips = manifest.split("train")
     count_steps(settings.training, len(train_clips))
-    if is_main:
-        claim_run(run, settings_to_dict(settings), corpus_identity(manifest.clips))
-        for name in remove_incomplete(run):
-            console.print(f"removed {name}, which an interruption left half written")
     captions = [caption for clip in train_clips for caption in clip.captions]
     model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
     model.mulap.audio_backbone.front_end.is_fused = settings.training.fused_front_end
     datasets = make_datasets(settings, manifest, processor, failures, console)
     arguments = training_arguments(settings, run, len(datasets["train"]))
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
-    if is_main:
-        failures.write()
-        progress = ProgressCallback(console, settings.training.batch_size)
-        trainer.add_callback(progress)
     trainer.add_callback(RunCallback(trainer, run))
+    if is_main:
+        trainer.add_callback(ProgressCallback(console, settings.training.batch_size))
+        # Only now, so that a run that cannot start claims no folder.
+        claim_run(run, settings_to_dict(settings), corpus_identity(manifest.clips))
+        failures.write()
+        for name in remove_incomplete(run):
+            console.print(f"removed {name}, which an interruption left half written")
     trainer.accelerator.wait_for_everyone()
     checkpoints = complete_checkpoints(run)
-    if checkpoints and is_main:
+    if checkpoints:
         console.print(f"going on from {checkpoints[-1].name}")
     trainer.train(resume_from_checkpoint=os.fspath(checkpoints[-1]) if checkpoints else None)
     if is_main:
-        last = complete_checkpoints(run)[-1]
-        # By its step: the run's folder may have been moved since.
-        best = checkpoint_path(run, trainer.state.best_global_step)
-        export_model(last, run / "last")
-        export_model(best if best.is_dir() else last, run / "best")
+        export_models(run, trainer.state.best_global_step)
     trainer.accelerator.wait_for_everyone()
     return RunReport(
         best=run / "best",
@@ -182,6 +177,19 @@ def pretrain(
         num_failures=len(failures),
         metrics=last_evaluation(trainer.state.log_history),
     )
+
+
+def export_models(run: Path, best_step: int | None) -> None:
+    """Copy the best and the last checkpoint's model to folders of their own.
+
+    Args:
+        run: the run's folder.
+        best_step: of the best checkpoint; by its step, since the folder may have been moved.
+    """
+    last = complete_checkpoints(run)[-1]
+    best = checkpoint_path(run, best_step)
+    export_model(last, run / "last")
+    export_model(best if best.is_dir() else last, run / "best")
 
 
 def make_trainer(

@@ -17,6 +17,8 @@ import yaml
 
 from mulap.objectives.losses import LossOptions
 
+BestBy = Literal["loss", "loss/mlm", "loss/mam", "loss/atm", "atm/accuracy", "atm/pair_accuracy"]
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -127,7 +129,8 @@ class TrainingSettings:
         evaluate_every_epochs: validation and a checkpoint each so many epochs.
         save_every_steps: a checkpoint each so many steps within an epoch too; 0 for none.
         best_by: what the best checkpoint is chosen by: the weighted validation `loss`, one
-            objective's (`loss/atm`), or `atm/accuracy`.
+            objective's (`loss/atm`), or a matching accuracy: `atm/accuracy`, or
+            `atm/pair_accuracy` over all pairs of the retrieval pool, the least noisy one.
         retrieval_pool: validation tracks among which retrieval is measured, 0 for none.
         log_every_steps: optimiser steps between two lines of the log.
         report_to: `tensorboard`, `wandb`, both or none.
@@ -149,7 +152,7 @@ class TrainingSettings:
     seed: int = 0
     evaluate_every_epochs: int = 1
     save_every_steps: int = 0
-    best_by: Literal["loss", "loss/mlm", "loss/mam", "loss/atm", "atm/accuracy"] = "loss"
+    best_by: BestBy = "loss"
     retrieval_pool: int = 200
     log_every_steps: int = 10
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
@@ -259,6 +262,11 @@ def _check_together(settings: PretrainSettings, where: str) -> None:
         raise ValueError(
             f"{where}: objectives.contrastive has a weight, but the model has no such head: set "
             "model.has_contrastive_head to true"
+        )
+    if training.best_by == "atm/pair_accuracy" and training.retrieval_pool < 2:
+        raise ValueError(
+            f"{where}: training.best_by is atm/pair_accuracy, which needs pairs: raise "
+            "training.retrieval_pool"
         )
     if training.best_by.startswith("loss/") and training.best_by[len("loss/") :] not in weights:
         raise ValueError(

@@ -117,7 +117,7 @@ def training_arguments(
         metric_for_best_model="eval_loss"
         if training.best_by == "loss"
         else f"eval_{training.best_by}",
-        greater_is_better=training.best_by == "atm/accuracy",
+        greater_is_better=training.best_by.endswith("accuracy"),
         logging_steps=training.log_every_steps,
         logging_nan_inf_filter=False,
         report_to=training.report_to or "none",

@@ -93,20 +93,8 @@ def make_demo_corpus(
     for old in audio.glob("demo-*.flac"):
         old.unlink()
     log = FailureLog(output / "failures.jsonl")
-    plans = list(itertools.islice(plan_clips(seed), num_clips + num_clips // 5 + 20))
     render = partial(_try_render, seconds=seconds, seed=seed, audio=audio)
-    clips: list[tuple[ClipPlan, ClipFacts]] = []
-    attempted = 0
-    with _mapper(processes) as run_all:
-        while todo := plans[attempted : attempted + num_clips - len(clips)]:
-            attempted += len(todo)
-            for plan, result in zip(todo, run_all(render, todo), strict=True):
-                if isinstance(result, str):
-                    log.add(f"{_track_id(plan)} ({plan.group})", result)
-                    continue
-                clips.append((plan, result))
-                if on_clip:
-                    on_clip(len(clips))
+    clips = _render_clips(render, num_clips, seed, processes, log, on_clip)
     captions = write_captions([facts for _, facts in clips], seed)
     rows = [
         _row(plan, facts, kind, caption)
@@ -122,6 +110,31 @@ def make_demo_corpus(
         dict(Counter(str(row["caption_kind"]) for row in rows)),
         time.monotonic() - began,
     )
+
+
+def _render_clips(
+    render: Callable[[ClipPlan], ClipFacts | str],
+    num_clips: int,
+    seed: int,
+    processes: int,
+    log: FailureLog,
+    on_clip: Callable[[int], None] | None,
+) -> list[tuple[ClipPlan, ClipFacts]]:
+    """Render clips until there are enough, replacing those that fail."""
+    plans = list(itertools.islice(plan_clips(seed), num_clips + num_clips // 5 + 20))
+    clips: list[tuple[ClipPlan, ClipFacts]] = []
+    attempted = 0
+    with _mapper(processes) as run_all:
+        while todo := plans[attempted : attempted + num_clips - len(clips)]:
+            attempted += len(todo)
+            for plan, result in zip(todo, run_all(render, todo), strict=True):
+                if isinstance(result, str):
+                    log.add(f"{_track_id(plan)} ({plan.group})", result)
+                    continue
+                clips.append((plan, result))
+                if on_clip:
+                    on_clip(len(clips))
+    return clips
 
 
 def write_captions(facts: list[ClipFacts], seed: int) -> list[tuple[str, str]]:
