@@ -4,9 +4,11 @@ A checkpoint counts only once its marker is written, after everything else; what
 written is removed at the next start. A run folder belongs to one set of settings and one corpus.
 """
 
+import fcntl
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,34 @@ from mulap.files import atomic_path
 COMPLETE_MARKER = "complete"
 SETTINGS_FILE = "settings.yaml"
 CORPUS_FILE = "corpus.json"
+LOCK_FILE = ".lock"
 # What a finished model folder does not need of a checkpoint.
 _TRAINING_STATE = ("optimizer.pt", "scheduler.pt", "rng_state*", "scaler.pt", "trainer_state.json")
+
+
+@contextmanager
+def hold_run(run: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder; a kill lets go of it.
+
+    Processes that outlive a killed launcher would otherwise write into the run that goes on.
+
+    Args:
+        run: made if it is missing.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / LOCK_FILE, "w") as file:
+        try:
+            # Of this process alone: workers that it forks do not hold it.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise ValueError(
+                f"{run}: another process is training here: wait for it or end it, or give another "
+                "--output"
+            ) from error
+        yield
 
 
 def checkpoint_path(run: Path, step: int | None) -> Path:

@@ -10,6 +10,7 @@ OUT/log.jsonl                    losses and evaluations by step
 import hashlib
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from mulap.training.checkpoints import (
     claim_run,
     complete_checkpoints,
     export_model,
+    hold_run,
     remove_incomplete,
 )
 from mulap.training.initial import initial_model
@@ -138,7 +140,8 @@ def pretrain(
         RunReport.
 
     Raises:
-        ValueError: settings or data cannot be used, or the folder belongs to another run.
+        ValueError: settings or data cannot be used, or the folder belongs to another run or is in
+            use.
     """
     is_main = int(os.environ.get("RANK", "0")) == 0
     console = console or Console(stderr=True, quiet=not is_main)
@@ -155,21 +158,22 @@ def pretrain(
     arguments = training_arguments(settings, run, len(datasets["train"]))
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
     trainer.add_callback(RunCallback(trainer, run))
-    if is_main:
-        trainer.add_callback(ProgressCallback(console, settings.training.batch_size))
-        # Only now, so that a run that cannot start claims no folder.
-        claim_run(run, settings_to_dict(settings), corpus_identity(manifest.clips))
-        failures.write()
-        for name in remove_incomplete(run):
-            console.print(f"removed {name}, which an interruption left half written")
-    trainer.accelerator.wait_for_everyone()
-    checkpoints = complete_checkpoints(run)
-    if checkpoints:
-        console.print(f"going on from {checkpoints[-1].name}")
-    trainer.train(resume_from_checkpoint=os.fspath(checkpoints[-1]) if checkpoints else None)
-    if is_main:
-        export_models(run, trainer.state.best_global_step)
-    trainer.accelerator.wait_for_everyone()
+    # Only now, so that a run that cannot start claims no folder.
+    with hold_run(run) if is_main else nullcontext():
+        if is_main:
+            trainer.add_callback(ProgressCallback(console, settings.training.batch_size))
+            claim_run(run, settings_to_dict(settings), corpus_identity(manifest.clips))
+            failures.write()
+            for name in remove_incomplete(run):
+                console.print(f"removed {name}, which an interruption left half written")
+        trainer.accelerator.wait_for_everyone()
+        checkpoints = complete_checkpoints(run)
+        if checkpoints:
+            console.print(f"going on from {checkpoints[-1].name}")
+        trainer.train(resume_from_checkpoint=os.fspath(checkpoints[-1]) if checkpoints else None)
+        if is_main:
+            export_models(run, trainer.state.best_global_step)
+        trainer.accelerator.wait_for_everyone()
     return RunReport(
         best=run / "best",
         last=run / "last",

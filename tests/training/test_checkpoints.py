@@ -1,6 +1,8 @@
 """Checkpoints: only whole ones count, and a run's folder belongs to one run."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +10,7 @@ from mulap.training.checkpoints import (
     claim_run,
     complete_checkpoints,
     export_model,
+    hold_run,
     mark_complete,
     remove_incomplete,
     remove_old,
@@ -84,3 +87,30 @@ def test_a_run_goes_on_with_the_same_settings_and_corpus_only(tmp_path):
         claim_run(run, settings, {"num_clips": 4, "sha256": "abd"})
     assert "\n" not in str(caught.value)
     claim_run(run, settings, corpus)  # the failures have changed nothing
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mulap.training.checkpoints import hold_run
+with hold_run(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_processes_never_train_in_one_folder_and_a_kill_lets_go_of_it(tmp_path):
+    run = tmp_path / "run"
+    other = subprocess.Popen([sys.executable, "-c", HOLD, run], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="another process is training here: wait") as caught:
+            with hold_run(run):
+                pass
+        assert "\n" not in str(caught.value)
+    finally:
+        other.kill()
+        other.wait()
+    for _ in range(2):
+        with hold_run(run):
+            pass

@@ -22,6 +22,9 @@ from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor, Trai
 
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.training import pretrain as pretrain_module
+from mulap.training import trainer as trainer_module
+from mulap.training.checkpoints import complete_checkpoints
+from mulap.training.evaluate import Evaluation
 from mulap.training.initial import initial_model
 from mulap.training.pretrain import pretrain
 from mulap.training.settings import load_settings
@@ -153,29 +156,40 @@ def test_neither_the_cache_nor_the_worker_count_changes_the_weights(
     assert_equal_weights(straight[1].last, pretrain(settings, corpus, tmp_path / "run", QUIET).last)
 
 
-class Interrupt(TrainerCallback):
-    """Stops a run after a step, when its checkpoint of that step, if one is due, is written."""
+class Steps(TrainerCallback):
+    """Counts the steps of a run, and stops it before one of them as control-C would."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at = stop_at
+        self.begun: list[int] = []
 
     def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
+        if state.global_step == self.stop_at:
             raise KeyboardInterrupt
+        self.begun.append(state.global_step)
 
 
-def interrupt(monkeypatch, settings, corpus, run, step: int) -> None:
+@pytest.fixture
+def watched(monkeypatch):
+    """`pretrain` with a callback."""
     make_trainer = pretrain_module.make_trainer
 
-    def make_interrupted(*args):
-        trainer = make_trainer(*args)
-        trainer.add_callback(Interrupt(step))
-        return trainer
+    def run(callback, settings, corpus, output):
+        def make_watched(*args):
+            trainer = make_trainer(*args)
+            trainer.add_callback(callback)
+            return trainer
 
-    with monkeypatch.context() as patch:
-        patch.setattr(pretrain_module, "make_trainer", make_interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain(settings, corpus, run, QUIET)
+        with monkeypatch.context() as patch:
+            patch.setattr(pretrain_module, "make_trainer", make_watched)
+            return pretrain(settings, corpus, output, QUIET)
+
+    return run
+
+
+def interrupt(watched, settings, corpus, run, step: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        watched(Steps(stop_at=step), settings, corpus, run)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +198,7 @@ def interrupt(monkeypatch, settings, corpus, run, step: int) -> None:
     ids=["at an epoch's end", "within the first", "within a later", "with accumulation"],
 )
 def test_resumed_at_step_k_and_run_to_the_end_equals_straight_vii_E29(
-    straight, corpus, tmp_path, monkeypatch, step, save_every_steps, accumulated
+    straight, corpus, tmp_path, watched, step, save_every_steps, accumulated
 ):
     """Optimiser, schedule, order, masks, dropout and the best figure so far all go on."""
     changes = {"micro_batch_size": 4 // accumulated, "save_every_steps": save_every_steps}
@@ -193,9 +207,11 @@ def test_resumed_at_step_k_and_run_to_the_end_equals_straight_vii_E29(
         expected = straight[1]
     else:
         expected = pretrain(settings, corpus, tmp_path / "straight", QUIET)
-    interrupt(monkeypatch, settings, corpus, tmp_path / "run", step)
-    assert list((tmp_path / "run").glob("checkpoint-*"))
-    resumed = pretrain(settings, corpus, tmp_path / "run", QUIET)
+    interrupt(watched, settings, corpus, tmp_path / "run", step)
+    saved = [int(path.name[11:]) for path in (tmp_path / "run").glob("checkpoint-*")]
+    steps = Steps()
+    resumed = watched(steps, settings, corpus, tmp_path / "run")
+    assert steps.begun == list(range(max(saved), 6))  # none is trained again
     assert_equal_weights(expected.last, resumed.last)
     assert_equal_weights(expected.best, resumed.best)
     assert resumed.metrics == expected.metrics
@@ -207,18 +223,26 @@ def test_resumed_at_step_k_and_run_to_the_end_equals_straight_vii_E29(
         assert log == straight_log  # no second warm-up, and every step once
 
 
-def test_the_best_model_survives_a_resume_whose_epochs_are_worse_E29(corpus, tmp_path, monkeypatch):
-    # A rate of 0.5 ruins the model, so that the first validation stays the best.
-    settings = make_settings(
-        tmp_path, training={"learning_rate": 0.5, "num_epochs": 3, "max_grad_norm": 0.0,
-                            "warmup_share": 0.5},
-    )  # fmt: skip
-    interrupt(monkeypatch, settings, corpus, tmp_path / "run", 4)
+def test_the_best_model_survives_a_resume_whose_epochs_are_worse_E29(
+    corpus, tmp_path, watched, monkeypatch
+):
+    losses = iter([1.0, 3.0, 2.0])
+
+    def evaluate(*args):
+        return Evaluation({"loss": next(losses), "atm/accuracy": 0.5})
+
+    monkeypatch.setattr(trainer_module, "evaluate", evaluate)
+    settings = make_settings(tmp_path, training={"num_epochs": 3})
+    interrupt(watched, settings, corpus, tmp_path / "run", 4)
     report = pretrain(settings, corpus, tmp_path / "run", QUIET)
-    losses = {r["step"]: r["valid/loss"] for r in read_log(tmp_path / "run") if "valid/loss" in r}
-    best = min(losses, key=losses.get)
-    assert len(losses) == 3
-    assert_equal_weights(report.best, tmp_path / "run" / f"checkpoint-{best}")
+    kept = {path.name for path in (tmp_path / "run").glob("checkpoint-*")}
+    assert kept == {"checkpoint-3", "checkpoint-9"}
+    assert_equal_weights(report.best, tmp_path / "run" / "checkpoint-3")
+    assert_equal_weights(report.last, tmp_path / "run" / "checkpoint-9")
+    # Also where the folder is moved and the finished run called again.
+    (tmp_path / "run").rename(tmp_path / "moved")
+    again = pretrain(settings, corpus, tmp_path / "moved", QUIET)
+    assert_equal_weights(again.best, tmp_path / "moved" / "checkpoint-3")
 
 
 def test_a_finished_run_called_again_trains_no_further(straight, corpus, tmp_path):
@@ -231,10 +255,10 @@ def test_a_finished_run_called_again_trains_no_further(straight, corpus, tmp_pat
 
 
 def test_a_half_written_checkpoint_is_removed_and_not_gone_on_from(
-    straight, corpus, tmp_path, monkeypatch
+    straight, corpus, tmp_path, watched
 ):
     settings, report = straight
-    interrupt(monkeypatch, settings, corpus, tmp_path / "run", 4)
+    interrupt(watched, settings, corpus, tmp_path / "run", 4)
     torn = tmp_path / "run" / "checkpoint-5"
     shutil.copytree(tmp_path / "run" / "checkpoint-3", torn)
     (torn / "complete").unlink()
@@ -343,13 +367,26 @@ def test_the_other_variants_train_too(corpus, tmp_path, variant):
 
 
 SCRIPT = """
+import os
 import sys
 import torch
 torch.set_num_threads(1)
-from mulap.training.initial import initial_model
+from mulap.data.collator import PretrainCollator
 from mulap.training.pretrain import pretrain
 from mulap.training.settings import load_settings
+collate = PretrainCollator.__call__
+keys = open(f"{sys.argv[3]}-keys-{os.environ.get('RANK', 0)}.txt", "a")
+
+
+def collate_and_tell(self, items):
+    if self.caption_pool:  # of training
+        print(*(f"{epoch}:{index}" for (epoch, index) in (item.key for item in items)), file=keys)
+    return collate(self, items)
+
+
+PretrainCollator.__call__ = collate_and_tell
 pretrain(load_settings(sys.argv[1]), sys.argv[2], sys.argv[3])
+keys.close()
 """
 
 
@@ -365,20 +402,33 @@ def start(folder: Path, corpus: Path, run: Path, num_processes: int = 1) -> subp
         list(map(str, command)),
         env=environment,
         stderr=open(folder / "stderr.txt", "a"),
-        start_new_session=True,
     )
 
 
-def kill_in_training(process: subprocess.Popen, run: Path, delay: float) -> None:
+def descendants(process_id: int) -> list[int]:
+    """Return a process and all below it. (The launcher's workers have sessions of their own.)"""
+    found = [process_id]
+    for task in Path(f"/proc/{process_id}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += descendants(int(child))
+    return found
+
+
+def kill_in_training(process: subprocess.Popen, run: Path) -> None:
     """Wait for a first whole checkpoint and a little longer, then kill -9 all processes."""
     until = time.monotonic() + 120
     while not list(run.glob("checkpoint-*/complete")):
         assert process.poll() is None, "ended before its first checkpoint"
         assert time.monotonic() < until, "no checkpoint in time"
-        time.sleep(0.02)
-    time.sleep(delay)
-    os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(0.01)
+    # At any moment: of a step, or of the writing of a checkpoint.
+    time.sleep(random.Random(time.time_ns()).uniform(0.0, 0.4))
+    for process_id in descendants(process.pid):
+        os.kill(process_id, signal.SIGKILL)
     process.wait()
+    last = complete_checkpoints(run)[-1].name
+    assert last != "checkpoint-30", "ended before it was killed"
+    print(f"killed with {last} and {sorted(path.name for path in run.glob('checkpoint-*'))}")
 
 
 def finish(process: subprocess.Popen, folder: Path) -> None:
@@ -387,11 +437,9 @@ def finish(process: subprocess.Popen, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_kill_9_and_rerun_resume_bit_exactly_in_one_process_vii_E29(corpus, tmp_path):
-    settings = make_settings(tmp_path, training={"num_epochs": 8, "save_every_steps": 1})
-    delay = random.Random(time.time_ns()).uniform(0.0, 0.6)
-    print(f"killed {delay:.3f} s after the first checkpoint")
-    kill_in_training(start(tmp_path, corpus, tmp_path / "run"), tmp_path / "run", delay)
-    assert not (tmp_path / "run" / "last").exists()
+    changes = {"num_epochs": 10, "save_every_steps": 1, "evaluate_every_epochs": 5}
+    settings = make_settings(tmp_path, training=changes)
+    kill_in_training(start(tmp_path, corpus, tmp_path / "run"), tmp_path / "run")
     resumed = pretrain(settings, corpus, tmp_path / "run", QUIET)
     straight = pretrain(settings, corpus, tmp_path / "straight", QUIET)
     assert_equal_weights(straight.last, resumed.last)
@@ -399,16 +447,28 @@ def test_kill_9_and_rerun_resume_bit_exactly_in_one_process_vii_E29(corpus, tmp_
     assert straight.metrics == resumed.metrics
 
 
+def assert_processes_share_each_epoch(folder: Path) -> None:
+    """Of 13 clips each epoch has another 12, in pairs that the two processes take in turns."""
+    ours, theirs = ((folder / f"straight-keys-{rank}.txt").read_text().split() for rank in (0, 1))
+    assert len(ours) == len(theirs) == 10 * 6
+    for epoch in range(10):
+        rows = [keys[6 * epoch : 6 * epoch + 6] for keys in (ours, theirs)]
+        indices = [int(key.removeprefix(f"{epoch}:")) for keys in rows for key in keys]
+        assert len(set(indices)) == 12
+    assert [key.partition(":")[2] for key in ours[:6]] != [
+        key.partition(":")[2] for key in ours[6:12]
+    ]
+
+
 @pytest.mark.slow
 def test_kill_9_and_rerun_resume_bit_exactly_in_two_processes_vii_E29(corpus, tmp_path):
-    make_settings(
-        tmp_path, training={"micro_batch_size": 2, "num_epochs": 8, "save_every_steps": 2}
-    )
+    changes = {"num_epochs": 10, "save_every_steps": 2, "evaluate_every_epochs": 5}
+    make_settings(tmp_path, training=changes | {"micro_batch_size": 2})
     straight = start(tmp_path, corpus, tmp_path / "straight", num_processes=2)
     finish(straight, tmp_path)
+    assert_processes_share_each_epoch(tmp_path)
     killed = start(tmp_path, corpus, tmp_path / "run", num_processes=2)
-    kill_in_training(killed, tmp_path / "run", random.Random(time.time_ns()).uniform(0.0, 0.6))
-    assert not (tmp_path / "run" / "last").exists()
+    kill_in_training(killed, tmp_path / "run")
     finish(start(tmp_path, corpus, tmp_path / "run", num_processes=2), tmp_path)
     assert_equal_weights(tmp_path / "straight" / "last", tmp_path / "run" / "last")
     assert_equal_weights(tmp_path / "straight" / "best", tmp_path / "run" / "best")

@@ -102,6 +102,10 @@ def test_what_is_wrong_is_said_in_one_line_with_the_remedy(tmp_path, text, match
             "best_by is loss/mlm, an objective without a weight: choose loss",
         ),
         ("training: {micro_batch_size: 0}", "'training.micro_batch_size' is 0: give 1 up"),
+        (
+            "training: {best_by: atm/pair_accuracy, retrieval_pool: 1}",
+            "needs pairs: raise training.retrieval_pool",
+        ),
         ("masking: {atm_draws: 0}", "'masking.atm_draws' is 0: give 1 up"),
         ("training: {num_epochs: -1}", "'training.num_epochs' is -1: give 1 up"),
     ],

@@ -309,6 +309,19 @@ def test_every_epoch_has_an_order_and_masks_of_its_own(configured, corpus, tmp_p
     assert [key[1] for key in epochs[0]] != [key[1] for key in epochs[1]]
 
 
+@pytest.mark.parametrize(("epoch", "expected"), [(None, 0), (0.0, 0), (2.0, 2), (2.4, 2)])
+def test_the_sampler_is_told_the_epoch_also_in_the_middle_of_one(
+    configured, corpus, tmp_path, epoch, expected
+):
+    # In one process transformers does so itself; in several it does not.
+    trainer = build(configured(), corpus, tmp_path / "run")
+    trainer.get_train_dataloader()
+    state = TrainerState()
+    state.epoch = epoch
+    RunCallback(trainer, tmp_path).on_epoch_begin(trainer.args, state, TrainerControl())
+    assert trainer.sampler.epoch == expected
+
+
 def test_a_collapsing_backbone_is_reported_in_words_and_once(
     configured, corpus, tmp_path, monkeypatch
 ):
