@@ -11,6 +11,7 @@ that `mulap --help` needs no torch. A command ends with
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ from typing import Any
 import click
 
 from mulap import __version__
+
+# Threads that wait for each other sleep instead of spinning: beside another busy process a training
+# step was 2 to 4 times faster, alone it was not slower (docs/log.md). Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SOME_FAILED = 3
 SPLITS, LEVELS = ["train", "valid", "test"], ["segment", "track"]

@@ -19,6 +19,7 @@ os.environ.update(
 for _name in ("HF_HUB_CACHE", "HF_MODULES_CACHE", "HF_TOKEN", "TRANSFORMERS_CACHE"):
     os.environ.pop(_name, None)
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `mulap.cli` does
 
 import pytest  # noqa: E402
 
