@@ -4,8 +4,8 @@
 
 Reads what the stages before it wrote (evaluation.json, run/log.jsonl, trained.parquet,
 random.parquet, corpus/metadata.csv, stages.tsv) and prints no number that is not from there. The
-probe is scikit-learn's logistic regression on standardised track embeddings; its strength is chosen
-on the validation split. The library's own probes are another issue's.
+probe is scikit-learn's ridge classifier on standardised track embeddings; its penalty is chosen on
+the validation split. The library's own probes are another issue's.
 """
 
 import csv
@@ -18,7 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -27,7 +27,7 @@ from mulap.inference.tables import read_embeddings
 from mulap.training.evaluate import bootstrap_interval
 
 LABELS = ("instrument_family", "has_drums", "style_family")
-STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)
 BACKBONES = {"trained": "trained.parquet", "random": "random.parquet"}
 
 
@@ -48,15 +48,15 @@ def probe(
         labels: by split, (tracks,).
 
     Returns:
-        Whether each test track was told rightly (tracks,), and the strength chosen on valid.
+        Whether each test track was told rightly (tracks,), and the penalty chosen on valid.
     """
     fitted = {
-        strength: make_pipeline(
-            StandardScaler(), LogisticRegression(C=strength, max_iter=2000)
-        ).fit(features["train"], labels["train"])
-        for strength in STRENGTHS
+        penalty: make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty)).fit(
+            features["train"], labels["train"]
+        )
+        for penalty in PENALTIES
     }
-    best = max(STRENGTHS, key=lambda c: fitted[c].score(features["valid"], labels["valid"]))
+    best = max(PENALTIES, key=lambda alpha: fitted[alpha].score(features["valid"], labels["valid"]))
     return fitted[best].predict(features["test"]) == labels["test"], best
 
 
@@ -73,7 +73,7 @@ def probe_all(folder: Path) -> list[dict[str, object]]:
             splits = np.array([split_of[name] for name in names])
             values = np.array([rows[name][label] for name in names])
             by_split = {split: splits == split for split in ("train", "valid", "test")}
-            is_right, strength = probe(
+            is_right, penalty = probe(
                 {split: table.embeddings[mask] for split, mask in by_split.items()},
                 {split: values[mask] for split, mask in by_split.items()},
             )
@@ -88,7 +88,7 @@ def probe_all(folder: Path) -> list[dict[str, object]]:
                     "chance": (values[by_split["test"]] == most_frequent).mean(),
                     "classes": len(np.unique(values)),
                     "tracks": len(is_right),
-                    "strength": strength,
+                    "penalty": penalty,
                 }
             )
     return results
@@ -115,10 +115,14 @@ def plot_losses(log: list[dict[str, float]], path: Path) -> list[str]:
 def loss_table(log: list[dict[str, float]], names: list[str]) -> list[str]:
     """Write first and last validation losses as table rows."""
     evaluations = [row for row in log if "valid/loss" in row]
-    lines = ["| objective | after the first epoch | after the last |", "|---|---|---|"]
+    first, last = evaluations[0], evaluations[-1]
+    lines = [
+        f"| validation | after epoch {first['epoch']:g} | after epoch {last['epoch']:g} |",
+        "|---|---|---|",
+    ]
     for name in names:
-        first, last = evaluations[0][f"valid/loss/{name}"], evaluations[-1][f"valid/loss/{name}"]
-        lines.append(f"| {name} | {first:.3f} | {last:.3f} |")
+        key = f"valid/loss/{name}"
+        lines.append(f"| {name} | {first[key]:.3f} | {last[key]:.3f} |")
     return lines
 
 
@@ -188,7 +192,7 @@ def main(folder: Path) -> None:
         "",
         *loss_table(log, names),
         "",
-        f"Spread of the segments' features over a batch: {spread[0]:.2f} at the start, "
+        f"Spread of the backbone's features over a batch: {spread[0]:.2f} at the start, "
         f"{spread[-1]:.2f} at the end (0 would be a collapse).",
         "",
         f"## Matching and retrieval on {figures['num_clips']} held-out tracks",
@@ -197,7 +201,7 @@ def main(folder: Path) -> None:
         "",
         f"## Frozen features on {results[0]['tracks']} held-out tracks",
         "",
-        "Logistic regression on the mean of a track's segment features.",
+        "Ridge classifier on the mean of a track's segment features, penalty chosen on valid.",
         "",
         *probe_table(results),
         "",

@@ -42,6 +42,8 @@ class MulapOutput(ModelOutput):
     """What `MulapModel` gives.
 
     Attributes:
+        backbone_features: the backbone's features of the segments that exist, as they are, before
+            `feature_norm` (M, A).
         audio_features: a_1..a_T, the backbone's features after `feature_norm`, before any masking
             (B, T, A); zeros where there is no segment.
         audio_hidden_states: h_a0, h_a1.. (P, 1 + T, Da).
@@ -52,6 +54,7 @@ class MulapOutput(ModelOutput):
         logits_per_text: its transpose (C, B).
     """
 
+    backbone_features: Tensor = _ALWAYS_GIVEN
     audio_features: Tensor = _ALWAYS_GIVEN
     audio_hidden_states: Tensor = _ALWAYS_GIVEN
     text_hidden_states: Tensor = _ALWAYS_GIVEN
@@ -195,7 +198,11 @@ class MulapModel(MulapPreTrainedModel):
             Features a_1..a_T (B, T, A), zeros where there is no segment.
         """
         is_segment = audio_attention_mask.bool()
-        features = self.feature_norm(self.audio_backbone(input_features[is_segment]))  # (M, A)
+        return self._place(self.audio_backbone(input_features[is_segment]), is_segment)
+
+    def _place(self, backbone_features: Tensor, is_segment: Tensor) -> Tensor:
+        """Normalise features (M, A) and put them where their segments are (B, T, A)."""
+        features = self.feature_norm(backbone_features)
         padded = features.new_zeros(*is_segment.shape, features.shape[-1])
         return padded.masked_scatter(is_segment[..., None], features)
 
@@ -314,7 +321,9 @@ class MulapModel(MulapPreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if caption_index is None:
             caption_index = torch.arange(len(input_features), device=input_ids.device)
-        audio_features = self.encode_audio(input_features, audio_attention_mask)
+        is_segment = audio_attention_mask.bool()
+        backbone_features = self.audio_backbone(input_features[is_segment])
+        audio_features = self._place(backbone_features, is_segment)
         text_states = self.encode_text(input_ids, attention_mask, token_type_ids)
         num_draws = len(caption_index) // len(input_features)
         audio, text = self.fuse(
@@ -330,6 +339,7 @@ class MulapModel(MulapPreTrainedModel):
         if self.logit_scale is not None:
             similarity = self.logit_scale.exp() * audio_embeds @ text_embeds.T
         return MulapOutput(
+            backbone_features=backbone_features,
             audio_features=audio_features,
             audio_hidden_states=audio,
             text_hidden_states=text,

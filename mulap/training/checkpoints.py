@@ -103,6 +103,10 @@ def export_model(checkpoint: Path, target: Path) -> None:
     fresh.rename(target)
 
 
+# A run may go on with other values of these: they change no weight.
+_FREE_SETTINGS = ("data.num_workers", "training.log_every_steps", "training.report_to")
+
+
 def claim_run(run: Path, settings: dict[str, Any], corpus: dict[str, Any]) -> None:
     """Write down what a run folder is for, or check that it is for the same.
 
@@ -118,9 +122,9 @@ def claim_run(run: Path, settings: dict[str, Any], corpus: dict[str, Any]) -> No
     settings_path, corpus_path = run / SETTINGS_FILE, run / CORPUS_FILE
     if settings_path.exists():
         before = yaml.safe_load(settings_path.read_text(encoding="utf-8"))
-        _compare(run, "settings", before, settings)
+        _compare(run, "other settings", before, settings)
     if corpus_path.exists():
-        _compare(run, "corpus", json.loads(corpus_path.read_text(encoding="utf-8")), corpus)
+        _compare(run, "another corpus", json.loads(corpus_path.read_text(encoding="utf-8")), corpus)
     with atomic_path(settings_path) as path:
         path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     with atomic_path(corpus_path) as path:
@@ -129,12 +133,16 @@ def claim_run(run: Path, settings: dict[str, Any], corpus: dict[str, Any]) -> No
 
 def _compare(run: Path, what: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     there, here = dict(_flatten(before)), dict(_flatten(now))
-    changed = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    changed = [
+        name
+        for name in {**there, **here}
+        if there.get(name) != here.get(name) and name not in _FREE_SETTINGS
+    ]
     if changed:
         name = changed[0]
         raise ValueError(
-            f"{run}: holds a run with another {what} ({name} is {there.get(name)!r} there and "
-            f"{here.get(name)!r} now): give another --output, or the same {what} to go on with it"
+            f"{run}: holds a run with {what} ({name} is {there.get(name)!r} there and "
+            f"{here.get(name)!r} now): give another --output, or the same to go on with it"
         )
 
 

@@ -148,7 +148,7 @@ def _evaluate_pairs(
                 sums[name] += float(losses[name]) * count
                 counts[name] += count
         is_right.append(((outputs.atm_logits > 0) == targets.atm_labels.bool()).cpu().numpy())
-        features.append(outputs.audio_features[batch["audio_attention_mask"].bool()].cpu())
+        features.append(outputs.backbone_features.cpu())
     losses = {name: sums[name] / max(counts[name], 1.0) for name in sums}
     total = weighted_sum({name: torch.tensor(loss) for name, loss in losses.items()}, options)
     metrics = {"loss": float(total)} | {f"loss/{name}": loss for name, loss in losses.items()}

@@ -22,7 +22,7 @@ from transformers.utils import logging
 from mulap.data.captions import CaptionRules, clean_manifest
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, ClipReader
-from mulap.data.manifest import Clip, Manifest, read_manifest
+from mulap.data.manifest import Manifest, read_manifest
 from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
@@ -82,8 +82,17 @@ def read_clips(
     return manifest
 
 
-def corpus_identity(clips: list[Clip]) -> dict[str, Any]:
-    """Describe a corpus so that another one is told from it: counts and a hash."""
+def corpus_identity(datasets: dict[str, ClipDataset]) -> dict[str, Any]:
+    """Describe what a run trains and validates on, so that anything else is told from it.
+
+    Args:
+        datasets: by split, without the clips that cannot be decoded: one of them more or less would
+            shift all that follow.
+
+    Returns:
+        Counts and a hash.
+    """
+    clips = [clip for dataset in datasets.values() for clip in dataset.clips]
     digest = hashlib.sha256()
     for clip in clips:
         row = (clip.track_id, clip.group, clip.split, *clip.captions)
@@ -117,6 +126,11 @@ def make_datasets(
                 "give the split in a column `split`"
             )
         datasets[split] = dataset
+    if settings.training.best_by == "atm/pair_accuracy" and len(datasets["valid"]) < 2:
+        raise ValueError(
+            "training.best_by is atm/pair_accuracy, which needs two validation clips or more: add "
+            "tracks, or set it to loss"
+        )
     counts = ", ".join(f"{len(dataset)} {split}" for split, dataset in datasets.items())
     console.print(f"clips: {counts}; {len(failures)} rows or files left out", soft_wrap=True)
     return datasets
@@ -162,7 +176,7 @@ def pretrain(
     with hold_run(run) if is_main else nullcontext():
         if is_main:
             trainer.add_callback(ProgressCallback(console, settings.training.batch_size))
-            claim_run(run, settings_to_dict(settings), corpus_identity(manifest.clips))
+            claim_run(run, settings_to_dict(settings), corpus_identity(datasets))
             failures.write()
             for name in remove_incomplete(run):
                 console.print(f"removed {name}, which an interruption left half written")

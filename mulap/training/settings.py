@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from mulap.model.config import MulapConfig
 from mulap.objectives.losses import LossOptions
 
 BestBy = Literal["loss", "loss/mlm", "loss/mam", "loss/atm", "atm/accuracy", "atm/pair_accuracy"]
@@ -262,6 +263,14 @@ def _check_together(settings: PretrainSettings, where: str) -> None:
         raise ValueError(
             f"{where}: objectives.contrastive has a weight, but the model has no such head: set "
             "model.has_contrastive_head to true"
+        )
+    model = MulapConfig()
+    shortest_seconds = model.audio_config.segment_seconds
+    longest_seconds = model.max_segments * shortest_seconds
+    if not shortest_seconds <= settings.data.crop_seconds <= longest_seconds:
+        raise ValueError(
+            f"{where}: data.crop_seconds is {settings.data.crop_seconds:g}: give "
+            f"{shortest_seconds:g}, one segment, to {longest_seconds:g}"
         )
     if training.best_by == "atm/pair_accuracy" and training.retrieval_pool < 2:
         raise ValueError(

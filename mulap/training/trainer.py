@@ -193,8 +193,7 @@ class MulapTrainer(Trainer):
         losses = compute_losses(outputs, targets, options)
         for name, loss in losses.items():
             self._sums[f"loss/{name}"] += loss.detach()
-        is_segment = targets.audio_attention_mask.bool()
-        self._sums["feature_spread"] += feature_spread(outputs.audio_features[is_segment])
+        self._sums["feature_spread"] += feature_spread(outputs.backbone_features)
         is_right = (outputs.atm_logits > 0) == targets.atm_labels.bool()
         self._sums["atm/accuracy"] += is_right.float().mean().detach()
         self._num_batches += 1

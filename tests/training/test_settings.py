@@ -191,3 +191,11 @@ def test_every_folder_of_the_package_is_a_package_E46():
     folders = {path.parent for path in package.rglob("*.py")}
     assert len(folders) > 4
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "2.9", "601"])
+def test_a_crop_that_no_model_could_take_is_refused_by_the_setting_s_name(tmp_path, seconds):
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"data: {{crop_seconds: {seconds}}}")
+    with pytest.raises(ValueError, match="data.crop_seconds is .*: give 3, one segment, to 600"):
+        load_settings(path)
