@@ -41,6 +41,7 @@ from mulap.training.trainer import (
     MulapTrainer,
     RunCallback,
     count_steps,
+    swaps_captions,
     training_arguments,
 )
 
@@ -220,7 +221,7 @@ def make_trainer(
     captions: list[str],
 ) -> MulapTrainer:
     """Put the trainer together."""
-    masking, swaps = settings.masking, settings.objectives.atm != 0.0
+    masking = settings.masking
     collator = PretrainCollator(
         tokenizer=processor.tokenizer,
         seed=settings.training.seed,
@@ -228,8 +229,7 @@ def make_trainer(
         mlm_probability=masking.mlm_probability,
         mam_probability=masking.mam_probability,
         mam_min_masked=masking.mam_min_masked,
-        # Without the matching objective a swapped caption would only be a wrong one.
-        atm_probability=masking.atm_probability if swaps else 0.0,
+        atm_probability=masking.atm_probability if swaps_captions(settings) else 0.0,
         atm_negatives=masking.atm_negatives,
         atm_draws=masking.atm_draws,
         caption_pool=captions,

@@ -7,17 +7,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import Clip
 from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.training.checkpoints import SETTINGS_FILE
-from mulap.training.evaluate import EVALUATION_SEED, Evaluation, bootstrap_interval, evaluate
+from mulap.training.evaluate import Evaluation, bootstrap_interval, evaluate
 from mulap.training.initial import initial_model
 from mulap.training.pretrain import read_clips
 from mulap.training.settings import PretrainSettings, load_settings
+from mulap.training.trainer import evaluation_collator
 
 
 @dataclass
@@ -137,14 +137,6 @@ def _evaluate(
     settings: PretrainSettings,
     pool: int,
 ) -> Evaluation:
-    masking = settings.masking
-    collator = PretrainCollator(
-        tokenizer=processor.tokenizer,
-        seed=EVALUATION_SEED,
-        max_tokens=settings.data.max_tokens,
-        mlm_probability=masking.mlm_probability,
-        mam_probability=masking.mam_probability,
-        mam_min_masked=masking.mam_min_masked,
-    )
+    collator = evaluation_collator(settings, processor.tokenizer)
     batch_size = settings.training.micro_batch_size
     return evaluate(model, dataset, collator, settings.objectives, batch_size, pool)

@@ -157,6 +157,7 @@ class MulapTrainer(Trainer):
     ) -> None:
         self.settings = settings
         self.pretrained = pretrained
+        self.tokenizer = collator.tokenizer
         self.sampler: KeyedSampler | None = None
         self._sums: dict[str, torch.Tensor | float] = defaultdict(float)
         self._num_batches = 0
@@ -227,7 +228,7 @@ class MulapTrainer(Trainer):
         result = evaluate(
             self.accelerator.unwrap_model(self.model),
             self.eval_dataset,
-            evaluation_collator(self.data_collator),
+            evaluation_collator(self.settings, self.tokenizer),
             self.settings.objectives,
             training.micro_batch_size,
             training.retrieval_pool,
@@ -239,18 +240,24 @@ class MulapTrainer(Trainer):
         return metrics
 
 
-def evaluation_collator(collator: Any) -> PretrainCollator:
-    """Return a collator of the same recipe whose choices are the same in every evaluation."""
+def evaluation_collator(settings: PretrainSettings, tokenizer: Any) -> PretrainCollator:
+    """Make a collator whose choices are the same in every evaluation, by the recipe of training."""
+    masking = settings.masking
     return PretrainCollator(
-        tokenizer=collator.tokenizer,
+        tokenizer=tokenizer,
         seed=EVALUATION_SEED,
-        max_tokens=collator.max_tokens,
-        mlm_probability=collator.mlm_probability,
-        mam_probability=collator.mam_probability,
-        mam_min_masked=collator.mam_min_masked,
+        max_tokens=settings.data.max_tokens,
+        mlm_probability=masking.mlm_probability,
+        mam_probability=masking.mam_probability,
+        mam_min_masked=masking.mam_min_masked,
         # Half, so that chance is a half; none where training swaps none.
-        atm_probability=0.5 if collator.atm_probability else 0.0,
+        atm_probability=0.5 if swaps_captions(settings) else 0.0,
     )
+
+
+def swaps_captions(settings: PretrainSettings) -> bool:
+    """Whether captions are swapped: without the matching objective that would only be wrong."""
+    return settings.objectives.atm != 0.0 and settings.masking.atm_probability > 0.0
 
 
 class RunCallback(TrainerCallback):

@@ -13,6 +13,7 @@ from mulap.data.collator import PretrainCollator
 from mulap.data.manifest import read_manifest
 from mulap.files import FailureLog
 from mulap.model.musicnn import MusicnnBackbone
+from mulap.training.evaluate import EVALUATION_SEED
 from mulap.training.initial import initial_model
 from mulap.training.pretrain import make_datasets, make_trainer, pretrain
 from mulap.training.progress import COLLAPSE_SPREAD, ProgressCallback
@@ -259,21 +260,22 @@ def test_losses_under_accumulation_are_means_too_E28(configured, corpus, tmp_pat
         assert record["loss"] == pytest.approx(weighted, rel=1e-4)
 
 
-def test_validation_hides_as_training_does_but_always_the_same():
-    collator = PretrainCollator(
-        make_tokenizer(), seed=7, mlm_probability=0.3, mam_probability=0.2, mam_min_masked=1
+def test_validation_hides_as_training_does_but_always_the_same(configured):
+    masking = {"mlm_probability": 0.3, "mam_probability": 0.2, "mam_min_masked": 1}
+    settings = configured(
+        masking=masking, data={"max_tokens": 12}, training={"seed": EVALUATION_SEED + 7}
     )
-    ours, other = evaluation_collator(collator), evaluation_collator(collator)
-    assert ours.seed == other.seed != collator.seed
-    for name in ("mlm_probability", "mam_probability", "mam_min_masked", "max_tokens"):
-        assert getattr(ours, name) == getattr(collator, name)
-    assert ours.atm_probability == 0.5
+    ours = evaluation_collator(settings, make_tokenizer())
+    assert (ours.seed, ours.max_tokens, ours.atm_probability) == (EVALUATION_SEED, 12, 0.5)
+    for name, value in masking.items():
+        assert getattr(ours, name) == value
 
 
 def test_without_the_matching_objective_no_caption_is_swapped_E10(configured, corpus, tmp_path):
     trainer = build(configured(objectives={"atm": 0.0}), corpus, tmp_path / "run")
     assert trainer.data_collator.atm_probability == 0.0
-    assert evaluation_collator(trainer.data_collator).atm_probability == 0.0
+    collator = evaluation_collator(trainer.settings, trainer.tokenizer)
+    assert collator.atm_probability == 0.0
     for batch in trainer.get_train_dataloader():
         assert batch["atm_labels"].all()
     trainer.train()
