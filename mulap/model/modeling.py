@@ -34,7 +34,7 @@ from .config import MulapConfig
 from .musicnn import MusicnnBackbone
 
 IGNORED_LABEL = -100
-_ALWAYS_GIVEN = cast(Tensor, None)  # ModelOutput wants a default of every field
+ALWAYS_GIVEN = cast(Tensor, None)  # ModelOutput wants a default of every field
 
 
 @dataclass
@@ -54,34 +54,14 @@ class MulapOutput(ModelOutput):
         logits_per_text: its transpose (C, B).
     """
 
-    backbone_features: Tensor = _ALWAYS_GIVEN
-    audio_features: Tensor = _ALWAYS_GIVEN
-    audio_hidden_states: Tensor = _ALWAYS_GIVEN
-    text_hidden_states: Tensor = _ALWAYS_GIVEN
-    audio_embeds: Tensor = _ALWAYS_GIVEN
-    text_embeds: Tensor = _ALWAYS_GIVEN
+    backbone_features: Tensor = ALWAYS_GIVEN
+    audio_features: Tensor = ALWAYS_GIVEN
+    audio_hidden_states: Tensor = ALWAYS_GIVEN
+    text_hidden_states: Tensor = ALWAYS_GIVEN
+    audio_embeds: Tensor = ALWAYS_GIVEN
+    text_embeds: Tensor = ALWAYS_GIVEN
     logits_per_audio: Tensor | None = None
     logits_per_text: Tensor | None = None
-
-
-@dataclass
-class MulapForPreTrainingOutput(MulapOutput):
-    """What `MulapForPreTraining` gives: `MulapOutput` and the heads' answers.
-
-    Attributes:
-        mlm_logits: scores over the vocabulary at the labelled tokens only (K, V), in each clip's
-            first pair; at every token (B * L, V) where no labels were given.
-        mlm_targets: the hidden words' ids (K,).
-        mlm_clip_index: which clip each of them belongs to (K,).
-        mam_predictions: the features regressed from h_a1..h_aT of the first pair (B, T, A).
-        atm_logits: log-odds that clip and caption match (P,).
-    """
-
-    mlm_logits: Tensor = _ALWAYS_GIVEN
-    mlm_targets: Tensor | None = None
-    mlm_clip_index: Tensor | None = None
-    mam_predictions: Tensor = _ALWAYS_GIVEN
-    atm_logits: Tensor = _ALWAYS_GIVEN
 
 
 def valid_mean(values: Tensor, is_counted: Tensor) -> Tensor:

@@ -7,6 +7,7 @@
 This file computes answers, not losses (`mulap.objectives.losses`).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,11 +17,32 @@ from transformers import AutoModelForPreTraining
 
 from .config import MulapConfig
 from .modeling import (
+    ALWAYS_GIVEN,
     IGNORED_LABEL,
-    MulapForPreTrainingOutput,
     MulapModel,
+    MulapOutput,
     MulapPreTrainedModel,
 )
+
+
+@dataclass
+class MulapForPreTrainingOutput(MulapOutput):
+    """What `MulapForPreTraining` gives: `MulapOutput` and the heads' answers.
+
+    Attributes:
+        mlm_logits: scores over the vocabulary at the labelled tokens only (K, V), in each clip's
+            first pair; at every token (B * L, V) where no labels were given.
+        mlm_targets: the hidden words' ids (K,).
+        mlm_clip_index: which clip each of them belongs to (K,).
+        mam_predictions: the features regressed from h_a1..h_aT of the first pair (B, T, A).
+        atm_logits: log-odds that clip and caption match (P,).
+    """
+
+    mlm_logits: Tensor = ALWAYS_GIVEN
+    mlm_targets: Tensor | None = None
+    mlm_clip_index: Tensor | None = None
+    mam_predictions: Tensor = ALWAYS_GIVEN
+    atm_logits: Tensor = ALWAYS_GIVEN
 
 
 class MlmHead(nn.Module):

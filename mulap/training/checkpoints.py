@@ -107,6 +107,18 @@ def export_model(checkpoint: Path, target: Path) -> None:
 _FREE_SETTINGS = ("data.num_workers", "training.log_every_steps", "training.report_to")
 
 
+def check_settings(run: Path, settings: dict[str, Any]) -> None:
+    """Check that a run folder is new, or holds a run with these settings.
+
+    Raises:
+        ValueError: it holds a run with other settings.
+    """
+    path = run / SETTINGS_FILE
+    if path.exists():
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _compare(run, "other settings", before, settings)
+
+
 def claim_run(run: Path, settings: dict[str, Any], corpus: dict[str, Any]) -> None:
     """Write down what a run folder is for, or check that it is for the same.
 
@@ -120,9 +132,7 @@ def claim_run(run: Path, settings: dict[str, Any], corpus: dict[str, Any]) -> No
     """
     run.mkdir(parents=True, exist_ok=True)
     settings_path, corpus_path = run / SETTINGS_FILE, run / CORPUS_FILE
-    if settings_path.exists():
-        before = yaml.safe_load(settings_path.read_text(encoding="utf-8"))
-        _compare(run, "other settings", before, settings)
+    check_settings(run, settings)
     if corpus_path.exists():
         _compare(run, "another corpus", json.loads(corpus_path.read_text(encoding="utf-8")), corpus)
     with atomic_path(settings_path) as path:

@@ -27,6 +27,7 @@ from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.training.checkpoints import (
+    check_settings,
     checkpoint_path,
     claim_run,
     complete_checkpoints,
@@ -162,6 +163,7 @@ def pretrain(
     console = console or Console(stderr=True, quiet=not is_main)
     logging.disable_progress_bar()
     run = Path(output)
+    check_settings(run, settings_to_dict(settings))
     failures = FailureLog(run / "failures.jsonl")
     manifest = read_clips(settings, data, failures)
     train_clips = manifest.split("train")
