@@ -34,6 +34,15 @@ from mulap.training.evaluate import EVALUATION_SEED, evaluate, split_batch
 from mulap.training.settings import PretrainSettings, TrainingSettings
 
 
+def _restore_on_cpu(storage: Any, location: str) -> Any:
+    return storage if location.startswith("cpu:") else None
+
+
+# transformers 5.17 resumes the optimiser of several CPU processes at "cpu:0", which torch does not
+# know as a place; 5.23 says "cpu". Nothing is tagged by this, only found.
+torch.serialization.register_package(0, lambda storage: None, _restore_on_cpu)
+
+
 def parameter_groups(
     model: nn.Module, pretrained: set[str], settings: TrainingSettings
 ) -> list[dict[str, Any]]:
