@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-# Spreads of untrained and trained backbones were 0.2 to 0.7 in our runs (docs/log.md); a backbone
+# Spreads of untrained and trained backbones were 0.2 to 0.45 in our runs (docs/log.md); a backbone
 # that gives every segment one vector has 0.
 COLLAPSE_SPREAD = 0.02
 COLLAPSE_WARNING = (
