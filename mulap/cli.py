@@ -23,7 +23,7 @@ import click
 from mulap import __version__
 
 # Threads that wait for each other sleep instead of spinning: beside another busy process a training
-# step was 2 to 4 times faster, alone it was not slower (docs/log.md). Read when torch is loaded.
+# step took a third of the time, alone about a tenth more (docs/log.md). Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SOME_FAILED = 3
