@@ -36,11 +36,11 @@ from mulap.training.checkpoints import (
     remove_incomplete,
 )
 from mulap.training.initial import initial_model
+from mulap.training.loop import RunCallback
 from mulap.training.progress import ProgressCallback
 from mulap.training.settings import PretrainSettings, settings_to_dict
 from mulap.training.trainer import (
     MulapTrainer,
-    RunCallback,
     count_steps,
     swaps_captions,
     training_arguments,

@@ -1,76 +1,25 @@
-"""The training loop: Hugging Face's Trainer with what MuLaP adds to it.
+"""The trainer of pre-training: MuLaP's objectives, parameter groups and evaluation.
 
-Added are keyed order and masks, losses by objective, parameter groups, an evaluation of its own,
-and checkpoints that are whole or not there. Gradient accumulation, mixed precision, distribution
-and resuming are the Trainer's.
+The loop itself, its order, log and checkpoints, is `mulap.training.loop`'s.
 """
 
-import json
 import math
 import os
 import time
-from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import AdamW
-from transformers import (
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import TrainingArguments
 
 from mulap.data.collator import PretrainCollator
-from mulap.data.dataset import ClipDataset, KeyedSampler
-from mulap.files import atomic_path
+from mulap.data.dataset import ClipDataset
 from mulap.objectives.losses import compute_losses, feature_spread, weighted_sum
-from mulap.training.checkpoints import checkpoint_path, mark_complete, remove_old
 from mulap.training.evaluate import EVALUATION_SEED, evaluate, split_batch
+from mulap.training.loop import KeyedTrainer, common_arguments, parameter_groups
 from mulap.training.settings import PretrainSettings, TrainingSettings
-
-
-def _restore_on_cpu(storage: Any, location: str) -> Any:
-    return storage if location.startswith("cpu:") else None
-
-
-# transformers 5.17 resumes the optimiser of several CPU processes at "cpu:0", which torch does not
-# know as a place; 5.23 says "cpu". Nothing is tagged by this, only found.
-torch.serialization.register_package(0, lambda storage: None, _restore_on_cpu)
-
-
-def parameter_groups(
-    model: nn.Module, pretrained: set[str], settings: TrainingSettings
-) -> list[dict[str, Any]]:
-    """Part the parameters by decay and learning rate.
-
-    Decay is for matrices and kernels: a parameter of one dimension is a bias or belongs to a
-    normalisation. Weights that came from a pretrained BERT have a learning rate of their own.
-
-    Args:
-        model: whose trainable parameters are parted.
-        pretrained: names of the parameters that came from a pretrained BERT.
-        settings: rates and decay.
-
-    Returns:
-        Groups for the optimiser, each parameter in one of them.
-    """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups[parameter.ndim >= 2, name in pretrained].append(parameter)
-    return [
-        {
-            "params": parameters,
-            "weight_decay": settings.weight_decay if decays else 0.0,
-            "lr": settings.learning_rate * (settings.pretrained_lr_scale if is_pretrained else 1.0),
-        }
-        for (decays, is_pretrained), parameters in sorted(groups.items())
-    ]
 
 
 def count_steps(training: TrainingSettings, num_train_clips: int) -> tuple[int, int]:
@@ -106,35 +55,18 @@ def training_arguments(
     """
     training = settings.training
     num_accumulated, num_steps = count_steps(training, num_train_clips)
-    on_cpu = not torch.cuda.is_available()
-    if on_cpu and training.precision == "bf16":
-        raise ValueError("training.precision = bf16 is for accelerators: set it to fp32 here")
+    num_workers = 0 if settings.data.cache_features else settings.data.num_workers
     return TrainingArguments(
-        output_dir=os.fspath(run),
+        **common_arguments(training, run, num_workers),
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=num_accumulated,
-        num_train_epochs=training.num_epochs,
-        learning_rate=training.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=round(training.warmup_share * num_steps),
-        max_grad_norm=training.max_grad_norm,
-        bf16=training.precision == "bf16",
-        seed=training.seed,
-        use_cpu=on_cpu,
-        eval_strategy="epoch",
-        save_strategy="epoch",
         metric_for_best_model="eval_loss"
         if training.best_by == "loss"
         else f"eval_{training.best_by}",
         greater_is_better=training.best_by.endswith("accuracy"),
-        logging_steps=training.log_every_steps,
-        logging_nan_inf_filter=False,
-        report_to=training.report_to or "none",
-        remove_unused_columns=False,
         dataloader_drop_last=True,
-        dataloader_num_workers=0 if settings.data.cache_features else settings.data.num_workers,
-        dataloader_pin_memory=not on_cpu,
-        disable_tqdm=True,
         ddp_find_unused_parameters=has_idle_head(settings),
     )
 
@@ -147,8 +79,8 @@ def has_idle_head(settings: PretrainSettings) -> bool:
     return not heads <= settings.objectives.weights().keys()
 
 
-class MulapTrainer(Trainer):
-    """Hugging Face's Trainer with MuLaP's order, losses, groups and evaluation.
+class MulapTrainer(KeyedTrainer):
+    """The Trainer with MuLaP's losses, groups and evaluation.
 
     Args:
         settings: of the run.
@@ -167,17 +99,7 @@ class MulapTrainer(Trainer):
         self.settings = settings
         self.pretrained = pretrained
         self.tokenizer = collator.tokenizer
-        self.sampler: KeyedSampler | None = None
-        self._sums: dict[str, torch.Tensor | float] = defaultdict(float)
-        self._num_batches = 0
-        self._wait_seconds = 0.0
-        self._logged_at = time.monotonic()
-        super().__init__(data_collator=collator, **kwargs)
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> KeyedSampler:
-        assert isinstance(self.train_dataset, ClipDataset)
-        self.sampler = KeyedSampler(len(self.train_dataset), self.args.seed)
-        return self.sampler
+        super().__init__(settings.training, data_collator=collator, **kwargs)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Make a fused AdamW over `parameter_groups`."""
@@ -209,26 +131,6 @@ class MulapTrainer(Trainer):
         self._num_batches += 1
         loss = weighted_sum(losses, options)
         return (loss, outputs) if return_outputs else loss
-
-    def get_batch_samples(self, epoch_iterator: Iterator, *args: Any, **kwargs: Any) -> Any:
-        """As the Trainer's, with the time that the model waited for data."""
-        started = time.monotonic()
-        samples = super().get_batch_samples(epoch_iterator, *args, **kwargs)
-        self._wait_seconds += time.monotonic() - started
-        return samples
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of each objective since the last log, over all processes."""
-        if "loss" in logs and self._num_batches:
-            device = self.args.device
-            sums = [torch.as_tensor(total, device=device) for total in self._sums.values()]
-            means: Any = self.accelerator.reduce(torch.stack(sums) / self._num_batches, "mean")
-            logs |= dict(zip(self._sums, means.tolist(), strict=True))
-            now = time.monotonic()
-            logs["data_wait"] = self._wait_seconds / max(now - self._logged_at, 1e-9)
-            self._sums.clear()
-            self._num_batches, self._wait_seconds, self._logged_at = 0, 0.0, now
-        super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate on the validation clips; every process does, the first one's figures count."""
@@ -267,66 +169,3 @@ def evaluation_collator(settings: PretrainSettings, tokenizer: Any) -> PretrainC
 def swaps_captions(settings: PretrainSettings) -> bool:
     """Whether captions are swapped: without the matching objective that would only be wrong."""
     return settings.objectives.atm != 0.0 and settings.masking.atm_probability > 0.0
-
-
-class RunCallback(TrainerCallback):
-    """Sets epochs, thins out evaluations, completes checkpoints.
-
-    Args:
-        trainer: whose sampler is told the epoch; accelerate does not in every case.
-        run: the run's folder.
-    """
-
-    def __init__(self, trainer: MulapTrainer, run: Path) -> None:
-        self.trainer = trainer
-        self.run = run
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Tell the sampler the epoch, also when it is resumed in its middle."""
-        assert self.trainer.sampler is not None
-        self.trainer.sampler.set_epoch(int(state.epoch or 0))
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Ask for a checkpoint within an epoch where the settings say so."""
-        # At the end of an epoch it is for `on_epoch_end`, which evaluates first: a checkpoint is
-        # written once, and knows whether it is the best.
-        is_end_of_epoch = (state.epoch or 0.0) % 1.0 == 0.0
-        control.should_save = self._is_step_due(state) and not is_end_of_epoch
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Evaluate and save only at the epochs that the settings name, and at the last."""
-        epoch = round(state.epoch or 0)
-        is_due = epoch % self.trainer.settings.training.evaluate_every_epochs == 0
-        control.should_evaluate = is_due or epoch >= args.num_train_epochs
-        control.should_save = control.should_evaluate or self._is_step_due(state)
-
-    def _is_step_due(self, state: TrainerState) -> bool:
-        every = self.trainer.settings.training.save_every_steps
-        return every > 0 and state.global_step % every == 0
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Mark the checkpoint whole once every process has written its part; drop old ones."""
-        self.trainer.accelerator.wait_for_everyone()
-        if args.process_index == 0:
-            checkpoint = checkpoint_path(self.run, state.global_step)
-            # The Trainer's own arguments, pickled; `settings.yaml` says the same for everybody.
-            (checkpoint / "training_args.bin").unlink(missing_ok=True)
-            mark_complete(checkpoint)
-            remove_old(self.run, state.best_global_step)
-            write_log(self.run / "log.jsonl", state.log_history)
-
-
-def write_log(path: Path, history: list[dict[str, Any]]) -> None:
-    """Write the run's log, one JSON object a line."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
-        for record in history:
-            named = {name.replace("eval_", "valid/", 1): value for name, value in record.items()}
-            out.write(json.dumps(named) + "\n")

@@ -15,15 +15,14 @@ from mulap.files import FailureLog
 from mulap.model.musicnn import MusicnnBackbone
 from mulap.training.evaluate import EVALUATION_SEED
 from mulap.training.initial import initial_model
+from mulap.training.loop import RunCallback, parameter_groups
 from mulap.training.pretrain import make_datasets, make_trainer, pretrain
 from mulap.training.progress import COLLAPSE_SPREAD, ProgressCallback
 from mulap.training.settings import load_settings
 from mulap.training.trainer import (
-    RunCallback,
     count_steps,
     evaluation_collator,
     has_idle_head,
-    parameter_groups,
     training_arguments,
 )
 

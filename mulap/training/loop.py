@@ -1,0 +1,211 @@
+"""What every training here shares: Hugging Face's Trainer with keyed order, means in the log, and
+checkpoints that are whole or not there.
+
+Gradient accumulation, mixed precision, distribution and resuming are the Trainer's. Which model is
+trained, on what and by which loss, the classes built on this know.
+"""
+
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sized
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from mulap.data.dataset import KeyedSampler
+from mulap.files import atomic_path
+from mulap.training.checkpoints import checkpoint_path, mark_complete, remove_old
+from mulap.training.settings import TrainingSettings
+from mulap.training.supervised_settings import SupervisedTrainingSettings
+
+AnyTraining = TrainingSettings | SupervisedTrainingSettings
+
+
+def _restore_on_cpu(storage: Any, location: str) -> Any:
+    return storage if location.startswith("cpu:") else None
+
+
+# transformers 5.17 resumes the optimiser of several CPU processes at "cpu:0", which torch does not
+# know as a place; 5.23 says "cpu". Nothing is tagged by this, only found.
+torch.serialization.register_package(0, lambda storage: None, _restore_on_cpu)
+
+
+def parameter_groups(
+    model: nn.Module, pretrained: set[str], settings: AnyTraining
+) -> list[dict[str, Any]]:
+    """Part the parameters by decay and learning rate.
+
+    Decay is for matrices and kernels: a parameter of one dimension is a bias or belongs to a
+    normalisation. Weights that came from a pretrained BERT have a learning rate of their own.
+
+    Args:
+        model: whose trainable parameters are parted.
+        pretrained: names of the parameters that came from a pretrained BERT.
+        settings: rates and decay.
+
+    Returns:
+        Groups for the optimiser, each parameter in one of them.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[parameter.ndim >= 2, name in pretrained].append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+            "lr": settings.learning_rate * (settings.pretrained_lr_scale if is_pretrained else 1.0),
+        }
+        for (decays, is_pretrained), parameters in sorted(groups.items())
+    ]
+
+
+def common_arguments(training: AnyTraining, run: Path, num_workers: int) -> dict[str, Any]:
+    """Return the Trainer's arguments that follow from settings of one name in every training.
+
+    Args:
+        training: the optimisation.
+        run: the run's folder.
+        num_workers: processes that decode.
+
+    Raises:
+        ValueError: bf16 where there is no accelerator.
+    """
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu and training.precision == "bf16":
+        raise ValueError("training.precision = bf16 is for accelerators: set it to fp32 here")
+    return {
+        "output_dir": os.fspath(run),
+        "num_train_epochs": training.num_epochs,
+        "learning_rate": training.learning_rate,
+        "max_grad_norm": training.max_grad_norm,
+        "bf16": training.precision == "bf16",
+        "seed": training.seed,
+        "use_cpu": on_cpu,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "logging_steps": training.log_every_steps,
+        "logging_nan_inf_filter": False,
+        "report_to": training.report_to or "none",
+        "remove_unused_columns": False,
+        "dataloader_num_workers": num_workers,
+        "dataloader_pin_memory": not on_cpu,
+        "disable_tqdm": True,
+    }
+
+
+class KeyedTrainer(Trainer):
+    """Hugging Face's Trainer with an order by `(seed, epoch)` and means of what is counted.
+
+    Args:
+        training: the optimisation.
+        **kwargs: of `Trainer`; its `train_dataset` takes `(epoch, index)`.
+    """
+
+    def __init__(self, training: AnyTraining, **kwargs: Any) -> None:
+        self.training = training
+        self.sampler: KeyedSampler | None = None
+        self._sums: dict[str, torch.Tensor | float] = defaultdict(float)
+        self._num_batches = 0
+        self._wait_seconds = 0.0
+        self._logged_at = time.monotonic()
+        super().__init__(**kwargs)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> KeyedSampler:
+        num_items = len(cast(Sized, self.train_dataset))
+        self.sampler = KeyedSampler(num_items, self.args.seed)
+        return self.sampler
+
+    def get_batch_samples(self, epoch_iterator: Iterator, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's, with the time that the model waited for data."""
+        started = time.monotonic()
+        samples = super().get_batch_samples(epoch_iterator, *args, **kwargs)
+        self._wait_seconds += time.monotonic() - started
+        return samples
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each objective since the last log, over all processes."""
+        if "loss" in logs and self._num_batches:
+            device = self.args.device
+            sums = [torch.as_tensor(total, device=device) for total in self._sums.values()]
+            means: Any = self.accelerator.reduce(torch.stack(sums) / self._num_batches, "mean")
+            logs |= dict(zip(self._sums, means.tolist(), strict=True))
+            now = time.monotonic()
+            logs["data_wait"] = self._wait_seconds / max(now - self._logged_at, 1e-9)
+            self._sums.clear()
+            self._num_batches, self._wait_seconds, self._logged_at = 0, 0.0, now
+        super().log(logs, start_time)
+
+
+class RunCallback(TrainerCallback):
+    """Sets epochs, thins out evaluations, completes checkpoints.
+
+    Args:
+        trainer: whose sampler is told the epoch; accelerate does not in every case.
+        run: the run's folder.
+    """
+
+    def __init__(self, trainer: KeyedTrainer, run: Path) -> None:
+        self.trainer = trainer
+        self.run = run
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the sampler the epoch, also when it is resumed in its middle."""
+        assert self.trainer.sampler is not None
+        self.trainer.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask for a checkpoint within an epoch where the settings say so."""
+        # At the end of an epoch it is for `on_epoch_end`, which evaluates first: a checkpoint is
+        # written once, and knows whether it is the best.
+        is_end_of_epoch = (state.epoch or 0.0) % 1.0 == 0.0
+        control.should_save = self._is_step_due(state) and not is_end_of_epoch
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Evaluate and save only at the epochs that the settings name, and at the last."""
+        epoch = round(state.epoch or 0)
+        is_due = epoch % self.trainer.training.evaluate_every_epochs == 0
+        control.should_evaluate = is_due or epoch >= args.num_train_epochs
+        control.should_save = control.should_evaluate or self._is_step_due(state)
+
+    def _is_step_due(self, state: TrainerState) -> bool:
+        every = self.trainer.training.save_every_steps
+        return every > 0 and state.global_step % every == 0
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Mark the checkpoint whole once every process has written its part; drop old ones."""
+        self.trainer.accelerator.wait_for_everyone()
+        if args.process_index == 0:
+            checkpoint = checkpoint_path(self.run, state.global_step)
+            # The Trainer's own arguments, pickled; `settings.yaml` says the same for everybody.
+            (checkpoint / "training_args.bin").unlink(missing_ok=True)
+            mark_complete(checkpoint)
+            remove_old(self.run, state.best_global_step)
+            write_log(self.run / "log.jsonl", state.log_history)
+
+
+def write_log(path: Path, history: list[dict[str, Any]]) -> None:
+    """Write the run's log, one JSON object a line."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
+        for record in history:
+            named = {name.replace("eval_", "valid/", 1): value for name, value in record.items()}
+            out.write(json.dumps(named) + "\n")
