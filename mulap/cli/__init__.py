@@ -1,0 +1,11 @@
+"""The command line: each command parses, calls one function and prints.
+
+Reading order: `group` (what all commands share), then the commands by what they are for: `corpora`,
+`training`, `inference`, `transfer`. Heavy imports stand inside the commands, so that `mulap --help`
+needs no torch.
+"""
+
+from mulap.cli import corpora, inference, training
+from mulap.cli.group import main
+
+__all__ = ["corpora", "inference", "main", "training"]

@@ -1,0 +1,120 @@
+"""The group that all commands belong to, how they talk, and how they end.
+
+Results go to standard output, talk to standard error. Heavy imports stand inside the commands, so
+that `mulap --help` needs no torch. A command ends with
+
+    0   done
+    1   could not be done; one line says what, where and what to do
+    2   was called wrongly
+    3   done, but some inputs could not be used; they are counted and listed with their reasons
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mulap import __version__
+
+# Threads that wait for each other sleep instead of spinning: beside another busy process a training
+# step took a third of the time, alone about a tenth more (docs/log.md). Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+SOME_FAILED = 3
+SPLITS = ["train", "valid", "test"]
+# A group called with nothing shows its help; click 8.1 has no exception for that.
+_HELP_IS_THE_ANSWER = getattr(click.exceptions, "NoArgsIsHelpError", ())
+data_option = click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A folder with metadata.csv, .jsonl or .parquet; a MuLaP JSON; or tars.",
+)
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the errors that users can mend into one line and exit code 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except BrokenPipeError:
+            raise  # the reader of our output is gone, as in `| head`: click ends quietly
+        except (ValueError, OSError) as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+
+    return wrapped
+
+
+def say(text: str) -> None:
+    """Print talk, which is not the result, to standard error."""
+    click.echo(text, err=True)
+
+
+def end_with_failures(num_failures: int, listed_in: object) -> None:
+    """Leave with exit code 3 if some inputs could not be used."""
+    if num_failures:
+        say(f"{num_failures} input(s) could not be used: see {listed_in}")
+        sys.exit(SOME_FAILED)
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' bars for loading and saving off the screen."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+@contextmanager
+def _wrong_use_in_one_line() -> Iterator[None]:
+    """Tell of wrong use without the usage above it; `--help` has it."""
+    try:
+        yield
+    except click.UsageError as error:
+        if error.ctx is None or isinstance(error, _HELP_IS_THE_ANSWER):
+            raise
+        message = " ".join(error.format_message().split())
+        raise click.UsageError(f"{message} (see {error.ctx.command_path} --help)") from error
+
+
+class OneLineGroup(click.Group):
+    """A group whose commands tell of wrong use in one line, as of every other error."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the options before the command."""
+        with _wrong_use_in_one_line():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Parse the rest and call the command."""
+        with _wrong_use_in_one_line():
+            return super().invoke(ctx)
+
+
+@click.group(cls=OneLineGroup, context_settings=_CONTEXT)
+@click.version_option(__version__, prog_name="mulap")
+def main() -> None:
+    """Learn a music-audio encoder from tracks and the sentences about them, and use it."""
+
+
+def check_device(device: str) -> None:
+    """Stop where torch has no such device; it would say so at length, and not as a ValueError."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device}: torch cannot use it here (give cpu)") from error
+
+
+def join_counts(counts: dict[str, int]) -> str:
+    """Write `3 this, 5 that`."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -1,0 +1,98 @@
+"""Commands that train a model, and judge it by its own objectives."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mulap.cli.group import (
+    SPLITS,
+    data_option,
+    end_with_failures,
+    main,
+    one_line_errors,
+    quiet_transformers,
+    say,
+)
+
+
+@main.command()
+@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@data_option
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Run folder.",
+)
+@click.option(
+    "--set",
+    "-s",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a setting of CONFIG.",
+)
+@one_line_errors
+def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...]) -> None:
+    """Pre-train a model by CONFIG on the tracks and captions of --data.
+
+    Called again with the same arguments it goes on where it was stopped. On several processes:
+    torchrun --nproc-per-node K -m mulap pretrain ...
+    """
+    from mulap.training.settings import load_settings
+
+    settings = load_settings(config, list(overrides))
+    quiet_transformers()
+    from mulap.training.pretrain import pretrain as run
+
+    report = run(settings, data, output)
+    click.echo(report.best)
+    end_with_failures(report.num_failures, output / "failures.jsonl")
+
+
+@main.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@data_option
+@click.option(
+    "--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Which clips."
+)
+@click.option("--pool", default=200, show_default=True, help="Clips to retrieve among.")
+@click.option("--untrained/--no-untrained", default=True, help="Evaluate the start as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@one_line_errors
+def evaluate(
+    model: Path, data: Path, split: str, pool: int, untrained: bool, as_json: bool
+) -> None:
+    """Evaluate MODEL (a run's folder or a checkpoint) on a split of --data.
+
+    Prints losses, matching accuracy with a 95 % bootstrap interval over tracks, and text-to-audio
+    retrieval, beside the untrained model that the run started from.
+    """
+    quiet_transformers()
+    from mulap.training.progress import describe_metrics
+    from mulap.training.report import evaluate_run
+
+    result = evaluate_run(model, data, split, untrained, pool)
+    figures = result.as_dict()
+    if as_json:
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        click.echo(f"{split} split, {result.num_clips} clips")
+        for name in ("trained", "untrained"):
+            values = figures.get(name)
+            if isinstance(values, dict):
+                click.echo(f"{name}: {describe_metrics(values)}{_interval(values)}")
+    for file, reason in result.failures:
+        say(f"left out: {file}: {reason}")
+    end_with_failures(len(result.failures), "the lines above")
+
+
+def _interval(figures: dict[str, Any]) -> str:
+    """Write the interval of the matching accuracy, where there is one."""
+    if "atm/pair_accuracy/95%" not in figures:
+        return ""
+    low, high = figures["atm/pair_accuracy/95%"]
+    return f"; 95 % interval over tracks of the accuracy over all pairs {low:.1%} to {high:.1%}"
