@@ -1,4 +1,4 @@
-"""Many files -> one table of embeddings: the last step of the ladder above `Embedder`.
+"""Many files -> one table of embeddings: the last step of the ladder above an encoder.
 
     decode file 2, block 0  |  in a thread, a few blocks ahead and no more
     embed  file 1, block 7  |  here; blocks never hold segments of two files
@@ -9,7 +9,7 @@ A file that cannot be used is counted and listed with its reason; the others go 
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,7 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mulap.audio import AudioError, find_audio
 from mulap.files import FailureLog
-from mulap.inference.embedder import Embedder, Level, check_finite, check_level
+from mulap.inference.embedder import Level, check_finite, check_level
+from mulap.inference.encoders import Encoder
 from mulap.inference.store import EmbeddingStore, LinePrinter, file_name, file_version
 from mulap.inference.stream import read_ahead
 
@@ -58,7 +59,7 @@ class _Job(NamedTuple):
 
 def embed_files(
     paths: Sequence[str | os.PathLike[str]],
-    embedder: Embedder,
+    embedder: Encoder,
     output: str | os.PathLike[str],
     level: Level = "segment",
     skip_existing: bool = False,
@@ -100,7 +101,7 @@ def embed_files(
         store = EmbeddingStore(Path(output), size, metadata, skip_existing, force)
     jobs = _list_jobs(found, failures)
     todo = [job for job in jobs if not store.has(job.file, job.version)]
-    with _progress_bar(console, len(found), len(found) - len(todo)) as advance:
+    with progress_bar(console, len(found), len(found) - len(todo)) as advance:
         num_embedded = _embed_jobs(todo, embedder, level, store, failures, advance)
     num_rows = store.finish()
     if not is_stdout:
@@ -127,7 +128,7 @@ def _list_jobs(found: Sequence[Path], failures: FailureLog) -> list[_Job]:
 
 def _embed_jobs(
     jobs: Sequence[_Job],
-    embedder: Embedder,
+    embedder: Encoder,
     level: Level,
     store: EmbeddingStore | LinePrinter,
     failures: FailureLog,
@@ -135,11 +136,12 @@ def _embed_jobs(
 ) -> int:
     """Embed files into the store; return how many of them could be used."""
     num_embedded = 0
-    for job, items in groupby(read_ahead(_decode(jobs, embedder)), key=lambda item: item[0]):
-        log_mels = (_log_mel_of(item, advance) for _, item in items)
+    for job, (_, inputs) in zip(
+        jobs, read_files([job.path for job in jobs], embedder), strict=True
+    ):
         try:
-            rows = check_finite(job.path, embedder.stream_rows(log_mels, level))
-            store.add(job.file, job.version, rows)
+            rows = embedder.stream_rows(_count(inputs, advance), level)
+            store.add(job.file, job.version, check_finite(job.path, rows))
             num_embedded += 1
         except AudioError as error:
             failures.add(job.file, error.reason)
@@ -147,30 +149,63 @@ def _embed_jobs(
     return num_embedded
 
 
+def read_files(
+    paths: Iterable[Path], encoder: Encoder
+) -> Iterator[tuple[Path, Iterator[np.ndarray]]]:
+    """Decode files in a thread, a few blocks ahead of who embeds them.
+
+    Args:
+        paths: no file twice in a row.
+        encoder: says what it wants to be given.
+
+    Yields:
+        Each path, and the encoder's inputs out of that file, to be used up before the next one.
+        They raise the file's AudioError where it has one.
+    """
+    for path, items in groupby(read_ahead(_decode(paths, encoder)), key=lambda item: item[0]):
+        yield path, (_input_of(item) for _, item in items)
+
+
 def _decode(
-    jobs: Sequence[_Job], embedder: Embedder
-) -> Iterator[tuple[_Job, np.ndarray | AudioError]]:
-    """Yield every file's log-mels, and its error where there is one: at least one item a file."""
-    for job in jobs:
+    paths: Iterable[Path], encoder: Encoder
+) -> Iterator[tuple[Path, np.ndarray | AudioError]]:
+    """Yield every file's inputs, and its error where there is one: at least one item a file."""
+    for path in paths:
         try:
-            for log_mel in embedder.stream_file(job.path):
-                yield job, log_mel
+            for inputs in encoder.stream_file(path):
+                yield path, inputs
         except AudioError as error:
-            yield job, error
+            yield path, error
 
 
-def _log_mel_of(item: np.ndarray | AudioError, advance: Callable[[int, int], None]) -> np.ndarray:
+def _input_of(item: np.ndarray | AudioError) -> np.ndarray:
     if isinstance(item, AudioError):
         raise item
-    advance(0, len(item))
     return item
 
 
+def _count(
+    inputs: Iterable[np.ndarray], advance: Callable[[int, int], None]
+) -> Iterator[np.ndarray]:
+    for some in inputs:
+        advance(0, len(some))
+        yield some
+
+
 @contextmanager
-def _progress_bar(
+def progress_bar(
     console: Console | None, num_files: int, num_done: int
 ) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, nothing elsewhere; what is given takes (files, segments) done."""
+    """Show a bar on a terminal, nothing elsewhere.
+
+    Args:
+        console: standard error where not given.
+        num_files: in all.
+        num_done: by an earlier run.
+
+    Yields:
+        What is told of more (files, segments) done.
+    """
     console = console or Console(stderr=True)
     columns = [
         TextColumn("embedding"),

@@ -161,30 +161,46 @@ class Embedder:
             log_mels: each (M, F, N), from `stream_log_mels`.
             level: `segment` for a row each, `track` for one row in all.
 
-        Yields:
-            Where some segments start, float64 (M,), and their vectors, float32 (M, D).
+        Returns:
+            See `to_rows`.
 
         Raises:
             ValueError: the level is neither.
         """
-        check_level(level)
         extractor = self.feature_extractor
-        seconds = extractor.stride_samples / extractor.sampling_rate
-        total, num_segments = np.zeros(self.embedding_size), 0
-        for log_mel in log_mels:
-            vectors = self._embed(log_mel)
-            if level == "segment":
-                yield (num_segments + np.arange(len(vectors))) * seconds, vectors
-            total += vectors.sum(0, dtype=np.float64)
-            num_segments += len(vectors)
-        if level == "track":
-            yield np.zeros(1), (total / num_segments).astype(np.float32)[None]
+        stride_seconds = extractor.stride_samples / extractor.sampling_rate
+        return to_rows(map(self._embed, log_mels), stride_seconds, level)
 
     @torch.inference_mode()
     def _embed(self, log_mel: np.ndarray) -> np.ndarray:
         """Return float32 (M, D) for log-mels (M, F, N)."""
         vectors = self.backbone(torch.from_numpy(log_mel).to(self.backbone.device))
         return vectors.float().cpu().numpy()
+
+
+def to_rows(vectors: Iterable[np.ndarray], stride_seconds: float, level: Level) -> Rows:
+    """Say where segments start, and take their mean if it is asked for; in constant memory.
+
+    Args:
+        vectors: of one clip's consecutive segments, each float32 (M, D); at least one in all.
+        stride_seconds: distance between the starts of two segments.
+        level: `segment` for a row each, `track` for one row in all.
+
+    Yields:
+        Where some segments start, float64 (M,), and their vectors, float32 (M, D).
+
+    Raises:
+        ValueError: the level is neither.
+    """
+    check_level(level)
+    total, num_segments = np.zeros(1), 0
+    for some in vectors:
+        if level == "segment":
+            yield (num_segments + np.arange(len(some))) * stride_seconds, some
+        total = total + some.sum(0, dtype=np.float64)
+        num_segments += len(some)
+    if level == "track":
+        yield np.zeros(1), (total / num_segments).astype(np.float32)[None]
 
 
 def check_finite(path: str | os.PathLike[str], rows: Rows) -> Rows:
