@@ -1,0 +1,150 @@
+"""Reading the small files that data sets come with: tables, lists, pickled lists, audio layouts.
+
+Why not `csv` and `pickle` alone: these files come from strangers and from older systems. A table
+may lack a column or hold a cut line; a pickle may hold a program instead of a list. So every reader
+here checks what it reads and gives one clear line if it is something else. It knows nothing of any
+one data set, and never unpickles.
+"""
+
+import csv
+import pickletools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+_STRINGS = frozenset(
+    ("STRING", "BINSTRING", "SHORT_BINSTRING")  # of Python 2
+    + ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+)
+_LISTS = frozenset(("LIST", "EMPTY_LIST"))
+_STORES = frozenset(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"))
+_RECALLS = frozenset(("GET", "BINGET", "LONG_BINGET"))
+_HARMLESS = frozenset(("PROTO", "FRAME", "MARK", "APPEND", "APPENDS", "STOP"))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, without a byte-order mark, its line ends as `\\n`.
+
+    Raises:
+        ValueError: the file is missing, or of another encoding.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start} (fetch it again)") from None
+    except OSError as error:
+        # A folder of this name is as little the file as nothing is.
+        raise ValueError(f"{path}: {error.strerror} (mulap download fetches it)") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a UTF-8 file, stripped, without empty ones.
+
+    Raises:
+        ValueError: the file is missing, empty, or of another encoding.
+    """
+    lines = [line.strip() for line in read_text(path).split("\n")]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ValueError(f"{path}: empty (fetch it again)")
+    return lines
+
+
+def read_table(
+    path: Path, columns: Sequence[str], *, is_quoted: bool = True, is_last_open: bool = False
+) -> Iterator[tuple[str, dict[str, str], list[str]]]:
+    """Go through the rows of a tab-separated table.
+
+    Args:
+        path: the file; its first line is the header.
+        columns: names that the header must have; others may stand beside them.
+        is_quoted: cells may be in double quotes, as csv has them.
+        is_last_open: the last column may go on over any number of further cells.
+
+    Yields:
+        Where the row stands ("FILE, line 7"), its wanted cells by column, and the last column's
+        cells where it is open (else nothing).
+
+    Raises:
+        ValueError: the file is missing or not UTF-8, lacks a column, or has a row of another width.
+    """
+    quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
+    reader = csv.reader(read_text(path).split("\n"), delimiter="\t", quoting=quoting)
+    try:
+        header = next(reader, [])
+        missing = [name for name in columns if name not in header]
+        if missing:
+            raise ValueError(f"{path}: no column {missing[0]!r} in its header (fetch it again)")
+        position = {name: header.index(name) for name in columns}
+        width = len(header)
+        for row in reader:
+            if not row:
+                continue
+            where = f"{path}, line {reader.line_num}"
+            if len(row) < width or (len(row) > width and not is_last_open):
+                raise ValueError(f"{where}: {len(row)} cells under {width} columns (fetch again)")
+            wanted = {name: row[index] for name, index in position.items()}
+            yield where, wanted, row[width - 1 :] if is_last_open else []
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error} (fetch it again)") from None
+
+
+def read_pickled_strings(path: Path) -> list[str]:
+    """Return the strings of a pickled list without unpickling it, so that nothing can run.
+
+    The file's instructions are walked one by one, and only those are accepted that a list of
+    strings needs: no names, no calls, no other types. Protocols 0 to 5, of Python 2 and 3.
+
+    Raises:
+        ValueError: the file is missing, damaged, or holds anything but one list of strings.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror} (mulap download fetches it)") from None
+    try:
+        return _walk_pickle(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a pickled list of strings ({error})") from None
+
+
+def _walk_pickle(data: bytes) -> list[str]:
+    strings: list[str] = []
+    stored: dict[Any, str | None] = {}  # what later instructions may recall; None is the list
+    latest: str | None = None
+    num_lists = 0
+    for opcode, argument, position in pickletools.genops(data):
+        name = opcode.name
+        if name in _RECALLS and stored.get(argument) is not None:
+            name, argument = "STRING", stored[argument]
+        if name in _STRINGS:
+            latest = str(argument)
+            strings.append(latest)
+        elif name in _LISTS and not num_lists:
+            num_lists, latest = 1, None
+        elif name in _STORES:
+            stored[len(stored) if name == "MEMOIZE" else argument] = latest
+        elif name not in _HARMLESS:
+            raise ValueError(f"{name} at byte {position}")
+    if not num_lists:
+        raise ValueError("no list in it")
+    return strings
+
+
+def find_layout(folder: Path, layouts: Sequence[str], names: Iterable[str]) -> str:
+    """Return the layout that a download's audio has.
+
+    Args:
+        folder: the task's.
+        layouts: such as `audio/{}.mp3`, the usual one first.
+        names: what stands for `{}`, one a track.
+
+    Returns:
+        The first layout of the first name that is there; the usual one where none is.
+    """
+    for name in names:
+        for layout in layouts:
+            if (folder / layout.format(name)).is_file():
+                return layout
+    return layouts[0]
