@@ -1,0 +1,323 @@
+"""Labels of your own: a table of files and labels becomes a task. Decodes no audio.
+
+Read are CSV, JSON lines, JSON and parquet files. Columns:
+
+    file_name      relative to the table
+    the label      class: one word; tags: a list, or a|b, or a;;b, or a row for each; numbers: one
+                   column or several
+    split or fold  optional: train, valid, test; or the fold in which a track is tested
+    group, artist or album    optional: what train, valid and test of a fold must not share
+
+A split or fold column is kept as it is, and groups that it tears apart are reported. Where nothing
+is said, whole groups are dealt by a seed: the test tracks of k folds, and valid tracks.
+
+What it cannot know: that two spellings are one artist, or that two files are one recording.
+"""
+
+import difflib
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from mulap.data.splits import (
+    GROUP_COLUMNS,
+    SPLITS,
+    choose_group,
+    find_leaking_groups,
+    find_split,
+    fold_group,
+)
+from mulap.data.tables import PlacedRow, Row, read_table
+from mulap.tasks.folds import deal_folds, hold_out
+from mulap.tasks.labels import BadRow, infer_kind, parse_label, read_number, read_text
+from mulap.tasks.task import Example, Fold, Kind, Task, TaskData, build_task_data
+
+FILE_COLUMN = "file_name"
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which column says what; empty where none does."""
+
+    labels: tuple[str, ...]
+    split: str
+    fold: str
+    group: str
+
+    @property
+    def groups_are(self) -> str:
+        return self.group or "track"
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A row whose file is there."""
+
+    source: str
+    file_name: str
+    values: tuple[Any, ...]  # one for each label column
+    place: str  # the split, or the fold; empty where there is no such column
+    group: str
+
+
+def read_folder(  # noqa: PLR0913  (all but two say how to read a table that leaves it open)
+    table: Path,
+    label: str | Sequence[str],
+    *,
+    kind: Kind | None = None,
+    split: str | None = None,
+    fold: str | None = None,
+    group: str | None = None,
+    num_folds: int = 5,
+    seed: int = 0,
+    title: str = "",
+) -> TaskData:
+    """Make a task of a table of files and labels.
+
+    Args:
+        table: the file; audio is looked for relative to it.
+        label: the column of the labels; several columns are numbers.
+        kind: what the labels are; None infers it where it is clear.
+        split: the column that says train, valid or test; None takes `split` if there is one.
+        fold: the column that says in which fold a track is tested; None takes `fold`.
+        group: the column of what must stay together; None takes `group`, `artist` or `album`.
+        num_folds: how many folds are dealt where no column says any; fewer if groups are fewer.
+        seed: of the dealing.
+        title: as tables print it; empty makes one of the file's name.
+
+    Returns:
+        The tracks in the order of the table, labels sorted, with the name of the split saying which
+        column or seed made it, and the rows left out.
+
+    Raises:
+        ValueError: in one line: no such file or column, it is not clear what the labels are, or
+            nothing can be learnt from what is left.
+    """
+    names = (label,) if isinstance(label, str) else tuple(label)
+    header, placed = read_table(table)
+    with _naming(table):
+        columns = _choose_columns(header, names, split=split, fold=fold, group=group)
+        rows, problems = _read_rows(table, columns, placed)
+        found_kind = _check_kind(kind, names, rows)
+        examples = _merge_rows(found_kind, names, rows, problems, is_inferred=kind is None)
+        if not examples:
+            source, reason = problems[0] if problems else (table.name, "it holds no rows")
+            raise ValueError(f"no track can be used; {source}: {reason}")
+        labels = _sort_labels(found_kind, names, examples)
+        title = title or f"{table.stem} ({', '.join(names)})"
+        task = Task(name="folder", title=title, kind=found_kind, labels=labels)
+        split_name, examples, folds = _make_folds(task, columns, examples, num_folds, seed)
+    data = build_task_data(task, split_name, table.parent, examples, problems, folds)
+    return replace(data, problems=data.problems + _check_folds(table, data, columns))
+
+
+@contextmanager
+def _naming(table: Path) -> Iterator[None]:
+    """Put the table's name before what went wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{table}: {error}") from error
+
+
+def _choose_columns(
+    header: Sequence[str],
+    labels: Sequence[str],
+    *,
+    split: str | None,
+    fold: str | None,
+    group: str | None,
+) -> _Columns:
+    if split and fold:
+        raise ValueError(f"a split column {split!r} and a fold column {fold!r}: give one of them")
+    if not labels:
+        raise ValueError("no column of labels is named: give one at least")
+    wanted = [FILE_COLUMN, *labels, *(name for name in (split, fold, group) if name)]
+    for name in wanted:
+        if name not in header:
+            near = difflib.get_close_matches(name, header, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            found = ", ".join(map(repr, header[:10])) or "none"
+            raise ValueError(f"no column {name!r} among {found}{hint}")
+    if not split and not fold:
+        split = next((name for name in header if name.lower() == "split"), "")
+        fold = "" if split else next((name for name in header if name.lower() == "fold"), "")
+    group = group or next((name for name in GROUP_COLUMNS if name in header), "")
+    return _Columns(tuple(labels), split or "", fold or "", group)
+
+
+def _read_rows(
+    table: Path, columns: _Columns, placed: Iterable[PlacedRow]
+) -> tuple[list[_Labelled], list[tuple[str, str]]]:
+    rows, problems = [], []
+    for where, row in placed:
+        source = f"{table.name} {where}"
+        try:
+            if isinstance(row, str):
+                raise BadRow(row)
+            rows.append(_read_row(table, columns, source, row))
+        except BadRow as bad:
+            problems.append((source, str(bad)))
+    return rows, problems
+
+
+def _read_row(table: Path, columns: _Columns, source: str, row: Row) -> _Labelled:
+    name = read_text(row.get(FILE_COLUMN))
+    if not name:
+        raise BadRow(f"no file name: the column {FILE_COLUMN!r} is empty")
+    name = posixpath.normpath(name)
+    if not (table.parent / name).is_file():
+        raise BadRow(f"no such file: {name!r} in {table.parent}")
+    said = read_text(row.get(columns.split or columns.fold))
+    place = (find_split(said) or "") if columns.split else said
+    if columns.split and not place:
+        raise BadRow(f"unknown split: {said!r} is not one of {', '.join(SPLITS)}")
+    if columns.fold and not place:
+        raise BadRow(f"no fold: the column {columns.fold!r} is empty")
+    group = choose_group([read_text(row.get(columns.group))], "") if columns.group else ""
+    return _Labelled(source, name, tuple(row.get(each) for each in columns.labels), place, group)
+
+
+def _check_kind(kind: Kind | None, names: Sequence[str], rows: Sequence[_Labelled]) -> Kind:
+    if kind not in (None, *get_args(Kind)):
+        raise ValueError(f"kind {kind!r}: give one of {', '.join(get_args(Kind))}")
+    kind = kind or infer_kind(names, [row.values for row in rows])
+    if kind != "numbers" and len(names) > 1:
+        raise ValueError(f"kind {kind!r} has one column of labels, not {len(names)}")
+    return kind
+
+
+def _merge_rows(
+    kind: Kind,
+    names: Sequence[str],
+    rows: Sequence[_Labelled],
+    problems: list[tuple[str, str]],
+    *,
+    is_inferred: bool,
+) -> list[Example]:
+    """Make one example of all rows of a file; a file of which two rows disagree is left out."""
+    merged: dict[str, Example] = {}
+    torn: set[str] = set()
+    for row in rows:
+        try:
+            target = parse_label(kind, names, row.values)
+        except BadRow as bad:
+            problems.append((row.source, str(bad)))
+            continue
+        said = Example(row.file_name, row.file_name, target, row.place, row.group, row.source)
+        before = merged.setdefault(row.file_name, said)
+        if kind == "tags":
+            tags = tuple(sorted({*map(str, before.target), *map(str, target)}))
+            merged[row.file_name] = before = replace(before, target=tags)
+            said = replace(said, target=tags)
+        elif is_inferred and kind == "class" and before.target != target:
+            raise ValueError(
+                f"{row.file_name!r} is {before.target!r} in {before.source}, {target!r} in "
+                f"{row.source}: give --kind tags to merge rows, --kind class to leave it out"
+            )
+        disagreement = _compare(before, said)
+        if disagreement:
+            torn.add(row.file_name)
+            problems.append((row.source, f"{row.file_name!r} is left out: {disagreement}"))
+    return [example for name, example in merged.items() if name not in torn]
+
+
+def _compare(before: Example, said: Example) -> str:
+    """Return in what two rows of one file disagree, or nothing."""
+    for what, first, second in (
+        ("label", before.target, said.target),
+        ("split or fold", before.split, said.split),
+        ("group", fold_group(before.group), fold_group(said.group)),
+    ):
+        if first != second:
+            return f"its {what} is {second!r} here, but {first!r} in {before.source}"
+    return ""
+
+
+def _sort_labels(kind: Kind, names: Sequence[str], examples: Sequence[Example]) -> tuple[str, ...]:
+    if kind == "numbers":
+        return tuple(names)
+    targets = [[e.target] if isinstance(e.target, str) else e.target for e in examples]
+    labels = sorted({str(label) for target in targets for label in target})
+    if kind == "class" and len(labels) < 2:
+        raise ValueError(f"every track is {labels[0]!r}: there is nothing to tell apart")
+    return tuple(labels)
+
+
+def _make_folds(
+    task: Task, columns: _Columns, examples: list[Example], num_folds: int, seed: int
+) -> tuple[str, list[Example], list[Fold] | None]:
+    """Return the split's name, the examples with their splits, and folds if there are several."""
+    if seed < 0:
+        raise ValueError(f"seed {seed}: give a whole number from 0 on")
+    groups, labels = _number_groups(examples), _mark_labels(task, examples)
+    by_seed = f"seed {seed} by {columns.groups_are}"
+    places = np.array([example.split for example in examples])
+    if columns.split:
+        name = "split column" if columns.split == "split" else f"split column {columns.split}"
+        train = np.flatnonzero(places == "train")
+        if "valid" in places or not len(train):
+            return name, examples, None
+        _, valid = hold_out(train, groups, labels, seed)
+        held_out = set(valid.tolist())
+        examples = [
+            replace(example, split="valid") if index in held_out else example
+            for index, example in enumerate(examples)
+        ]
+        return f"{name}, valid {by_seed}", examples, None
+    examples = [replace(example, split="") for example in examples]
+    if not columns.fold:
+        folds = deal_folds(groups, labels, num_folds, seed)
+        return f"{len(folds)}-fold {by_seed}", examples, folds
+    names = sorted(set(places.tolist()), key=_by_number)
+    if len(names) < 2:
+        raise ValueError(f"the fold column {columns.fold!r} says {names[0]!r} of every track")
+    folds = []
+    for index, name in enumerate(names):
+        train, valid = hold_out(np.flatnonzero(places != name), groups, labels, seed + index)
+        folds.append(Fold(name, train, valid, np.flatnonzero(places == name)))
+    return f"fold column {columns.fold} ({len(folds)} folds), valid {by_seed}", examples, folds
+
+
+def _by_number(name: str) -> tuple[bool, float, str]:
+    """Return what sorts 2 before 10, and both before words."""
+    number = read_number(name)
+    return number is None, number or 0.0, name
+
+
+def _number_groups(examples: Sequence[Example]) -> np.ndarray:
+    """Return (n,) the same number for tracks of one group; a track without one is its own."""
+    names = [("group", fold_group(e.group)) if e.group else ("track", e.track_id) for e in examples]
+    number = {name: index for index, name in enumerate(sorted(set(names)))}
+    return np.array([number[name] for name in names])
+
+
+def _mark_labels(task: Task, examples: Sequence[Example]) -> np.ndarray:
+    """Return bool (n, C) which labels a track has; C = 0 for numbers."""
+    if task.kind == "numbers":
+        return np.zeros((len(examples), 0), bool)
+    targets = [{e.target} if isinstance(e.target, str) else set(e.target) for e in examples]
+    return np.array([[label in target for label in task.labels] for target in targets])
+
+
+def _check_folds(table: Path, data: TaskData, columns: _Columns) -> list[tuple[str, str]]:
+    """Return as problems: groups that a fold column tears, and labels that no train track has."""
+    labels, problems = _mark_labels(data.task, data.examples), []
+    tested = ((data.examples[i].group, fold.name) for fold in data.folds for i in fold.test)
+    leaks = find_leaking_groups((group, name) for group, name in tested if group)
+    if columns.fold and leaks:
+        reason = f"{len(leaks)} groups in two folds, as {next(iter(leaks))!r}: tested and learnt"
+        problems.append((f"{table.name} column {columns.fold}", reason))
+    for fold in data.folds:
+        missing = labels[fold.test].any(0) & ~labels[fold.train].any(0)
+        names = [repr(data.task.labels[index]) for index in np.flatnonzero(missing)]
+        if names:
+            where = f"fold {fold.name}" if fold.name else data.split_name
+            reason = f"labels in test that no train track has: {', '.join(names)}"
+            problems.append((f"{table.name} {where}", reason))
+    return problems

@@ -1,0 +1,105 @@
+"""Dealing tracks into folds and valid tracks by a seed, so that no group is torn. Knows no files.
+
+Groups are dealt whole, and as evenly by label as scikit-learn's splitters can. Everything is a pure
+function of the arrays and the seed. A group that is larger than a part should be stays whole, so
+parts may be of unequal size: no tearing goes before evenness.
+"""
+
+import warnings
+
+import numpy as np
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
+
+from mulap.tasks.task import Fold
+
+VALID_SHARE = 1 / 8
+"""Share of the tracks not tested in a fold that are held out as valid, if groups allow it."""
+
+
+def deal_folds(groups: np.ndarray, labels: np.ndarray, num_folds: int, seed: int) -> list[Fold]:
+    """Make folds that test each track once.
+
+    Args:
+        groups: (n,) a number for each track's group.
+        labels: bool (n, C) which labels a track has; C = 0 where there are none to balance.
+        num_folds: how many; as many as there are groups if those are fewer.
+        seed: a whole number from 0 on.
+
+    Returns:
+        Folds named 1, 2 and so on; each has its own train, valid and test tracks.
+
+    Raises:
+        ValueError: fewer than two folds, or too few groups.
+    """
+    if num_folds < 2:
+        raise ValueError(f"{num_folds} folds: at least 2 are needed")
+    num_groups = len(np.unique(groups))
+    if num_groups < 3:
+        raise ValueError(f"only {num_groups} groups: train, valid and test need one each at least")
+    tests = _deal(groups, labels, min(num_folds, num_groups), seed)
+    everything = np.arange(len(groups))
+    folds = []
+    for index, test in enumerate(tests):
+        others = np.setdiff1d(everything, test)
+        train, valid = hold_out(others, groups, labels, seed=seed + index)
+        folds.append(Fold(str(index + 1), train, valid, test))
+    return folds
+
+
+def hold_out(
+    tracks: np.ndarray, groups: np.ndarray, labels: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take valid tracks out of those that are not tested.
+
+    Args:
+        tracks: (m,) positions of the tracks to divide.
+        groups: (n,) a number for the group of every track of the data.
+        labels: bool (n, C) which labels each of them has.
+        seed: a whole number from 0 on.
+
+    Returns:
+        Positions of train and of valid. Of the parts that `VALID_SHARE` would make, valid is the
+        one that leaves most labels in train, then has most of them itself, then is nearest in size.
+
+    Raises:
+        ValueError: all tracks are of one group, so it would have to be torn.
+    """
+    num_groups = len(np.unique(groups[tracks]))
+    if num_groups < 2:
+        raise ValueError(
+            f"the {len(tracks)} tracks outside test are of one group: valid cannot be taken from "
+            "them without tearing it"
+        )
+    parts = _deal(groups[tracks], labels[tracks], min(round(1 / VALID_SHARE), num_groups), seed)
+
+    def badness(part: np.ndarray) -> tuple[int, int, float]:
+        valid = labels[tracks[part]].any(0)
+        train = np.delete(labels[tracks], part, axis=0).any(0)
+        return -int(train.sum()), -int(valid.sum()), abs(len(part) - VALID_SHARE * len(tracks))
+
+    valid = min(parts, key=badness)
+    return np.delete(tracks, valid), tracks[valid]
+
+
+def _deal(groups: np.ndarray, labels: np.ndarray, num_parts: int, seed: int) -> list[np.ndarray]:
+    """Return positions of `num_parts` parts, none empty; there are at least as many groups."""
+    # Tags are balanced by their rarest one, which is the one most easily missing from a part.
+    rarity = labels.sum(0) + np.arange(labels.shape[1]) / (labels.shape[1] + 1)
+    rarest = np.where(labels, rarity, np.inf)
+    classes = rarest.argmin(1) if labels.shape[1] else np.zeros(len(groups), int)
+    by_group = GroupKFold(num_parts, shuffle=True, random_state=seed)
+    splitter = by_group
+    counts = np.unique(classes, return_counts=True)[1]
+    if len(counts) > 1 and counts.max() >= num_parts:
+        # The splitter for groups is slow where there are many; without groups it need not be used.
+        is_single = len(np.unique(groups)) == len(groups)
+        kind = StratifiedKFold if is_single else StratifiedGroupKFold
+        splitter = kind(num_parts, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # That a class has fewer tracks than there are parts is reported by who asked for them.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        parts = [part for _, part in splitter.split(classes, classes, groups)]
+    if not all(len(part) for part in parts):
+        # Balancing labels can leave a part without a track; dealing groups alone cannot.
+        parts = [part for _, part in by_group.split(classes, classes, groups)]
+    return parts

@@ -1,0 +1,123 @@
+"""NSynth: which of eleven instrument families plays this note? 305,979 notes of 4 s.
+
+The labels of train are one JSON object of 289,205 members. It is read in one go, but each member is
+cut down to what is needed as soon as it is parsed, so that memory holds the text and little more.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mulap.data.splits import SPLITS as SPLIT_NAMES
+from mulap.data.tables import one_line, read_utf8
+from mulap.tasks.task import Example, Remote, Task
+
+HOMEPAGE = "https://magenta.tensorflow.org/datasets/nsynth"
+
+# Magenta publishes no checksums of these archives.
+REMOTES = tuple(
+    Remote(
+        url=f"http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{split}.jsonwav.tar.gz",
+        path=f"nsynth-{split}.jsonwav.tar.gz",
+        unpack_to=".",
+    )
+    for split in SPLIT_NAMES
+)
+
+# In the order of `instrument_family`, 0 to 10.
+LABELS = (
+    "bass",
+    "brass",
+    "flute",
+    "guitar",
+    "keyboard",
+    "mallet",
+    "organ",
+    "reed",
+    "string",
+    "synth_lead",
+    "vocal",
+)
+
+SPLITS = {"official": (289205, 12678, 4096)}
+
+
+class _Note(NamedTuple):
+    """What a task needs of a note."""
+
+    family: int
+    family_name: str
+    instrument: str
+
+
+def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+    """Read the notes of all three sets.
+
+    Args:
+        folder: holds `nsynth-train/examples.json`, `nsynth-train/audio/*.wav` and so on.
+        split_name: there is only `official`.
+
+    Returns:
+        Examples in the order of the files, and the notes whose labels cannot be used.
+
+    Raises:
+        ValueError: a file is missing or of another format.
+    """
+    examples, problems = [], []
+    for split in SPLIT_NAMES:
+        table = f"nsynth-{split}/examples.json"
+        for name, note in _read_notes(folder / table):
+            source = f"{table} note {name!r}"
+            if not isinstance(note, _Note):
+                problems.append((source, "no instrument_family, _str or instrument_str"))
+            elif note.family_name != dict(enumerate(LABELS)).get(note.family):
+                reason = f"family {note.family!r} is not called {note.family_name!r} in NSynth"
+                problems.append((source, reason))
+            else:
+                file_name = f"nsynth-{split}/audio/{name}.wav"
+                family, instrument = LABELS[note.family], note.instrument
+                examples.append(Example(name, file_name, family, split, instrument, source))
+    return examples, problems
+
+
+def _read_notes(path: Path) -> list[tuple[str, Any]]:
+    """Return the (name, note) members of a file, also those that stand there twice."""
+    try:
+        notes = json.loads(read_utf8(path), object_pairs_hook=_shorten)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({one_line(error)}; fetch it again)") from error
+    if not isinstance(notes, list) or not all(isinstance(each, tuple) for each in notes):
+        raise ValueError(f"{path}: not NSynth's labels; {{note: {{...}}, ...}} is needed")
+    return notes
+
+
+def _shorten(pairs: list[tuple[str, Any]]) -> _Note | list[tuple[str, Any]]:
+    """Cut one JSON object down: a note to three values, any other to its pairs."""
+    found = dict(pairs)
+    family, family_name = found.get("instrument_family"), found.get("instrument_family_str")
+    instrument = found.get("instrument_str")
+    if type(family) is int and isinstance(family_name, str) and isinstance(instrument, str):
+        return _Note(family, sys.intern(family_name), sys.intern(instrument))
+    return pairs
+
+
+TASKS = {
+    "nsynth": Task(
+        name="nsynth",
+        title="NSynth",
+        kind="class",
+        labels=LABELS,
+        splits=SPLITS,
+        read=read,
+        remotes={"": REMOTES},
+        licence="CC BY 4.0 (Google Inc.)",
+        citation="J. Engel, C. Resnick, A. Roberts, S. Dieleman, D. Eck, K. Simonyan, M. Norouzi. "
+        "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders. ICML 2017.",
+        homepage=HOMEPAGE,
+        split_source="The data set's own.",
+        caveat="No instrument of train is in valid or test, but nobody promises that of valid and "
+        "test; others count ten of the eleven families in test, and 71 noise notes there "
+        "(brass_acoustic_046, magenta issue 2092).",
+    )
+}
