@@ -12,11 +12,12 @@ Where folds are pooled, each track is tested by the probe of its fold. Ranking m
 outputs of different probes; nothing here can tell. Decisions are given a track, so they may come
 from thresholds of different folds. What a probe or a split is, this does not know.
 
-Letters of shapes: S seeds, n tracks, C labels, R draws, N segments of all tracks.
+Letters of shapes: S seeds, n tracks, C labels, R draws.
 """
 
 import zipfile
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class Predictions:
         assert self.outputs.shape[1] == len(self.track_ids) == len(self.targets)
         assert self.targets.ndim == 1 or self.targets.shape == self.outputs.shape[1:]
         assert self.decisions is None or self.decisions.shape == self.outputs.shape
+        assert np.isfinite(self.targets).all(), "a track without a target is no test track"
         assert len(set(self.track_ids)) == len(self.track_ids), "a track twice"
 
     def save(self, path: Path) -> None:
@@ -81,12 +83,10 @@ class Predictions:
                 arrays = {name: archive[name] for name in archive.files}
             return cls(tuple(arrays.pop("track_ids").tolist()), **arrays)
         except FileNotFoundError as error:
-            raise ValueError(
-                f"{path}: no such file (predictions are written by a probe)"
-            ) from error
+            raise ValueError(f"{path}: no such file (a probe writes it)") from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: not a file of predictions ({error})") from error
-        except (AssertionError, EOFError, zipfile.BadZipFile) as error:
+        except (AssertionError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path}: predictions are damaged (write them again)") from error
 
 
@@ -234,42 +234,6 @@ def compare(
     low, high = _percentiles(difference)
     share_above = (difference > 0).mean() + 0.5 * (difference == 0).mean()
     return Difference(metric, float(means[0] - means[1]), low, high, float(share_above))
-
-
-def average_segments(batches: Iterable[np.ndarray], counts: np.ndarray) -> np.ndarray:
-    """Average the outputs of each track's segments, whatever the batches they come in.
-
-    The mean is of what is given: probabilities (or numbers), in validation as in test. The mean of
-    logits is the score of another model.
-
-    Args:
-        batches: (S, b, C) each, b segments, in the order of the tracks; N in all.
-        counts: (n,), the number of segments of each track, at least 1.
-
-    Returns:
-        float64 (S, n, C).
-
-    Raises:
-        ValueError: the batches do not hold as many segments as the tracks have.
-    """
-    assert counts.min(initial=1) > 0, "a track without segments has no output"
-    track_of_segment = np.repeat(np.arange(len(counts)), counts)
-    num_done, sums = 0, None
-    for batch in batches:
-        tracks = track_of_segment[num_done : num_done + batch.shape[1]]
-        num_done += batch.shape[1]
-        if num_done > len(track_of_segment):
-            break
-        if sums is None:
-            sums = np.zeros((len(batch), len(counts), batch.shape[2]))
-        firsts = np.flatnonzero(np.diff(tracks, prepend=-1))  # where a track begins in the batch
-        sums[:, tracks[firsts]] += np.add.reduceat(batch, firsts, axis=1, dtype=np.float64)
-    if sums is None or num_done != len(track_of_segment):
-        more = " or more" if num_done > len(track_of_segment) else ""
-        raise ValueError(
-            f"outputs of {num_done}{more} segments, of tracks with {len(track_of_segment)}"
-        )
-    return sums / counts[:, None]
 
 
 def _measure(
