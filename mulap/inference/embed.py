@@ -194,7 +194,7 @@ def _count(
 
 @contextmanager
 def progress_bar(
-    console: Console | None, num_files: int, num_done: int
+    console: Console | None, num_files: int, num_done: int = 0, doing: str = "embedding"
 ) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on a terminal, nothing elsewhere.
 
@@ -202,28 +202,30 @@ def progress_bar(
         console: standard error where not given.
         num_files: in all.
         num_done: by an earlier run.
+        doing: what is done to them.
 
     Yields:
         What is told of more (files, segments) done.
     """
     console = console or Console(stderr=True)
     columns = [
-        TextColumn("embedding"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("files, {task.fields[num_segments]} segments"),
+        TextColumn("files{task.fields[segments]}"),
         TimeRemainingColumn(),
     ]
     # Standard output may be the table itself: rich must not wrap it.
     with Progress(
         *columns, console=console, disable=not console.is_terminal, redirect_stdout=False
     ) as progress:
-        task = progress.add_task("", total=num_files, completed=num_done, num_segments=0)
+        task = progress.add_task("", total=num_files, completed=num_done, segments="")
         num_segments = 0
 
         def advance(num_files: int, more_segments: int) -> None:
             nonlocal num_segments
             num_segments += more_segments
-            progress.update(task, advance=num_files, num_segments=num_segments)
+            segments = f", {num_segments} segments" if num_segments else ""
+            progress.update(task, advance=num_files, segments=segments)
 
         yield advance
