@@ -5,6 +5,7 @@ known repetitions out and keep artists apart; what is left is listed in the cave
 three text files, `blues/blues.00029.wav` a line.
 """
 
+import re
 from pathlib import Path
 
 from mulap.data.splits import SPLITS
@@ -15,6 +16,8 @@ LABELS = (
     *("blues", "classical", "country", "disco", "hiphop"),
     *("jazz", "metal", "pop", "reggae", "rock"),
 )
+
+_LINE = re.compile(rf"(?P<genre>{'|'.join(LABELS)})/(?P<name>(?P=genre)\.[0-9]{{5}})\.(wav|au)")
 
 # As our own download unpacks it, as the original archive does, and as copies elsewhere have it.
 LAYOUTS = tuple(
@@ -56,14 +59,20 @@ def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, 
     for split in SPLITS:
         path = folder / f"{split}_filtered.txt"
         for line in read_lines(path):
-            genre, slash, name = line.removesuffix(".wav").removesuffix(".au").partition("/")
-            if not slash or genre not in LABELS or not name.startswith(f"{genre}."):
+            match = _LINE.fullmatch(line)
+            if not match:
                 raise ValueError(f"{path}: {line!r} is not like 'blues/blues.00029.wav'")
-            rows.append((split, genre, name, path.name))
-    layout = find_layout(folder, LAYOUTS, (f"{genre}/{name}" for _, genre, name, _ in rows))
+            rows.append((split, match["name"], match["genre"]))
+    layout = find_layout(folder, LAYOUTS, (f"{genre}/{name}" for _, name, genre in rows))
     examples = [
-        Example(name, layout.format(f"{genre}/{name}"), genre, split, source=f"{source}: {name}")
-        for split, genre, name, source in rows
+        Example(
+            track_id=name,
+            file_name=layout.format(f"{genre}/{name}"),
+            target=genre,
+            split=split,
+            source=f"{split}_filtered.txt: {name}",
+        )
+        for split, name, genre in rows
     ]
     return examples, []
 
