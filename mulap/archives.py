@@ -1,0 +1,297 @@
+"""Archives -> plain files in a folder: all of an archive's files, or none. Trusts no archive.
+
+    x.zip.001 x.zip.002 ..     joined as they are read; zip or tar, packed or not, by content
+        |
+    FOLDER/.mulap/unpacking    first all files go here; what a killed run left is removed
+        |
+    FOLDER                     then each is renamed to its place, beside what is there already
+
+Folders and plain files are all that comes out. An archive with anything else (a link, a device), or
+with a name that leads elsewhere, is refused as a whole: no data set needs them. `extract` of
+`zipfile` and `tarfile` is never called; every file is opened here, anew, below a folder of ours.
+
+A kill while files are renamed leaves some of them in place, and the folder `unpacking`; who needs
+to know whether all are there remembers what `unpack` returned (as `mulap.tasks.fetch` does).
+"""
+
+import io
+import lzma
+import os
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path, PureWindowsPath
+from typing import IO, NamedTuple
+
+from mulap.downloads import wait_for_lock
+
+OWN_FOLDER = ".mulap"
+"""Holds what this package notes down in a data folder. No archive may write there."""
+
+MAX_EXPANSION = 100
+"""How many times its own size an archive may claim to grow, beyond `SMALL_BYTES`. Audio hardly
+shrinks, and tables of labels are small."""
+
+SMALL_BYTES = 2**30
+
+_ENTRY_BYTES = 512  # counted for each entry, so that endless empty ones add up too
+_ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_PART = re.compile(r"(?P<whole>.+)\.(?P<number>\d{3})")
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,  # a packing method that zipfile lacks
+    ValueError,  # numbers and names that are none
+)
+
+
+class _Refused(Exception):
+    """Why an archive is not unpacked."""
+
+
+class _Entry(NamedTuple):
+    name: str
+    num_bytes: int
+    open: Callable[[], IO[bytes]] | None  # None for a folder
+
+
+def unpack(archives: Sequence[Path], folder: Path) -> list[Path]:
+    """Unpack archives into a folder, which may hold other files already.
+
+    A file of the same name is replaced. Two processes may unpack into one folder; the second waits.
+
+    Args:
+        archives: zip, or tar with or without gzip, bzip2 or xz. The parts of one archive (`.001`,
+            `.002`, ...) are joined; every other file is an archive of its own.
+        folder: where to; made if it is missing.
+
+    Returns:
+        The paths of the files, in the archives' order.
+
+    Raises:
+        ValueError: an archive is damaged, unsafe, or too large for the disk, or something of
+            another kind is in its way. Nothing of that archive is left then. One line.
+    """
+    files = []
+    for name, parts in _join_parts(archives).items():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _temporary_folder(folder) as temporary:
+                names = _extract(parts, temporary)
+                moves = list(_plan_moves(temporary, folder))
+                for source, target in moves:
+                    os.replace(source, target)
+            files += [folder / each for each in names]
+        except _Refused as refused:
+            raise ValueError(f"{name}: {refused}; nothing of it was unpacked") from refused
+        except _DAMAGED as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"{name}: is damaged ({reason}); remove and fetch it again") from error
+        except OSError as error:
+            if error.errno is None:  # gzip and bzip2 mean the content
+                raise ValueError(f"{name}: is damaged ({error}); fetch it again") from error
+            where = _show(os.fspath(error.filename or folder))
+            raise ValueError(
+                f"{name}: cannot be unpacked: {error.strerror}, {where} (free some space or give"
+                " another folder)"
+            ) from error
+    return files
+
+
+def _join_parts(archives: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Return archives by name, each with its parts in order."""
+    found: dict[Path, list[Path]] = {}
+    for path in archives:
+        part = _PART.fullmatch(path.name)
+        found.setdefault(path.with_name(part["whole"]) if part else path, []).append(path)
+    for name, parts in found.items():
+        if parts == [name]:
+            continue
+        parts.sort()
+        for number, part in enumerate(parts, start=1):
+            wanted = name.with_name(f"{name.name}.{number:03}")
+            if part != wanted:
+                raise ValueError(f"{name}: its part {wanted.name} is missing (fetch it too)")
+    return found
+
+
+@contextmanager
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder within `folder`, to this process only, and remove it in the end."""
+    own = folder / OWN_FOLDER
+    temporary = own / "unpacking"
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        wait_for_lock(descriptor, lambda: None)
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary)
+            with suppress(OSError):  # other notes are in it
+                own.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+def _extract(parts: Sequence[Path], folder: Path) -> list[str]:
+    """Write an archive's files into an empty folder; return their relative paths."""
+    with ExitStack() as stack:
+        joined = _JoinedFiles([stack.enter_context(open(part, "rb", 0)) for part in parts])
+        check_room = partial(_check_room, folder, joined.num_bytes)
+        file = stack.enter_context(io.BufferedReader(joined, 2**18))
+        is_zip = file.peek(4).startswith(_ZIP_BEGINS)
+        total, names = 0, []
+        for entry in _zip_entries(file, check_room) if is_zip else _tar_entries(file):
+            name = "/".join(_safe_parts(entry.name))
+            total += entry.num_bytes + _ENTRY_BYTES
+            check_room(total, entry.num_bytes)
+            if entry.open is None:
+                (folder / name).mkdir(parents=True, exist_ok=True)
+                continue
+            _write(entry, entry.open, folder / name)
+            names.append(name)
+    return names
+
+
+def _write(entry: _Entry, open_entry: Callable[[], IO[bytes]], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out = open(path, "xb")
+    except FileExistsError:
+        raise _Refused(f"has {_show(entry.name)} twice") from None
+    with out, open_entry() as content:
+        shutil.copyfileobj(content, out, 2**20)
+        if out.tell() != entry.num_bytes:
+            raise EOFError(f"{_show(entry.name)} is cut short")
+
+
+def _zip_entries(file: IO[bytes], check_room: Callable[[int, int], None]) -> Iterator[_Entry]:
+    with zipfile.ZipFile(file) as archive:
+        infos = archive.infolist()
+        total = sum(info.file_size for info in infos)
+        check_room(total, total)
+        for info in infos:
+            # zipfile itself cuts names at a NUL; the original is what is judged.
+            name = info.orig_filename
+            # Unix's kind of file, if the zip was made there; 0 elsewhere.
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _Refused(f"{_show(name)} is a link or a device")
+            if info.flag_bits & 1:
+                raise _Refused(f"{_show(name)} needs a password")
+            is_folder = name.endswith("/")
+            yield _Entry(name, info.file_size, None if is_folder else partial(archive.open, info))
+
+
+def _tar_entries(file: IO[bytes]) -> Iterator[_Entry]:
+    try:
+        archive = tarfile.open(fileobj=file, mode="r:*")
+    except tarfile.ReadError:
+        raise _Refused("is neither a zip nor a tar archive, or is damaged") from None
+    with archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # it keeps all
+            name = member.name
+            if member.isdir():
+                yield _Entry(name, 0, None)
+            elif member.isreg() and not member.issparse():
+                yield _Entry(name, member.size, partial(_open_member, archive, member))
+            else:
+                raise _Refused(f"{_show(name)} is a link, a device or a sparse file")
+        # tarfile takes any block that is no header for the end of the archive.
+        assert archive.fileobj is not None
+        while block := archive.fileobj.read(2**18):
+            if block.strip(b"\0"):
+                raise tarfile.ReadError("there is more after its end")
+
+
+def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(member)
+    assert content is not None  # only plain files get here
+    return content
+
+
+def _safe_parts(name: str) -> list[str]:
+    """Split an entry's name into folders and file; refuse what could mean another place."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\\" in name:
+        raise _Refused(f"{_show(name)} leads out of the folder")
+    if any(PureWindowsPath(part).drive for part in parts):
+        raise _Refused(f"{_show(name)} names a drive")
+    if any(ord(letter) < 32 for letter in name):
+        raise _Refused(f"{_show(name)} has control characters in its name")
+    if any(part.lower() == OWN_FOLDER for part in parts):
+        raise _Refused(f"{_show(name)} would change this package's own notes")
+    return parts
+
+
+def _show(name: str) -> str:
+    return repr(name if len(name) <= 100 else name[:100] + "...")
+
+
+def _check_room(folder: Path, packed: int, total: int, more: int) -> None:
+    """Refuse an archive of `packed` bytes that claims `total` bytes so far, `more` of them now."""
+    if total > SMALL_BYTES and total > MAX_EXPANSION * packed:
+        raise _Refused(
+            f"claims {total:,} bytes, more than {MAX_EXPANSION} times its own {packed:,}"
+        )
+    free = shutil.disk_usage(folder).free
+    if more > free:
+        raise _Refused(f"needs {more:,} bytes, but only {free:,} are free (free some space)")
+
+
+def _plan_moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield what to rename so that `source` is merged into `target`; whole folders where new."""
+    for entry in sorted(source.iterdir()):
+        place = target / entry.name
+        if place.is_symlink():
+            raise _Refused(f"{place} is in the way, a link")
+        if entry.is_dir() and place.is_dir():
+            yield from _plan_moves(entry, place)
+        elif place.exists() and (entry.is_dir() or not place.is_file()):
+            raise _Refused(f"{place} is in the way, of another kind")
+        else:
+            yield entry, place
+
+
+class _JoinedFiles(io.RawIOBase):
+    """Files read as if they were one, without a copy of them."""
+
+    def __init__(self, files: Sequence[io.FileIO]) -> None:
+        self.files, self.starts, self.num_bytes, self.position = files, [], 0, 0
+        for file in files:
+            self.starts.append(self.num_bytes)
+            self.num_bytes += os.fstat(file.fileno()).st_size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.num_bytes}[whence]
+        if base + offset < 0:
+            raise OSError("a seek before the beginning")
+        self.position = base + offset
+        return self.position
+
+    def readinto(self, buffer: memoryview) -> int:  # pyright: ignore
+        index = bisect_right(self.starts, self.position) - 1
+        file = self.files[index]
+        file.seek(self.position - self.starts[index])
+        num_read = file.readinto(buffer)
+        self.position += num_read
+        return num_read

@@ -1,0 +1,349 @@
+"""A file from a web server, whole or not at all. Knows no data sets and unpacks nothing.
+
+    NAME.part         what has come so far, and the lock: one process at a time writes to it
+    NAME.part.json    which version of the file that is, so that two are never glued together
+    NAME              appears by a rename, once size and checksum are right
+
+A try goes on where the last one stopped, if the server says that the file is still the same (HTTP
+Range with If-Range); if not, or if the server cannot tell, it starts over.
+
+What it cannot know: where a source gives neither checksum nor size, whether the right file came.
+Where a file system has no locks (some cluster file systems), two processes must not fetch one file.
+"""
+
+import errno
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from email.message import Message
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rich import progress
+from rich.console import Console
+
+from mulap.files import atomic_path
+
+TIMEOUT_SECONDS = 30.0
+"""How long a server may say nothing."""
+
+PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
+"""Before each new try; after the last, tries that bring nothing new are given up."""
+
+_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK})
+_CHECKSUM = re.compile(r"(sha256:[0-9a-f]{64}|sha1:[0-9a-f]{40}|md5:[0-9a-f]{32})?")
+_BLOCK_BYTES = 2**18
+
+
+class _Dropped(Exception):
+    """A try that failed for a reason that may pass."""
+
+
+@dataclass(frozen=True)
+class _Version:
+    """Which version of a remote file a part belongs to; the validator is an ETag or a date."""
+
+    url: str
+    validator: str
+    num_bytes: int | None
+
+
+@dataclass(frozen=True)
+class _Download:
+    url: str
+    target: Path
+    checksum: str
+    num_bytes: int | None
+    console: Console
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(self.target.name + ".part")
+
+    @property
+    def version_path(self) -> Path:
+        return self.target.with_name(self.target.name + ".part.json")
+
+    def find_fault(self, path: Path) -> str:
+        """Return what is wrong with a file's size or content, empty if nothing is."""
+        num_bytes = path.stat().st_size
+        if self.num_bytes not in (None, num_bytes):
+            return f"has {num_bytes:,} bytes, not {self.num_bytes:,}"
+        if not self.checksum:
+            return ""
+        algorithm, _, wanted = self.checksum.partition(":")
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(
+                file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+            )
+        found = digest.hexdigest()
+        return "" if found == wanted else f"has the {algorithm} {found}, not {wanted}"
+
+    def is_done(self) -> bool:
+        return self.target.is_file() and not self.find_fault(self.target)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def fetch(
+    url: str,
+    target: Path,
+    checksum: str = "",
+    num_bytes: int | None = None,
+    console: Console | None = None,
+) -> None:
+    """Fetch a file, unless it is there already.
+
+    Args:
+        url: http or https.
+        target: where the file goes; its folder is made. A file there that fails size or checksum
+            is replaced; without either, it is taken for right.
+        checksum: `sha256:...`, `sha1:...` or `md5:...`, lower case; empty where none is known.
+        num_bytes: the file's size; None where it is not known.
+        console: shows a bar, if it is a terminal; standard error where not given.
+
+    Raises:
+        ValueError: the server does not give the file, what it gives is another one, or it cannot
+            be written. Always one line; what came of a dropped file is kept for the next run.
+    """
+    _check_url(url)
+    if not _CHECKSUM.fullmatch(checksum):
+        raise ValueError(f"checksum {checksum!r}: give sha256:, sha1: or md5: and its hex digits")
+    job = _Download(url, target, checksum, num_bytes, console or Console(stderr=True))
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        if job.is_done():
+            return
+        with _open_alone(job) as part:
+            if job.is_done():  # by the process that we waited for
+                return
+            _download(part, job)
+            if fault := job.find_fault(job.part):
+                job.part.unlink()
+                raise ValueError(f"{url}: what came {fault}; it was removed (try again later)")
+            os.fsync(part.fileno())
+            os.replace(job.part, job.target)
+            job.version_path.unlink(missing_ok=True)
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}"
+        raise ValueError(f"{target}: {reason} (free some space or give another folder)") from error
+
+
+def wait_for_lock(descriptor: int, say: Callable[[], None]) -> None:
+    """Lock an open file or folder until it is closed; also against other threads.
+
+    Args:
+        descriptor: of the open file.
+        say: called if another process holds the lock, before waiting for it.
+
+    Raises:
+        OSError: the lock failed, though the file system has locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _check_url(url: str) -> None:
+    if not re.fullmatch(r"https?://[!-~]+", url):
+        raise ValueError(f"{url!r}: only addresses that begin with http:// or https:// are fetched")
+
+
+@contextmanager
+def _open_alone(job: _Download) -> Iterator[BinaryIO]:
+    """Open the part for this process only, once no other has it; leave no empty one behind."""
+    while True:
+        with open(job.part, "r+b", opener=lambda path, f: os.open(path, f | os.O_CREAT)) as part:
+            wait_for_lock(
+                part.fileno(), lambda: job.say(f"waiting: another process fetches {job.target}")
+            )
+            # What we waited for may have been renamed or removed; then ours is not the part.
+            if not _is_open(part, job.part):
+                continue
+            try:
+                yield part
+            finally:
+                if _is_open(part, job.part) and not job.part.stat().st_size:
+                    job.version_path.unlink(missing_ok=True)
+                    job.part.unlink()
+            return
+
+
+def _is_open(file: BinaryIO, path: Path) -> bool:
+    return path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+
+
+def _download(part: BinaryIO, job: _Download) -> None:
+    most, num_vain = part.seek(0, os.SEEK_END), 0
+    with _progress_bar(job) as show:
+        while True:
+            try:
+                return _try_once(part, job, show)
+            except _Dropped as dropped:
+                part.flush()
+                num_bytes = part.seek(0, os.SEEK_END)
+                num_vain = 0 if num_bytes > most else num_vain + 1
+                most = max(most, num_bytes)
+                if num_vain > len(PAUSES_SECONDS):
+                    kept = f"{num_bytes:,} bytes are kept (run it again later)"
+                    raise ValueError(f"{job.url}: {dropped}, {num_vain} times; {kept}") from dropped
+                pause = PAUSES_SECONDS[max(num_vain - 1, 0)]
+                job.say(f"{job.url}: {dropped}; trying again in {pause:g} s")
+                time.sleep(pause)
+
+
+def _try_once(part: BinaryIO, job: _Download, show: Callable[[int, int | None], None]) -> None:
+    version = _read_version(job)
+    start = part.seek(0, os.SEEK_END)
+    # Without anything that tells two versions apart, parts of them could be glued together.
+    if version is None or version.url != job.url or not (version.validator or job.checksum):
+        version, start = None, 0
+    if version and start and version.num_bytes == start:
+        return  # all came, but the run was killed before the rename
+    headers = {"User-Agent": "mulap"}
+    if version and start:
+        headers["Range"] = f"bytes={start}-"
+        if version.validator:
+            headers["If-Range"] = version.validator
+    with _ask(job.url, headers) as response:
+        begin, total = _find_extent(response)
+        if response.status == 416 and total == start:
+            return
+        arriving = _Version(job.url, _find_validator(response.headers), total)
+        if response.status == 200:
+            part.truncate(0)
+            with atomic_path(job.version_path) as temporary:
+                temporary.write_text(json.dumps(asdict(arriving)), encoding="utf-8")
+        elif not (version and begin == start and _is_same(version, arriving)):
+            part.truncate(0)  # asked for without a Range next time
+            raise _Dropped(f"the server answers {response.status}, not with the rest of the file")
+        _receive(part, response, total, job, show)
+
+
+def _receive(
+    part: BinaryIO,
+    response: http.client.HTTPResponse,
+    total: int | None,
+    job: _Download,
+    show: Callable[[int, int | None], None],
+) -> None:
+    """Append what a response holds to the part."""
+    if total is not None and job.num_bytes not in (None, total):
+        part.truncate(0)
+        raise ValueError(f"{job.url}: has {total:,} bytes, not {job.num_bytes:,} (it was changed)")
+    num_bytes = part.seek(0, os.SEEK_END)
+    free = shutil.disk_usage(job.target.parent).free
+    if total is not None and total - num_bytes > free:
+        more = f"{total - num_bytes:,} more bytes do not fit, {free:,} are free"
+        raise ValueError(f"{job.target}: {more} (free some space or give another folder)")
+    for block in _read_blocks(response):
+        part.write(block)
+        num_bytes += len(block)
+        show(num_bytes, total)
+    part.flush()
+    # `HTTPResponse.read` does not tell a dropped connection from the end.
+    if total is not None and num_bytes < total:
+        raise _Dropped(f"the connection was dropped after {num_bytes:,} of {total:,} bytes")
+
+
+def _ask(url: str, headers: dict[str, str]) -> Any:
+    """Return a response of status 200, 206 or 416; `HTTPError` is one too."""
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        opener = urllib.request.build_opener(_WebRedirects)
+        response = opener.open(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        response = error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Dropped(_describe(error)) from error
+    if response.status in (200, 206, 416):
+        return response
+    response.close()
+    code: Any = response.status
+    status = f"{code} {http.client.responses.get(code, '')}".strip()
+    if code in _TRY_AGAIN:
+        raise _Dropped(f"the server answers {status}")
+    raise ValueError(f"{url}: the server answers {status} (is the address still right?)")
+
+
+def _read_blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    try:
+        while block := response.read1(_BLOCK_BYTES):
+            yield block
+    except (OSError, http.client.HTTPException) as error:
+        raise _Dropped(_describe(error)) from error
+
+
+class _WebRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to web servers only; urllib itself would go on to ftp."""
+
+    def redirect_request(self, *args: Any) -> urllib.request.Request | None:
+        _check_url(args[-1])
+        return super().redirect_request(*args)
+
+
+def _describe(error: Exception) -> str:
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return "no connection: " + (" ".join(str(reason).split()) or type(reason).__name__)
+
+
+def _find_extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
+    """Return where a response begins in the file, -1 if it does not say, and the file's size."""
+    if response.status == 200:
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if length.isdecimal() else None
+    said = response.headers.get("Content-Range", "")
+    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", said.strip())
+    if not found:
+        return -1, None
+    begin, total = found.groups()
+    return int(begin or -1), None if total == "*" else int(total)
+
+
+def _find_validator(headers: Message) -> str:
+    """Return a strong ETag, else the date of the last change, else nothing."""
+    etag = headers.get("ETag", "")
+    return etag if etag.startswith('"') else headers.get("Last-Modified", "")
+
+
+def _is_same(version: _Version, arriving: _Version) -> bool:
+    """Whether two answers are of one version, as far as both say."""
+    pairs = (version.validator, arriving.validator), (version.num_bytes, arriving.num_bytes)
+    return all(not old or not new or old == new for old, new in pairs)
+
+
+def _read_version(job: _Download) -> _Version | None:
+    try:
+        values = json.loads(job.version_path.read_text(encoding="utf-8"))
+        return _Version(values["url"], values["validator"], values["num_bytes"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # without it, the part is worth nothing
+
+
+@contextmanager
+def _progress_bar(job: _Download) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar on a terminal, nothing elsewhere; what is given takes (bytes so far, of all)."""
+    name = progress.TextColumn(job.target.name, markup=False)
+    amount = progress.BarColumn(), progress.DownloadColumn()
+    pace = progress.TransferSpeedColumn(), progress.TimeRemainingColumn()
+    is_hidden = not job.console.is_terminal
+    with progress.Progress(name, *amount, *pace, console=job.console, disable=is_hidden) as bar:
+        task = bar.add_task("", total=job.num_bytes)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,182 @@
+"""A task's files -> its folder: fetched, checked, unpacked, and not done twice. Knows no task.
+
+    FOLDER/<remote.path>              each file, whole or not there (`mulap.downloads`)
+    FOLDER/<remote.unpack_to>/...     what was in the archives (`mulap.archives`)
+    FOLDER/.mulap/unpacked/<path>.json  which archive was unpacked, by its address and checksum,
+                                      and what came out of it; written last
+
+So a run that was killed is simply started again. An archive that was unpacked may be deleted: as
+long as its files are there it is not fetched again.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mulap.archives import OWN_FOLDER, unpack
+from mulap.downloads import fetch
+from mulap.files import atomic_path
+from mulap.tasks.task import Remote, Task
+
+
+@dataclass(frozen=True)
+class FetchReport:
+    """What was done to get a task's files.
+
+    Attributes:
+        task: its name.
+        split_name: which split's files were fetched.
+        folder: where they are.
+        fetched: paths of files fetched now, relative to the folder.
+        already_there: paths of those that were there and right, or unpacked before.
+        unpacked: paths of archives unpacked now; the first part stands for all.
+        num_unpacked_files: how many files came out of them.
+        by_hand: what must be asked for or placed by hand; empty if nothing.
+    """
+
+    task: str
+    split_name: str
+    folder: Path
+    fetched: tuple[str, ...]
+    already_there: tuple[str, ...]
+    unpacked: tuple[str, ...]
+    num_unpacked_files: int
+    by_hand: str
+
+    @property
+    def summary(self) -> str:
+        """What was done, in one line."""
+        if not (self.fetched or self.already_there):
+            where = "what to place where is said below" if self.by_hand else "see its homepage"
+            return f"{self.task}: nothing may be fetched without asking; {where}"
+        return (
+            f"{self.task}: {len(self.fetched)} files fetched, {len(self.already_there)} were"
+            f" there, {len(self.unpacked)} archives unpacked into"
+            f" {self.num_unpacked_files:,} files, in {self.folder}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def fetch_task(
+    task: Task, folder: Path, split_name: str = "", console: Console | None = None
+) -> FetchReport:
+    """Fetch and unpack what may be fetched of a task.
+
+    Args:
+        task: one of the registry.
+        folder: the task's; made if it is missing.
+        split_name: one of the task's splits; empty means the default.
+        console: shows a bar, if it is a terminal, and a line a file; standard error where not
+            given.
+
+    Returns:
+        What was fetched, what was there, and what is left to do by hand.
+
+    Raises:
+        ValueError: there is no such split, or a file cannot be fetched or unpacked. What was
+            fetched before stays; the next run goes on from there.
+    """
+    split_name = split_name or next(iter(task.splits), "")
+    if split_name and split_name not in task.splits:
+        known = ", ".join(task.splits)
+        raise ValueError(f"{task.name}: there is no split '{split_name}' (give {known})")
+    console = console or Console(stderr=True)
+    remotes = task.remotes.get("", ()) + (task.remotes.get(split_name, ()) if split_name else ())
+    groups = _group_parts(remotes)
+    fetched: list[str] = []
+    already_there: list[str] = []
+    unpacked: list[str] = []
+    num_unpacked_files = 0
+    for number, group in enumerate(groups, start=1):
+        paths = [remote.path for remote in group]
+        if group[0].unpack_to is not None and _is_unpacked(group, folder):
+            already_there += paths
+            continue
+        for remote in group:
+            is_new = _fetch_one(remote, folder, console)
+            (fetched if is_new else already_there).append(remote.path)
+        if group[0].unpack_to is not None:
+            num_unpacked_files += _unpack_group(group, folder)
+            unpacked.append(paths[0])
+        _say(console, f"{task.name}: {number} of {len(groups)} done, {paths[0]}")
+    return FetchReport(
+        task=task.name,
+        split_name=split_name,
+        folder=folder,
+        fetched=tuple(fetched),
+        already_there=tuple(already_there),
+        unpacked=tuple(unpacked),
+        num_unpacked_files=num_unpacked_files,
+        by_hand=task.by_hand,
+    )
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _group_parts(remotes: Sequence[Remote]) -> list[list[Remote]]:
+    """Put the parts of one archive together; all else stands alone, in order."""
+    groups: dict[str, list[Remote]] = {}
+    for remote in remotes:
+        is_archive = remote.unpack_to is not None
+        name = re.sub(r"\.\d{3}$", "", remote.path) if is_archive else remote.path
+        groups.setdefault(name, []).append(remote)
+    return list(groups.values())
+
+
+def _fetch_one(remote: Remote, folder: Path, console: Console) -> bool:
+    """Fetch a file; return whether it was not there already."""
+    target = folder / remote.path
+    before = target.stat() if target.exists() else None
+    fetch(remote.url, target, remote.checksum, remote.num_bytes, console)
+    after = target.stat()
+    # A file that was fetched anew was renamed into place: it is another one.
+    return before is None or (before.st_ino, before.st_mtime_ns) != (
+        after.st_ino,
+        after.st_mtime_ns,
+    )
+
+
+def _marker_path(group: Sequence[Remote], folder: Path) -> Path:
+    return folder / OWN_FOLDER / "unpacked" / f"{group[0].path.replace('/', '-')}.json"
+
+
+def _describe(group: Sequence[Remote]) -> list[dict[str, Any]]:
+    return [asdict(remote) for remote in group]
+
+
+def _unpack_group(group: Sequence[Remote], folder: Path) -> int:
+    """Unpack an archive and note what came out of it; return how many files."""
+    assert group[0].unpack_to is not None
+    target = folder / group[0].unpack_to
+    files = unpack([folder / remote.path for remote in group], target)
+    names = [file.relative_to(folder).as_posix() for file in files]
+    marker = _marker_path(group, folder)
+    try:
+        with atomic_path(marker) as temporary:
+            content = json.dumps({"archive": _describe(group), "files": names})
+            temporary.write_text(content, encoding="ascii")
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}"
+        raise ValueError(f"{marker}: {reason} (free some space or give another folder)") from error
+    return len(names)
+
+
+def _is_unpacked(group: Sequence[Remote], folder: Path) -> bool:
+    """Whether this very archive was unpacked and all its files are still there."""
+    try:
+        noted = json.loads(_marker_path(group, folder).read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return False
+    if not isinstance(noted, dict) or noted.get("archive") != _describe(group):
+        return False
+    return all((folder / name).is_file() for name in noted["files"])

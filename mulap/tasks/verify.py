@@ -1,0 +1,237 @@
+"""A task's data -> is it all there, and is it what was published? Changes nothing, prints nothing.
+
+Counts tracks by split beside the published sizes, looks for every audio file, decodes each to its
+end, and sums labels and playing time. A file that decodes may still be another recording: where
+the source publishes checksums, `mulap.tasks.fetch` compared them.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mulap.audio import SAMPLING_RATE, AudioError, stream_audio
+from mulap.data.splits import SPLITS, find_leaking_groups
+from mulap.tasks.task import Fold, TaskData
+
+MISSING = "does not exist"
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """One split of a task.
+
+    Attributes:
+        num_tracks: that the label files list; summed over folds.
+        num_published: how many there should be; None where nothing is published.
+        num_missing: of them without an audio file.
+        num_undecodable: of them whose audio cannot be used.
+        duration_seconds: of what was decoded; None where nothing was.
+        labels: label -> tracks that have it (tags, class), or the mean value (numbers).
+    """
+
+    num_tracks: int
+    num_published: int | None
+    num_missing: int
+    num_undecodable: int
+    duration_seconds: float | None
+    labels: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """What a task's folder holds.
+
+    Attributes:
+        task: its name.
+        split_name: which split was looked at.
+        root: its folder.
+        is_decoded: True if every file was decoded; False if only looked for.
+        splits: train, valid and test.
+        missing: names of audio files that are not there.
+        undecodable: (file name, reason) of those that are there and cannot be used.
+        duration_seconds: of all that was decoded, each file once; None where nothing was.
+        problems: (source, reason): rows left out, and files or groups in two splits.
+        leaking_groups: artists or the like in two splits, with those splits.
+    """
+
+    task: str
+    split_name: str
+    root: Path
+    is_decoded: bool
+    splits: dict[str, SplitReport]
+    missing: list[str]
+    undecodable: list[tuple[str, str]]
+    duration_seconds: float | None
+    problems: list[tuple[str, str]]
+    leaking_groups: dict[str, tuple[str, ...]]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every published track is there and usable. Leaks are the source's, not ours."""
+        sizes = (split.num_published in (None, split.num_tracks) for split in self.splits.values())
+        return all(sizes) and not self.missing and not self.undecodable
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return {**asdict(self), "root": str(self.root), "is_whole": self.is_whole}
+
+
+def verify_task(
+    data: TaskData,
+    decode: bool = True,
+    num_processes: int = 2,
+    console: Console | None = None,
+) -> TaskReport:
+    """Look at every file of a task.
+
+    Args:
+        data: the tracks, read from the task's own files.
+        decode: decode each file to its end; if not, it only has to be there and not be empty.
+        num_processes: that decode side by side.
+        console: shows a bar, if it is a terminal; standard error where not given.
+
+    Returns:
+        What is there, what is missing, and what cannot be used.
+
+    Raises:
+        ValueError: a decoding process died, as for want of memory.
+    """
+    names = list(dict.fromkeys(example.file_name for example in data.examples))
+    look = _decode if decode else _look
+    jobs = [data.root / name for name in names]
+    found: dict[str, tuple[float, str]] = {}
+    with _mapper(num_processes if decode else 1) as run, _progress_bar(console, len(names)) as show:
+        try:
+            for name, outcome in zip(names, run(look, jobs), strict=True):
+                found[name] = outcome
+                show()
+        except BrokenProcessPool as error:
+            raise ValueError(
+                f"{data.root}: a decoding process died after {len(found):,} of {len(names):,} files"
+                " (free some memory, or give one process)"
+            ) from error
+    return TaskReport(
+        task=data.task.name,
+        split_name=data.split_name,
+        root=data.root,
+        is_decoded=decode,
+        splits={split: _report_split(data, split, found, decode) for split in SPLITS},
+        missing=[name for name, (_, reason) in found.items() if reason == MISSING],
+        undecodable=[
+            (name, reason) for name, (_, reason) in found.items() if reason not in ("", MISSING)
+        ],
+        duration_seconds=sum(seconds for seconds, _ in found.values()) if decode else None,
+        problems=data.problems + _find_shared_files(data),
+        leaking_groups=_find_leaks(data),
+    )
+
+
+def _look(path: Path) -> tuple[float, str]:
+    """Return 0 and why a file cannot be audio, empty if it may be."""
+    if not path.exists():
+        return 0.0, MISSING
+    if not path.is_file():
+        return 0.0, "is not a regular file (replace it)"
+    return 0.0, "" if path.stat().st_size else "is empty, 0 bytes (replace the file)"
+
+
+def _decode(path: Path) -> tuple[float, str]:
+    """Return a file's playing time and why it cannot be used. Runs in a worker process."""
+    if not path.exists():
+        return 0.0, MISSING
+    try:
+        num_samples = sum(len(block) for block in stream_audio(path))
+    except AudioError as error:
+        return 0.0, error.reason
+    return num_samples / SAMPLING_RATE, ""
+
+
+def _report_split(
+    data: TaskData, split: str, found: dict[str, tuple[float, str]], is_decoded: bool
+) -> SplitReport:
+    rows = np.concatenate([getattr(fold, split) for fold in data.folds])
+    outcomes = [found[data.examples[row].file_name] for row in rows]
+    reasons = [reason for _, reason in outcomes if reason]
+    published = data.task.splits.get(data.split_name)
+    return SplitReport(
+        num_tracks=len(rows),
+        num_published=published[SPLITS.index(split)] if published else None,
+        num_missing=reasons.count(MISSING),
+        num_undecodable=len(reasons) - reasons.count(MISSING),
+        duration_seconds=sum(seconds for seconds, _ in outcomes) if is_decoded else None,
+        labels=_sum_labels(data, rows),
+    )
+
+
+def _sum_labels(data: TaskData, rows: np.ndarray) -> dict[str, float]:
+    targets, labels = data.targets[rows], data.task.labels
+    if data.task.kind == "numbers":
+        values = targets.mean(0).tolist()
+    elif data.task.kind == "class":
+        values = np.bincount(targets, minlength=len(labels)).tolist()
+    else:
+        values = targets.sum(0).tolist()
+    return dict(zip(labels, values, strict=True))
+
+
+def _find_leaks(data: TaskData) -> dict[str, tuple[str, ...]]:
+    """Return the groups that lie in two splits of one fold."""
+    leaks: dict[str, tuple[str, ...]] = {}
+    for fold in data.folds:
+        groups = ((data.examples[row].group, split) for row, split in _rows_of(fold))
+        leaks |= find_leaking_groups(pair for pair in groups if pair[0])
+    return leaks
+
+
+def _find_shared_files(data: TaskData) -> list[tuple[str, str]]:
+    """Return the files that stand for tracks in two splits of one fold, each with the reason."""
+    shared: dict[str, str] = {}
+    for fold in data.folds:
+        split_of: dict[str, str] = {}
+        for row, split in _rows_of(fold):
+            name = data.examples[row].file_name
+            first = split_of.setdefault(name, split)
+            if first != split:
+                shared[name] = f"one file in two splits, {first} and {split} (keep it in one)"
+    return list(shared.items())
+
+
+def _rows_of(fold: Fold) -> Iterator[tuple[int, str]]:
+    for split in SPLITS:
+        for row in getattr(fold, split).tolist():
+            yield row, split
+
+
+@contextmanager
+def _mapper(num_processes: int) -> Iterator[Callable[..., Iterator[tuple[float, str]]]]:
+    """Give a `map` over processes, or the plain one where there is one process only."""
+    if num_processes <= 1:
+        yield map
+        return
+    # Not forked: the caller may have started torch's threads.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(num_processes, context)
+    try:
+        yield partial(pool.map, chunksize=8)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interruption need not wait for all files
+
+
+@contextmanager
+def _progress_bar(console: Console | None, num_files: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on a terminal, nothing elsewhere; what is given is called after each file."""
+    console = console or Console(stderr=True)
+    columns = TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=num_files)
+        yield lambda: progress.advance(task)
