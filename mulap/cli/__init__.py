@@ -5,7 +5,7 @@ Reading order: `group` (what all commands share), then the commands by what they
 needs no torch.
 """
 
-from mulap.cli import corpora, inference, training
+from mulap.cli import corpora, inference, training, transfer
 from mulap.cli.group import main
 
-__all__ = ["corpora", "inference", "main", "training"]
+__all__ = ["corpora", "inference", "main", "training", "transfer"]

@@ -1,0 +1,304 @@
+"""Commands that judge frozen encoders on labelled tasks."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mulap.cli.group import (
+    check_device,
+    end_with_failures,
+    join_counts,
+    main,
+    one_line_errors,
+    quiet_transformers,
+    say,
+)
+
+FOLDER = "folder"
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="As torch names it."
+)
+_TASK_OPTIONS = (
+    click.option(
+        "--data",
+        required=True,
+        type=click.Path(exists=True, path_type=Path),
+        help="The task's folder; for `folder` a table with file_name and labels.",
+    ),
+    click.option("--split", help="One of the task's splits; for `folder` a column."),
+    click.option("--label", multiple=True, help="For `folder`: the column of labels, or several."),
+    click.option("--fold", help="For `folder`: the column that names folds."),
+    click.option("--group", help="For `folder`: the column of what must stay together."),
+    click.option(
+        "--kind",
+        type=click.Choice(["tags", "class", "numbers"]),
+        help="For `folder`: what the labels are, where that is not clear.",
+    ),
+)
+task_option = click.option(
+    "--task", help="As `mulap task` lists them; folder where --label is given."
+)
+
+
+def task_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where a task's data is and how it is read."""
+    for option in reversed(_TASK_OPTIONS):
+        command = option(command)
+    return command
+
+
+def load_task(task: str | None, data: Path, split: str | None, **columns: Any) -> Any:
+    """Read a task's tracks and labels by the options of a command."""
+    from mulap.tasks.folder import read_folder
+    from mulap.tasks.registry import find_task
+
+    given = {name: value for name, value in columns.items() if value}
+    task = task or (FOLDER if "label" in given else None)
+    if task is None:
+        raise ValueError("no task is named (give --task, or --label for a table of your own)")
+    if task == FOLDER:
+        label = given.pop("label", ())
+        if not label:
+            raise ValueError("--task folder needs to know the column of labels (give --label)")
+        return read_folder(data, label[0] if len(label) == 1 else label, split=split, **given)
+    if given:
+        name = next(iter(given))
+        raise ValueError(f"--{name} is for tables of your own (leave it out, or --task folder)")
+    return find_task(task).load(data, split or "")
+
+
+@main.command()
+@click.argument("task")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The task's folder.",
+)
+@click.option("--split", default="", help="Whose files; the task's default where not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@one_line_errors
+def download(task: str, output: Path, split: str, as_json: bool) -> None:
+    """Fetch what may be fetched of TASK, and say what must be placed by hand.
+
+    Goes on where it was stopped; what is there and right is left alone.
+    """
+    from mulap.tasks.fetch import fetch_task
+    from mulap.tasks.registry import find_task
+
+    found = find_task(task)
+    say(f"{found.title}: {found.licence}")
+    report = fetch_task(found, output, split)
+    if as_json:
+        click.echo(json.dumps(report.as_dict(), indent=2))
+        return
+    click.echo(report.summary)
+    if report.by_hand:
+        click.echo(f"By hand: {report.by_hand}")
+
+
+@main.command("task")
+@click.argument("task", required=False)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    help="The task's folder, to be checked; for `folder` a table with file_name and labels.",
+)
+@click.option("--split", help="One of the task's splits; for `folder` a column.")
+@click.option("--label", multiple=True, help="For `folder`: the column of labels, or several.")
+@click.option("--fold", help="For `folder`: the column that names folds.")
+@click.option("--group", help="For `folder`: the column of what must stay together.")
+@click.option("--kind", type=click.Choice(["tags", "class", "numbers"]), help="Of the labels.")
+@click.option("--decode/--no-decode", default=True, help="Decode every file to its end.")
+@click.option("--processes", default=2, show_default=True, help="How many decode.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@one_line_errors
+def show_task(
+    task: str | None,
+    data: Path | None,
+    decode: bool,
+    processes: int,
+    as_json: bool,
+    **reading: Any,
+) -> None:
+    """List the tasks, describe TASK, or check its --data: is it all there?"""
+    from mulap.cli.describe import describe_report, describe_task, list_tasks
+    from mulap.tasks.verify import verify_task
+
+    if data is None:
+        click.echo(describe_task(task) if task else list_tasks())
+        return
+    report = verify_task(load_task(task, data, **reading), decode, processes)
+    click.echo(json.dumps(report.as_dict(), indent=2) if as_json else describe_report(report))
+    end_with_failures(len(report.missing) + len(report.undecodable), "the lines above")
+    if not report.is_whole:
+        raise ValueError(f"{data}: holds other tracks than were published (fetch it again)")
+
+
+@main.command()
+@task_option
+@task_options
+@click.option(
+    "--backbone",
+    default="musicnn-mtt",
+    show_default=True,
+    help="A checkpoint folder, random, random-calibrated, mel, musicnn-mtt, musicnn-msd, "
+    "hear:MODULE[:WEIGHTS] or hf:NAME.",
+)
+@click.option(
+    "--protocol",
+    default="paper",
+    show_default=True,
+    help="paper, standardized, linear or jukemir: see docs/tasks.md.",
+)
+@click.option("--seeds", default=3, show_default=True, help="How many classifiers.")
+@click.option(
+    "--cache",
+    default=Path("mulap-cache"),
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where vectors are kept for the next time.",
+)
+@click.option(
+    "--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="For predictions."
+)
+@click.option("--mediaeval", is_flag=True, help="Write MediaEval's .npy files to --output too.")
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print the row as JSON.")
+@one_line_errors
+def probe(  # noqa: PLR0913  (options)
+    task: str | None,
+    data: Path,
+    backbone: str,
+    protocol: str,
+    seeds: int,
+    cache: Path,
+    output: Path | None,
+    mediaeval: bool,
+    device: str,
+    as_json: bool,
+    **reading: Any,
+) -> None:
+    """Train shallow classifiers on a frozen backbone's features, and score them on the test split.
+
+    Every 3-second segment of every track is embedded once, into --cache.
+    """
+    from mulap.benchmark.config import BackboneEntry
+    from mulap.benchmark.pair import ProbeOptions, run_pair
+    from mulap.cli.describe import describe_row
+    from mulap.tasks.mediaeval import write_mediaeval
+    from mulap.tasks.result import Predictions
+
+    if mediaeval and output is None:
+        raise ValueError("--mediaeval writes files (give --output too)")
+    quiet_transformers()
+    check_device(device)
+    loaded = load_task(task, data, **reading)
+    options = ProbeOptions(cache, protocol, seeds, device)
+    row = run_pair(loaded, BackboneEntry(backbone, backbone, backbone), options, output)
+    click.echo(json.dumps(row, indent=2) if as_json else describe_row(row))
+    if mediaeval and output is not None:
+        for path in write_mediaeval(Predictions.load(output / row["predictions"]), output):
+            say(f"wrote {path}")
+    listed_in = output / row["left_out_list"] if output else "the files that --output lists"
+    end_with_failures(row["left_out"], listed_in)
+
+
+@main.command("pretrain-supervised")
+@task_option
+@task_options
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Run folder.",
+)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings; the paper's where not given.",
+)
+@click.option(
+    "--set",
+    "-s",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a setting.",
+)
+@click.option("--start", help="A checkpoint to fine-tune, instead of untrained weights.")
+@one_line_errors
+def pretrain_supervised(
+    task: str | None,
+    data: Path,
+    output: Path,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    start: str | None,
+    **reading: Any,
+) -> None:
+    """Train backbone and classifier together on a task's labels, from scratch.
+
+    The best backbone, in OUTPUT/best, is the Supervised baseline for other tasks; the scores that
+    are printed are the end-to-end baseline of this one. Called again it goes on where it was
+    stopped.
+    """
+    from mulap.cli.describe import describe_scores
+    from mulap.tasks.result import score_predictions
+    from mulap.training.supervised_settings import load_supervised_settings
+
+    settings = load_supervised_settings(config, list(overrides))
+    quiet_transformers()
+    from mulap.training.supervised import train_supervised
+
+    loaded = load_task(task, data, **reading)
+    report = train_supervised(loaded, output, settings, start)
+    result = score_predictions(loaded.task.kind, loaded.task.labels, report.predictions)
+    say(f"tracks: {join_counts(report.num_used)}")
+    say(describe_scores(result.scores))
+    click.echo(report.best)
+    end_with_failures(report.num_left_out, output / "failures.jsonl")
+
+
+@main.command()
+@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the results.",
+)
+@device_option
+@one_line_errors
+def benchmark(config: Path, output: Path, device: str) -> None:
+    """Judge every backbone of CONFIG on every task of it: OUTPUT/results.jsonl.
+
+    Called again it goes on where it was stopped.
+    """
+    quiet_transformers()
+    check_device(device)
+    from rich.console import Console
+
+    from mulap.benchmark.config import load_config
+    from mulap.benchmark.run import run_benchmark
+
+    report = run_benchmark(load_config(config), output, device, Console(stderr=True))
+    say(f"{report.num_run} pairs judged now, {report.num_skipped} there already")
+    click.echo(output / "results.jsonl")
+    end_with_failures(len(report.failures), output / "failures.jsonl")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@one_line_errors
+def report(folder: Path) -> None:
+    """Write report.md and report.html about FOLDER, a benchmark's results."""
+    from mulap.benchmark.report import write_report
+
+    click.echo(write_report(folder))
