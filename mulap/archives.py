@@ -14,12 +14,15 @@ A kill while files are renamed leaves some of them in place, and the folder `unp
 to know whether all are there remembers what `unpack` returned (as `mulap.tasks.fetch` does).
 """
 
+import bz2
+import gzip
 import io
 import lzma
 import os
 import re
 import shutil
 import stat
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -28,7 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path, PureWindowsPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from mulap.downloads import wait_for_lock
 
@@ -41,8 +44,13 @@ shrinks, and tables of labels are small."""
 
 SMALL_BYTES = 2**30
 
+MAX_HEADER_BYTES = 2**24
+"""What may describe one entry of a tar; real ones take a few blocks of 512."""
+
+_REMEDY = "remove and fetch it again"
 _ENTRY_BYTES = 512  # counted for each entry, so that endless empty ones add up too
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_UNPACKERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _PART = re.compile(r"(?P<whole>.+)\.(?P<number>\d{3})")
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -52,6 +60,7 @@ _DAMAGED = (
     EOFError,
     NotImplementedError,  # a packing method that zipfile lacks
     ValueError,  # numbers and names that are none
+    OverflowError,
 )
 
 
@@ -96,10 +105,10 @@ def unpack(archives: Sequence[Path], folder: Path) -> list[Path]:
             raise ValueError(f"{name}: {refused}; nothing of it was unpacked") from refused
         except _DAMAGED as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(f"{name}: is damaged ({reason}); remove and fetch it again") from error
+            raise ValueError(f"{name}: is damaged ({reason}); {_REMEDY}") from error
         except OSError as error:
             if error.errno is None:  # gzip and bzip2 mean the content
-                raise ValueError(f"{name}: is damaged ({error}); fetch it again") from error
+                raise ValueError(f"{name}: is damaged ({error}); {_REMEDY}") from error
             where = _show(os.fspath(error.filename or folder))
             raise ValueError(
                 f"{name}: cannot be unpacked: {error.strerror}, {where} (free some space or give"
@@ -195,13 +204,16 @@ def _zip_entries(file: IO[bytes], check_room: Callable[[int, int], None]) -> Ite
             yield _Entry(name, info.file_size, None if is_folder else partial(archive.open, info))
 
 
-def _tar_entries(file: IO[bytes]) -> Iterator[_Entry]:
-    try:
-        archive = tarfile.open(fileobj=file, mode="r:*")
-    except tarfile.ReadError:
-        raise _Refused("is neither a zip nor a tar archive, or is damaged") from None
-    with archive:
-        while (member := archive.next()) is not None:
+def _tar_entries(file: "io.BufferedReader[Any]") -> Iterator[_Entry]:
+    openers = [opener for start, opener in _UNPACKERS.items() if file.peek(6).startswith(start)]
+    with ExitStack() as stack:
+        content = stack.enter_context(openers[0](file)) if openers else file
+        guarded = _GuardedFile(content)
+        try:
+            archive = stack.enter_context(tarfile.open(fileobj=guarded, mode="r:"))
+        except (tarfile.ReadError, *_DAMAGED):
+            raise _Refused("is neither a zip nor a tar archive, or is damaged") from None
+        while (member := guarded.within_limit(archive.next)) is not None:
             archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # it keeps all
             name = member.name
             if member.isdir():
@@ -211,8 +223,7 @@ def _tar_entries(file: IO[bytes]) -> Iterator[_Entry]:
             else:
                 raise _Refused(f"{_show(name)} is a link, a device or a sparse file")
         # tarfile takes any block that is no header for the end of the archive.
-        assert archive.fileobj is not None
-        while block := archive.fileobj.read(2**18):
+        while block := content.read(2**18):
             if block.strip(b"\0"):
                 raise tarfile.ReadError("there is more after its end")
 
@@ -295,3 +306,28 @@ class _JoinedFiles(io.RawIOBase):
         num_read = file.readinto(buffer)
         self.position += num_read
         return num_read
+
+
+class _GuardedFile(io.BufferedIOBase):
+    """Lets tarfile read a few headers at a time: a bomb's ask for gigabytes, all into memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.left = file, MAX_HEADER_BYTES
+
+    def within_limit(self, read_header: Callable[[], tarfile.TarInfo | None]) -> Any:
+        self.left = MAX_HEADER_BYTES
+        header = read_header()
+        self.left = sys.maxsize  # what follows is content, copied in small blocks
+        return header
+
+    def read(self, size: int = -1, /) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.left -= size
+        if self.left < 0:
+            raise _Refused(f"has a header of more than {MAX_HEADER_BYTES:,} bytes")
+        return self.file.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
