@@ -211,6 +211,8 @@ def _merge_rows(
             continue
         said = Example(row.file_name, row.file_name, target, row.place, row.group, row.source)
         before = merged.setdefault(row.file_name, said)
+        if not before.group:  # only one of the rows may name it
+            merged[row.file_name] = before = replace(before, group=said.group)
         if kind == "tags":
             tags = tuple(sorted({*map(str, before.target), *map(str, target)}))
             merged[row.file_name] = before = replace(before, target=tags)
@@ -232,7 +234,7 @@ def _compare(before: Example, said: Example) -> str:
     for what, first, second in (
         ("label", before.target, said.target),
         ("split or fold", before.split, said.split),
-        ("group", fold_group(before.group), fold_group(said.group)),
+        ("group", fold_group(before.group), fold_group(said.group or before.group)),
     ):
         if first != second:
             return f"its {what} is {second!r} here, but {first!r} in {before.source}"

@@ -88,17 +88,17 @@ def _deal(groups: np.ndarray, labels: np.ndarray, num_parts: int, seed: int) -> 
     rarest = np.where(labels, rarity, np.inf)
     classes = rarest.argmin(1) if labels.shape[1] else np.zeros(len(groups), int)
     by_group = GroupKFold(num_parts, shuffle=True, random_state=seed)
-    splitter = by_group
+    splitter, given = by_group, groups
     counts = np.unique(classes, return_counts=True)[1]
     if len(counts) > 1 and counts.max() >= num_parts:
         # The splitter for groups is slow where there are many; without groups it need not be used.
         is_single = len(np.unique(groups)) == len(groups)
-        kind = StratifiedKFold if is_single else StratifiedGroupKFold
+        kind, given = (StratifiedKFold, None) if is_single else (StratifiedGroupKFold, groups)
         splitter = kind(num_parts, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # That a class has fewer tracks than there are parts is reported by who asked for them.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        parts = [part for _, part in splitter.split(classes, classes, groups)]
+        parts = [part for _, part in splitter.split(classes, classes, given)]
     if not all(len(part) for part in parts):
         # Balancing labels can leave a part without a track; dealing groups alone cannot.
         parts = [part for _, part in by_group.split(classes, classes, groups)]
