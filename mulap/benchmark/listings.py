@@ -1,0 +1,128 @@
+"""What stands around the scores of a report: protocol, versions, weights, caveats, what was left
+out. Measures nothing; every line is of a row, or of a file that the run wrote beside it.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mulap.benchmark.document import Block, Bullets, Details, Heading, Paragraph, Table
+from mulap.benchmark.rows import FAILURES_FILE, Row, read_failures
+
+_MAX_LISTED = 20
+
+
+def how_it_was_done(rows: Sequence[Row]) -> list[Block]:
+    """Tell the protocols, seeds and versions of rows."""
+    lines = []
+    for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        own = [row for row in rows if row["protocol"] == protocol]
+        seeds = _distinct([len(row["seeds"]) for row in own])
+        lines.append(f"Protocol `{protocol}`, seeds: {seeds}, settings: {_settings(own)}")
+    for package in dict.fromkeys(each for row in rows for each in row["versions"]):
+        versions = _distinct([row["versions"].get(package) for row in rows])
+        lines.append(f"{package} {versions}")
+    return [Bullets(lines)]
+
+
+def _settings(rows: Sequence[Row]) -> str:
+    """Tell the settings that all chosen points share, and those that differ."""
+    points = [_flat(point) for row in rows for point in row["settings"]]
+    parts = []
+    for name in dict.fromkeys(name for point in points for name in point):
+        if name.split(".")[-1] in ("seeds", "seed"):
+            continue
+        values = _distinct([point.get(name) for point in points])
+        parts.append(f"{name} {values}")
+    return ", ".join(parts) or "none"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _distinct(values: Sequence[Any]) -> str:
+    return " or ".join(dict.fromkeys(_say(value) for value in values))
+
+
+def _say(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def caveats(rows: Sequence[Row]) -> list[Block]:
+    """Tell what a task's numbers are of, and what to beware of."""
+    first = rows[0]
+    lines = [f"Task `{first['task']}`, split `{first['split_name']}`."]
+    for counts in dict.fromkeys(json.dumps(row["num_tracks"]) for row in rows):
+        parts = [f"{number:,} {part}" for part, number in json.loads(counts).items()]
+        lines.append(f"Tracks used: {', '.join(parts)}.")
+    if first["num_folds"] > 1:
+        lines.append(
+            f"{first['num_folds']} folds, whose counts are added up: every test track is judged by "
+            "a probe that neither learnt from it nor was chosen by it, and outputs of different "
+            "probes are scored together."
+        )
+    for row in rows:
+        if row.get("trained_on"):
+            lines.append(f"{row['label']} was trained on {row['trained_on']}.")
+    return [
+        Bullets(lines),
+        *[
+            Paragraph(f"Beware: {each}")
+            for each in dict.fromkeys(r["caveat"] for r in rows)
+            if each
+        ],
+    ]
+
+
+def left_out(folder: Path, rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
+    """List the tracks that some backbone could not use, and rows of the data that were left out.
+
+    Args:
+        folder: that the paths in the rows are relative to.
+        rows: of one task and split.
+        names: what the rows are called.
+    """
+    blocks: list[Block] = []
+    told: set[str] = set()
+    for row, name in zip(rows, names, strict=True):
+        if not row["left_out"] and not row["num_problems"]:
+            continue
+        entries = read_failures(folder / row["left_out_list"]) if row["left_out_list"] else []
+        lines = [f"{Path(file).name}: {reason}" for file, reason in entries[:_MAX_LISTED]]
+        if len(entries) > _MAX_LISTED:
+            lines.append(f"and {len(entries) - _MAX_LISTED} more, in {row['left_out_list']}")
+        summary = f"{row['left_out']} tracks left out, {row['num_problems']} problems of the data"
+        content = json.dumps([summary, lines[:-1]])
+        if content not in told:
+            told.add(content)
+            inside = Bullets(lines or ["The list is not there any more."])
+            blocks.append(Details(f"{name}: {summary}", [inside]))
+    return blocks
+
+
+def weights_table(rows: Sequence[Row]) -> Table:
+    """Build the table of what was judged: names and SHA-256."""
+    lines = []
+    for row in rows:
+        line = [row["label"], row["backbone"], row["backbone_sha256"]]
+        trained = row.get("trained_on") or (row["title"] if row["protocol"] == "end-to-end" else "")
+        lines.append([*line, trained or "–"])
+    unique = [list(line) for line in dict.fromkeys(map(tuple, lines))]
+    return Table(["Backbone", "name", "SHA-256", "trained here on"], unique)
+
+
+def failures(folder: Path) -> list[Block]:
+    """List the pairs that could not be judged."""
+    entries = read_failures(folder / FAILURES_FILE)
+    if not entries:
+        return []
+    lines = [f"{pair}: {reason}" for pair, reason in entries]
+    return [Heading("Not judged"), Bullets(lines)]

@@ -1,0 +1,201 @@
+"""One backbone on one task -> a row of results; `mulap probe` prints one, a benchmark collects.
+
+A row bears a key of what made it: backbone, tracks, labels, split, protocol, seeds. It holds no
+clock times, and the same pair gives the same bytes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mulap.benchmark.config import END_TO_END, SUPERVISED, BackboneEntry, make_grid
+from mulap.benchmark.rows import PairId, Row, canonical_hash, file_stem, plain
+from mulap.benchmark.trained import Judged
+from mulap.files import FailureLog
+from mulap.inference.encoders import Encoder, encoder_sha256, load_encoder
+from mulap.probing.features import cache_features
+from mulap.probing.probe import train_probe
+from mulap.tasks.result import score_predictions
+from mulap.tasks.task import TaskData
+
+PREDICTIONS, LEFT_OUT = "predictions", "left_out"
+_PACKAGES = ("mulap", "torch", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How a backbone is probed.
+
+    Attributes:
+        cache: folder of features.
+        protocol: name of the grid.
+        num_seeds: of the probe.
+        device: of backbone and probe.
+        console: progress is shown on it; None for standard error.
+    """
+
+    cache: Path
+    protocol: str = "paper"
+    num_seeds: int = 3
+    device: str = "cpu"
+    console: Console | None = None
+
+
+@dataclass
+class Pair:
+    """One backbone on one task: what identifies it, and how to judge it.
+
+    Attributes:
+        data: the task.
+        backbone: how it is called.
+        protocol: its name.
+        seeds: one model each.
+        weights: hash of the backbone.
+        recipe: what else decides the numbers, as plain values.
+        judge: does the work.
+        more: what the row says besides.
+    """
+
+    data: TaskData
+    backbone: BackboneEntry
+    protocol: str
+    seeds: list[int]
+    weights: str
+    recipe: Any
+    judge: Callable[[], Judged]
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> PairId:
+        """What the row is about."""
+        task = self.data.task
+        return (task.name, task.title, self.data.split_name, self.backbone.name, self.protocol)
+
+    def key(self) -> str:
+        """Return the hash of all that the row depends on."""
+        data = self.data
+        tracks = [[e.track_id, e.file_name, e.target, e.split] for e in data.examples]
+        folds = [[fold.train, fold.valid, fold.test] for fold in data.folds]
+        labels = [data.task.kind, data.task.labels]
+        return canonical_hash(
+            [self.id, self.weights, self.recipe, self.seeds, labels, tracks, folds]
+        )
+
+
+def probe_pair(
+    data: TaskData, backbone: BackboneEntry, options: ProbeOptions, encoder: Encoder
+) -> Pair:
+    """Make the pair of a frozen backbone and a task; nothing is run yet.
+
+    Args:
+        data: the task.
+        backbone: how it is called.
+        options: how it is probed.
+        encoder: the backbone itself.
+
+    Raises:
+        ValueError: there is no such protocol.
+    """
+    grid = make_grid(options.protocol, options.num_seeds)
+    weights = encoder_sha256(encoder)
+
+    def judge() -> Judged:
+        features = cache_features(data, encoder, options.cache, options.console)
+        outcome = train_probe(data, features, grid, options.device, options.console)
+        chosen = [asdict(each) for each in outcome.settings]
+        left_out = list(features.failures)
+        return Judged(outcome.predictions, chosen, outcome.num_used, left_out, weights)
+
+    recipe, seeds = [asdict(point) for point in grid], list(range(options.num_seeds))
+    return Pair(data, backbone, options.protocol, seeds, weights, recipe, judge)
+
+
+def run_pair(
+    data: TaskData,
+    backbone: BackboneEntry,
+    options: ProbeOptions,
+    output: Path | None = None,
+    encoder: Encoder | None = None,
+) -> Row:
+    """Judge one frozen backbone on one task.
+
+    Args:
+        data: the task.
+        backbone: its name, its label, and what `load_encoder` takes.
+        options: how it is probed.
+        output: predictions and the list of left-out tracks are written here; None writes none.
+        encoder: the backbone, where it is loaded already.
+
+    Returns:
+        The row, as `results.jsonl` has it.
+
+    Raises:
+        ValueError: no such backbone or protocol, or nothing to learn from.
+    """
+    if backbone.name in (END_TO_END, SUPERVISED):
+        raise ValueError(f"{backbone.name} is trained by mulap benchmark (name it in its config)")
+    encoder = encoder or load_encoder(backbone.source, options.device)
+    return make_row(probe_pair(data, backbone, options, encoder), output)
+
+
+def make_row(pair: Pair, output: Path | None) -> Row:
+    """Judge a pair.
+
+    Args:
+        pair: what is judged.
+        output: see `run_pair`.
+
+    Returns:
+        The row.
+
+    Raises:
+        ValueError: nothing to learn from, or nothing that can be scored.
+    """
+    judged = pair.judge()
+    data, task = pair.data, pair.data.task
+    result = score_predictions(task.kind, task.labels, judged.predictions)
+    stem = file_stem(task.name, task.title, data.split_name, pair.backbone.name, pair.protocol)
+    if output is not None:
+        judged.predictions.save(output / PREDICTIONS / f"{stem}.npz")
+        _write_left_out(output / LEFT_OUT / f"{stem}.jsonl", judged.left_out, data.problems)
+    row = {
+        "task": task.name,
+        "title": task.title,
+        "kind": task.kind,
+        "split_name": data.split_name,
+        "backbone": pair.backbone.name,
+        "label": pair.backbone.label,
+        "backbone_sha256": judged.sha256,
+        "protocol": pair.protocol,
+        "settings": judged.settings,
+        "seeds": pair.seeds,
+        "scores": {name: asdict(score) for name, score in result.scores.items()},
+        "per_label": result.per_label,
+        "confusion": result.confusion,
+        "labels": list(task.labels),
+        "num_tracks": judged.num_used,
+        "num_folds": len(data.folds),
+        "left_out": len(judged.left_out),
+        "num_problems": len(data.problems),
+        "skipped_labels": list(result.skipped_labels),
+        "caveat": task.caveat,
+        "predictions": f"{PREDICTIONS}/{stem}.npz" if output is not None else "",
+        "left_out_list": f"{LEFT_OUT}/{stem}.jsonl" if output is not None else "",
+        "versions": {name: version(name) for name in _PACKAGES},
+        "key": pair.key(),
+        **pair.more,
+    }
+    return plain(row)
+
+
+def _write_left_out(
+    path: Path, left_out: Sequence[tuple[str, str]], problems: Sequence[tuple[str, str]]
+) -> None:
+    log = FailureLog(path)
+    for file, reason in [*left_out, *problems]:
+        log.add(file, reason)
+    log.write()

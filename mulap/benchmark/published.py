@@ -1,0 +1,134 @@
+"""Other people's numbers, read from `published.json` and checked. Holds none itself.
+
+Every number names its task, split, metric and source, in percent as its source prints it. Where the
+source does not name the split, `split_is` says so: two numbers of different splits must not be read
+against each other, and MagnaTagATune's two differ by more in PR-AUC than most methods do.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+SplitIs = Literal["stated", "inferred", "assumed", "not stated"]
+METRICS = ("roc_auc", "pr_auc", "accuracy", "r2", "r2/valence", "r2/arousal")
+_FILE = Path(__file__).with_name("published.json")
+_KEYS = {"task", "split", "metric", "value", "method", "group", "source", "split_is"}
+_MORE_KEYS = {"std", "note", "paper_table"}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published number.
+
+    Attributes:
+        task: of the registry.
+        split: the task's split that it is for; empty where the source does not tell.
+        metric: one of `METRICS`.
+        value: in percent.
+        method: who reached it.
+        group: the kind of method, as the paper's tables group them.
+        source: where it is printed; `sources()` says more.
+        split_is: `stated` by the source; `inferred`, see the note; `assumed`, the one split the
+            task commonly has; `not stated`.
+        std: in percent; None where none is printed.
+        note: what to know about it.
+        paper_table: 1 or 2 where the MuLaP paper prints it there; else 0.
+    """
+
+    task: str
+    split: str
+    metric: str
+    value: float
+    method: str
+    group: str
+    source: str
+    split_is: SplitIs
+    std: float | None = None
+    note: str = ""
+    paper_table: int = 0
+
+
+def check_published(values: object, where: str) -> tuple[Published, ...]:
+    """Turn the file's content into numbers.
+
+    Args:
+        values: what the JSON holds.
+        where: the file, for messages.
+
+    Raises:
+        ValueError: a key is missing or unknown, or a value cannot be.
+    """
+    if not isinstance(values, dict) or not isinstance(values.get("results"), list):
+        raise ValueError(f"{where}: has no list of 'results': add one")
+    found = []
+    for number, entry in enumerate(values["results"], 1):
+        here = f"{where}: result {number}"
+        missing, unknown = _KEYS - set(entry), set(entry) - _KEYS - _MORE_KEYS
+        if missing or unknown:
+            what = f"lacks {min(missing)}" if missing else f"has an unknown {min(unknown)}"
+            raise ValueError(f"{here}: {what}: mend it there")
+        one = Published(**entry)
+        if one.metric not in METRICS or one.split_is not in get_args(SplitIs):
+            raise ValueError(f"{here}: '{one.metric}' or '{one.split_is}' is not known: mend it")
+        if not 0 <= one.value <= 100:
+            raise ValueError(f"{here}: {one.value} is no percentage: mend it")
+        if (one.split == "") != (one.split_is == "not stated"):
+            raise ValueError(f"{here}: split is '{one.split}' but {one.split_is}: mend it")
+        if one.source not in values.get("sources", {}):
+            raise ValueError(f"{here}: the source '{one.source}' is not described: add it")
+        found.append(one)
+    return tuple(found)
+
+
+@cache
+def read_published() -> tuple[Published, ...]:
+    """Return all published numbers, in the order of the file."""
+    return check_published(_read(), _FILE.name)
+
+
+@cache
+def sources() -> dict[str, str]:
+    """Return what each source is."""
+    return dict(_read()["sources"])
+
+
+def of_paper_table(table: int) -> list[Published]:
+    """Return the numbers of the MuLaP paper's Table 1 or 2, in its order."""
+    return [one for one in read_published() if one.paper_table == table]
+
+
+def of_task(task: str) -> list[Published]:
+    """Return all numbers about a task, in the order of the file."""
+    return [one for one in read_published() if one.task == task]
+
+
+def mark_of(one: Published, split_names: Sequence[str]) -> str:
+    """Return the mark that a number must bear beside results of some splits.
+
+    Args:
+        one: the number.
+        split_names: those of the results beside it.
+
+    Returns:
+        `MARK_OTHER`, `MARK_UNKNOWN`, `MARK_INFERRED`, or nothing.
+    """
+    if not one.split:
+        return MARK_UNKNOWN
+    if split_names and one.split not in split_names:
+        return MARK_OTHER
+    return MARK_INFERRED if one.split_is == "inferred" else ""
+
+
+MARK_OTHER, MARK_UNKNOWN, MARK_INFERRED = "‡", "?", "†"
+MARKS = {
+    MARK_OTHER: "not comparable: of another split than the column's",
+    MARK_UNKNOWN: "not known to be comparable: the source does not name the split",
+    MARK_INFERRED: "the split is inferred, not stated by the source",
+}
+
+
+def _read() -> dict:
+    return json.loads(_FILE.read_text(encoding="utf-8"))

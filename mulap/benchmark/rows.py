@@ -1,0 +1,128 @@
+"""The file of results: one JSON line a pair of task and backbone, appended as pairs end.
+
+A kill may tear the last line, which is cut off at the next start, and may come at any pair: when a
+run ends the file is put into the order of its config, so it has the same bytes whatever happened
+before. Rows hold no clock times. Nothing here knows how a row is made.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from mulap.files import atomic_path
+
+RESULTS_FILE, FAILURES_FILE = "results.jsonl", "failures.jsonl"
+
+Row = dict[str, Any]
+PairId = tuple[str, str, str, str, str]
+
+
+def pair_id(row: Mapping[str, Any]) -> PairId:
+    """Return what a row is about: task, title, split, backbone, protocol. There is one row each."""
+    return (row["task"], row["title"], row["split_name"], row["backbone"], row["protocol"])
+
+
+def read_rows(path: Path, mend: bool = False) -> list[Row]:
+    """Read the rows of a results file; none where there is no file.
+
+    Args:
+        path: the file.
+        mend: cut off the last line if a kill tore it, instead of only leaving it out.
+
+    Raises:
+        ValueError: a line before the last is no row.
+    """
+    if not path.is_file():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if mend and len(whole) < len(content):
+        os.truncate(path, len(whole))
+    rows = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            row = json.loads(line)
+            pair_id(row)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}: line {number} is no result (delete that line)") from error
+        rows.append(row)
+    return rows
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add a row to the file, and have it on disk before going on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        file.write(_line(row))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write the whole file at once; it is left alone where it says the same already."""
+    content = b"".join(map(_line, rows))
+    if path.is_file() and path.read_bytes() == content:
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_failures(path: Path) -> list[tuple[str, str]]:
+    """Read what a `FailureLog` wrote: what failed, and why; nothing where nothing failed."""
+    if not path.is_file():
+        return []
+    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [(entry["file"], entry["reason"]) for entry in entries]
+
+
+def order_rows(rows: Iterable[Row], wanted: Sequence[PairId]) -> list[Row]:
+    """Put rows in order, one a pair: the last.
+
+    Args:
+        rows: in the order they were written.
+        wanted: the pairs of the config. Rows of other pairs, of an earlier config, follow them in
+            the order of their names.
+    """
+    last = {pair_id(row): row for row in rows}
+    others = sorted(set(last) - set(wanted))
+    return [last[pair] for pair in [*wanted, *others] if pair in last]
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON has; numbers that are not finite become None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, str | bool | int | None):
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return [plain(each) for each in value]
+
+
+def canonical_hash(value: Any) -> str:
+    """Return the SHA-256 of a value's JSON with sorted keys."""
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
+
+
+def file_stem(*names: str) -> str:
+    """Join names to a file name; what a file name should not hold is replaced, and then a hash of
+    the names keeps two of them apart.
+
+    Args:
+        *names: task, split, backbone, protocol.
+    """
+    safe = [re.sub(r"[^\w.+-]+", "-", name, flags=re.ASCII).strip("-.")[:60] for name in names]
+    mark = f"--{canonical_hash(names)[:8]}" if safe != list(names) else ""
+    return "--".join(safe) + mark
+
+
+def _line(row: Row) -> bytes:
+    return json.dumps(plain(row), allow_nan=False).encode() + b"\n"

@@ -1,0 +1,192 @@
+"""Backbones by tasks: every pair judged once, one row each, whatever interrupts it.
+
+A config gives results.jsonl, predictions/, left_out/ and failures.jsonl. A pair whose row is there
+with the same key is skipped. A key knows no audio, so that whoever changes the bytes of a file
+under its old name has to remove the row. A pair that cannot be judged is written down with its
+reason, and the others go on; a row that it has from an earlier run stays.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from mulap.benchmark.config import (
+    END_TO_END,
+    SUPERVISED,
+    BackboneEntry,
+    BenchmarkConfig,
+    TaskEntry,
+)
+from mulap.benchmark.pair import Pair, ProbeOptions, make_row, probe_pair
+from mulap.benchmark.rows import (
+    FAILURES_FILE,
+    RESULTS_FILE,
+    Row,
+    append_row,
+    file_stem,
+    order_rows,
+    pair_id,
+    read_rows,
+    write_rows,
+)
+from mulap.benchmark.trained import Judged, find_supervised, recipe_of, train_whole
+from mulap.files import FailureLog
+from mulap.inference.encoders import Encoder, load_encoder
+from mulap.tasks.task import TaskData
+from mulap.training.checkpoints import hold_run
+
+
+@dataclass
+class BenchmarkReport:
+    """What a benchmark did.
+
+    Attributes:
+        rows: all of results.jsonl, in its order.
+        num_run: pairs that were judged now.
+        num_skipped: pairs whose rows were there.
+        failures: pairs that could not be judged, each with its reason.
+    """
+
+    rows: list[Row]
+    num_run: int
+    num_skipped: int
+    failures: FailureLog
+
+
+def run_benchmark(
+    config: BenchmarkConfig, output: Path, device: str = "cpu", console: Console | None = None
+) -> BenchmarkReport:
+    """Judge every backbone on every task; go on where an earlier run was ended.
+
+    Args:
+        config: what is compared.
+        output: its folder; `results.jsonl`, `predictions/`, `left_out/`, `failures.jsonl`, and
+            unless the config says otherwise `cache/` and `supervised/`.
+        device: of backbones and probes.
+        console: told of every pair; None tells nobody, but bars are shown on a terminal.
+
+    Raises:
+        ValueError: another process works here, or `results.jsonl` holds what is no row.
+    """
+    with hold_run(output):
+        results = output / RESULTS_FILE
+        rows = read_rows(results, mend=True)
+        report = BenchmarkReport(rows, 0, 0, FailureLog(output / FAILURES_FILE))
+        loaded = list(_load_tasks(config, report.failures))
+        pairs = _Pairs(config, output, device, console, {d.task.name: d for _, d in loaded[::-1]})
+        for backbone in config.backbones:
+            for entry, data in loaded:
+                try:
+                    _run_one(pairs.make(data, backbone), output, report, console)
+                except (ValueError, OSError) as error:
+                    reason = " ".join(str(error).split())
+                    report.failures.add(f"{entry}, {backbone.label}", reason)
+                    _say(console, f"{entry}, {backbone.label}: failed: {reason}")
+        wanted = [
+            (d.task.name, d.task.title, d.split_name, b.name, pairs.protocol_of(b))
+            for _, d in loaded
+            for b in config.backbones
+        ]
+        report.rows = order_rows(report.rows, wanted)
+        write_rows(results, report.rows)
+        report.failures.write()
+    return report
+
+
+def _load_tasks(
+    config: BenchmarkConfig, failures: FailureLog
+) -> Iterator[tuple[TaskEntry, TaskData]]:
+    """Read all tasks before anything is embedded, so that what is wrong is known at once."""
+    for entry in config.tasks:
+        try:
+            yield entry, entry.load()
+        except (ValueError, OSError) as error:
+            for backbone in config.backbones:
+                failures.add(f"{entry}, {backbone.label}", " ".join(str(error).split()))
+
+
+class _Pairs:
+    """Makes the pairs of a config; holds one encoder at a time."""
+
+    def __init__(
+        self,
+        config: BenchmarkConfig,
+        output: Path,
+        device: str,
+        console: Console | None,
+        tasks: dict[str, TaskData],
+    ) -> None:
+        self.config, self.output, self.tasks = config, output, tasks
+        cache = config.cache or output / "cache"
+        self.options = ProbeOptions(cache, config.protocol, config.num_seeds, device, console)
+        self.loaded: tuple[str, Encoder] | None = None
+
+    def protocol_of(self, backbone: BackboneEntry) -> str:
+        """Return the protocol that the rows of a backbone name."""
+        return END_TO_END if backbone.name == END_TO_END else self.config.protocol
+
+    def make(self, data: TaskData, backbone: BackboneEntry) -> Pair:
+        """Make a pair; the encoder is loaded, or trained, if need be."""
+        if backbone.name == END_TO_END:
+            return self._whole_pair(data, backbone)
+        source, more = backbone.source, {}
+        if backbone.name == SUPERVISED:
+            config = self.config
+            checkpoints = config.checkpoints or self.output / SUPERVISED
+            folder = find_supervised(
+                data.task.name,
+                checkpoints,
+                self.tasks,
+                config.supervised,
+                self.options.console,
+            )
+            source, more = str(folder), {"trained_on": folder.name}
+        if self.loaded is None or self.loaded[0] != source:
+            self.loaded = None  # let go of the last before the next is loaded
+            self.loaded = (source, load_encoder(source, self.options.device))
+        pair = probe_pair(data, backbone, self.options, self.loaded[1])
+        pair.more = more
+        return pair
+
+    def _whole_pair(self, data: TaskData, backbone: BackboneEntry) -> Pair:
+        settings, console = self.config.supervised, self.options.console
+        seeds = list(range(self.config.num_whole_seeds))
+
+        def judge() -> Judged:
+            # Runs with other settings or data have folders of their own.
+            names = (data.task.name, data.split_name, pair.key()[:12])
+            folder = self.output / END_TO_END / file_stem(*names)
+            return train_whole(data, folder, settings, seeds, console)
+
+        recipe = recipe_of(settings)
+        pair = Pair(data, backbone, END_TO_END, seeds, END_TO_END, recipe, judge)
+        return pair
+
+
+def _run_one(pair: Pair, output: Path, report: BenchmarkReport, console: Console | None) -> None:
+    """Judge a pair, unless its row is there already."""
+    name = f"{pair.data.task.title} ({pair.data.split_name}), {pair.backbone.label}"
+    there = next((row for row in report.rows if pair_id(row) == pair.id), None)
+    if there is not None and _is_current(there, pair.key(), output):
+        report.num_skipped += 1
+        # The label is only how it is printed.
+        there["label"] = pair.backbone.label
+        _say(console, f"{name}: there already")
+        return
+    row = make_row(pair, output)
+    append_row(output / RESULTS_FILE, row)
+    report.rows = [*(each for each in report.rows if each is not there), row]
+    report.num_run += 1
+    metric, score = next(iter(row["scores"].items()))
+    _say(console, f"{name}: {metric} {score['mean']:.4f}")
+
+
+def _say(console: Console | None, text: str) -> None:
+    if console is not None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _is_current(row: Row, key: str, output: Path) -> bool:
+    return row.get("key") == key and (output / row["predictions"]).is_file()

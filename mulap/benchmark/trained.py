@@ -1,0 +1,124 @@
+"""The two backbones that a benchmark trains itself: `supervised` and `end-to-end`.
+
+    supervised   a backbone trained on another task's labels, then frozen like any other. Paper,
+                 4.1: on MTG-Jamendo, or on MagnaTagATune where the target is MTG-Jamendo.
+    end-to-end   backbone and classifier trained together on the task, from scratch: no probe.
+
+A backbone of `supervised` is read from a folder named for the task it was trained on; where there
+is none it is trained, and put there whole once its training has ended.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mulap.benchmark.rows import canonical_hash, read_failures
+from mulap.inference.encoders import encoder_sha256, load_encoder
+from mulap.tasks.result import Predictions
+from mulap.tasks.task import TaskData
+from mulap.training.supervised import swap_source, train_supervised, train_supervised_seeds
+from mulap.training.supervised_settings import SupervisedSettings
+
+# What decides no number; and the seed, which is told apart.
+_SILENT = ("seed", "num_workers", "log_every_steps", "save_every_steps", "report_to")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a backbone said of a task's test tracks, and what was used for it.
+
+    Attributes:
+        predictions: of the test tracks.
+        settings: the chosen ones, as plain values.
+        num_used: tracks in train, valid and test.
+        left_out: (file, reason) of tracks that could not be used.
+        sha256: of the backbone.
+    """
+
+    predictions: Predictions
+    settings: list[dict[str, Any]]
+    num_used: dict[str, int]
+    left_out: list[tuple[str, str]]
+    sha256: str
+
+
+def find_supervised(
+    task: str,
+    checkpoints: Path,
+    tasks: Mapping[str, TaskData],
+    settings: SupervisedSettings,
+    console: Console | None = None,
+) -> Path:
+    """Return the folder of the supervised backbone for a task; train it where there is none.
+
+    Args:
+        task: the target.
+        checkpoints: holds a folder for each source.
+        tasks: what may be trained on, by name.
+        settings: of the training.
+        console: shows progress; None for standard error.
+
+    Raises:
+        ValueError: there is none, and no data to train it on.
+    """
+    source = swap_source(task)
+    folder = checkpoints / source
+    if folder.is_dir():
+        return folder
+    if source not in tasks:
+        raise ValueError(
+            f"{folder}: there is no backbone trained on {source} (put one there, by mulap "
+            f"pretrain-supervised --task {source}, or add {source} to the tasks)"
+        )
+    run = checkpoints / f"{source}.training"
+    report = train_supervised(tasks[source], run, settings, console=console)
+    copy = checkpoints / f"{source}.copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(report.best, copy)
+    os.replace(copy, folder)
+    return folder
+
+
+def recipe_of(settings: SupervisedSettings) -> dict[str, Any]:
+    """Return what decides a training's numbers, which stands for weights that are not there yet."""
+    return {name: _without(section, _SILENT) for name, section in asdict(settings).items()}
+
+
+def train_whole(
+    data: TaskData,
+    output: Path,
+    settings: SupervisedSettings,
+    seeds: list[int],
+    console: Console | None = None,
+) -> Judged:
+    """Train backbone and classifier together, once a seed and fold, and predict the test tracks.
+
+    Args:
+        data: the task.
+        output: of the runs.
+        settings: of the training; its seed is not used.
+        seeds: one model each.
+        console: shows progress; None for standard error.
+    """
+    report = train_supervised_seeds(data, output, settings, seeds, console=console)
+    hashes = [
+        encoder_sha256(load_encoder(str(best)))
+        for seed in seeds
+        for best in sorted((output / f"seed-{seed}").glob("**/best"))
+    ]
+    return Judged(
+        report.predictions,
+        [asdict(settings)],
+        report.num_used,
+        read_failures(output / "failures.jsonl"),
+        hashes[0] if len(hashes) == 1 else canonical_hash(hashes),
+    )
+
+
+def _without(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
