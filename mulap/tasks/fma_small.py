@@ -55,7 +55,7 @@ BROKEN = {
     108925: "no audio",
     133297: "no audio",
 }
-"""Clips that were cut at the wrong place, by the data set's list of known faults (its issue 8)."""
+"""Clips cut at the wrong place: issue 8 of FMA; durations from its wiki, as others cite it."""
 
 # FMA publishes the sizes of `all`. Those of `playable` are two other projects' counts, and a test
 # of ours cannot check them; `mulap task` can, on the real files.
