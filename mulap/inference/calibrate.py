@@ -1,10 +1,10 @@
 """BatchNorm statistics for an untrained backbone, from a synthetic signal and no data.
 
 An untrained network has BatchNorm at its initial statistics, mean 0 and variance 1: it normalises
-nothing, and decibels of around -50 pass as they are. In the authors' code the statistics of their
-"frozen" random backbone adapt to the target data while the classifier trains. In between lies this:
-set once, from noise and tones that are the same for everyone, so that every layer has unit scale.
-Which of the two untrained networks is the stronger baseline has to be measured.
+nothing, and decibels pass as they are. In the authors' code the statistics of their "frozen" random
+backbone adapt to the target data while the classifier trains. In between lies this: set once, from
+noise and tones that are the same for everyone, so that every layer has unit scale. Which of
+the two untrained networks is the stronger baseline has to be measured.
 
 The signal is the same on every machine; the statistics may differ in their last bits between
 machines and numbers of threads, as all that passes the network does.
@@ -17,7 +17,7 @@ from torch import nn
 from mulap.inference.embedder import Embedder
 from mulap.model.musicnn import MusicnnBackbone
 
-_NUM_SEGMENTS = 32
+_NUM_SEGMENTS = 16
 _BatchNorm = nn.modules.batchnorm._BatchNorm  # what 1d and 2d have in common
 
 

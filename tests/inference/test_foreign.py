@@ -1,0 +1,288 @@
+"""Other people's models as encoders: modules made up here, and tiny untrained transformers."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from tiny import tone
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTModel,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Model,
+)
+
+from mulap.inference.backbones import random_backbone
+from mulap.inference.embedder import Embedder
+from mulap.inference.encoders import encoder_sha256, load_encoder
+from mulap.model.config import MulapAudioConfig
+
+HEAR_MODULE = """
+import torch
+
+class Model(torch.nn.Module):
+    sample_rate = 22050
+    scene_embedding_size = 2
+    timestamp_embedding_size = 2
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(float(scale)))
+
+def load_model(model_file_path=""):
+    return Model(open(model_file_path).read() if model_file_path else 1.0)
+
+def get_scene_embeddings(audio, model):
+    length = torch.full((len(audio),), float(audio.shape[1]))
+    return torch.stack([model.scale * audio.abs().mean(1), length], 1)
+
+def get_timestamp_embeddings(audio, model):
+    raise NotImplementedError
+"""
+
+
+def vectors_of(encoder, path):
+    return np.concatenate([rows for _, rows in encoder.stream_rows(encoder.stream_file(path))])
+
+
+@pytest.fixture
+def music(tmp_path):
+    sf.write(tmp_path / "a.wav", tone(0, 34.0), 16_000)
+    return tmp_path / "a.wav"
+
+
+@pytest.fixture
+def write_module(tmp_path, monkeypatch):
+    """Write a HEAR module, changed as asked for, and return its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names = []
+
+    def write(**changes):
+        text = HEAR_MODULE
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        names.append(f"hear_module_{len(list(tmp_path.glob('*.py')))}")
+        (tmp_path / f"{names[-1]}.py").write_text(text)
+        return names[-1]
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_a_hear_module_hears_our_segments_at_its_rate(write_module, music):
+    encoder = load_encoder(f"hear:{write_module()}")
+    vectors = vectors_of(encoder, music)
+    assert vectors.shape == (11, 2)
+    assert vectors.dtype == np.float32
+    assert (vectors[:, 1] == 3 * 22_050).all()
+    expected = [np.abs(tone(0, 34.0)[i * 48_000 : (i + 1) * 48_000]).mean() for i in range(11)]
+    np.testing.assert_allclose(vectors[:, 0], expected, rtol=0.02)  # resampled
+
+
+def test_the_weights_of_a_hear_module_are_part_of_its_hash(write_module, tmp_path, music):
+    module = write_module()
+    for scale in (2, 3):
+        (tmp_path / f"{scale}.txt").write_text(str(scale))
+    first, second = (load_encoder(f"hear:{module}:{tmp_path / f'{n}.txt'}") for n in (2, 3))
+    assert encoder_sha256(first) != encoder_sha256(second)
+    np.testing.assert_allclose(
+        vectors_of(first, music)[:, 0] * 3, vectors_of(second, music)[:, 0] * 2, rtol=1e-5
+    )
+    (tmp_path / "copy.txt").write_text("2")
+    copy = load_encoder(f"hear:{module}:{tmp_path / 'copy.txt'}")
+    assert encoder_sha256(copy) == encoder_sha256(first)
+    json.dumps(copy.describe())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"get_scene_embeddings": "get_scenes"}, "has no function get_scene_embeddings"),
+        ({"22050": "11025"}, "sample_rate is 11025 .it must be one of 16000"),
+        ({"scene_embedding_size = 2": "scene_embedding_size = 2.0"}, "size is 2.0 .it must be an"),
+        ({"return Model(": "return (lambda _: 5)("}, "load_model gives a int"),
+        ({"import torch": "import torch, no_such_thing"}, "cannot be imported, .*no_such_thing"),
+    ],
+)
+def test_a_module_that_does_not_keep_to_the_interface_is_refused(write_module, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        load_encoder(f"hear:{write_module(**changes)}")
+    assert "\n" not in str(caught.value)
+
+
+def test_embeddings_of_another_shape_are_refused(write_module, music):
+    encoder = load_encoder(
+        f"hear:{write_module(**{'scene_embedding_size = 2': 'scene_embedding_size = 3'})}"
+    )
+    with pytest.raises(ValueError, match=r"embeddings of shape \(10, 2\) for 10 of 3"):
+        vectors_of(encoder, music)
+
+
+def test_missing_modules_and_weights_are_one_line(write_module, tmp_path):
+    with pytest.raises(ValueError, match="hear:no_such_module: cannot be imported"):
+        load_encoder("hear:no_such_module")
+    with pytest.raises(ValueError, match="names no module"):
+        load_encoder("hear:")
+    with pytest.raises(ValueError, match="its weights cannot be read"):
+        load_encoder(f"hear:{write_module()}:{tmp_path / 'none.pt'}")
+
+
+def test_our_own_hear_interface_can_be_taken_for_a_module_of_others(tmp_path, music):
+    config = MulapAudioConfig(num_timbral_filters=5, num_temporal_filters=3, num_midend_filters=4)
+    random_backbone(config).save_pretrained(tmp_path / "model")
+    encoder = load_encoder(f"hear:mulap.inference.hear:{tmp_path / 'model'}")
+    expected = Embedder(random_backbone(config)).embed_file(music).embeddings
+    np.testing.assert_allclose(vectors_of(encoder, music), expected, rtol=1e-4, atol=1e-4)
+
+
+def save(folder, model, extractor):
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+def make_wav2vec2(folder, kind=Wav2Vec2Model):
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8, 8),
+        conv_kernel=(10, 8),
+        conv_stride=(10, 8),
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        vocab_size=8,
+    )
+    return save(folder, kind(config), Wav2Vec2FeatureExtractor())
+
+
+def make_ast(folder):
+    torch.manual_seed(0)
+    config = ASTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_length=320, num_mel_bins=32,
+    )  # fmt: skip
+    return save(folder, ASTModel(config), ASTFeatureExtractor(num_mel_bins=32, max_length=320))
+
+
+def make_clap(folder, truncation="fusion"):
+    torch.manual_seed(0)
+    audio = {
+        "spec_size": 64, "num_mel_bins": 16, "patch_size": 4, "patch_stride": [4, 4],
+        "window_size": 2, "depths": [1, 1], "num_attention_heads": [1, 2], "hidden_size": 16,
+        "patch_embeds_hidden_size": 8, "enable_fusion": truncation == "fusion", "num_classes": 4,
+        "fusion_num_hidden_layers": 1, "aff_block_r": 1, "projection_dim": 12,
+    }  # fmt: skip
+    text = {
+        "vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
+        "intermediate_size": 8, "projection_dim": 12, "max_position_embeddings": 16,
+    }  # fmt: skip
+    config = ClapConfig(text_config=text, audio_config=audio, projection_dim=12)
+    extractor = ClapFeatureExtractor(
+        feature_size=16, sampling_rate=16_000, hop_length=640, fft_window_size=1024,
+        frequency_max=8_000, truncation=truncation,
+    )  # fmt: skip
+    return save(folder, ClapModel(config), extractor)
+
+
+def test_wav2vec2_is_the_mean_of_its_last_hidden_state(tmp_path, music):
+    folder = make_wav2vec2(tmp_path / "model")
+    encoder = load_encoder(str(folder))
+    vectors = vectors_of(encoder, music)
+    assert vectors.shape == (11, 16)
+    segment = tone(0, 34.0)[48_000:96_000]
+    inputs = Wav2Vec2FeatureExtractor()(segment, sampling_rate=16_000, return_tensors="pt")
+    with torch.no_grad():
+        hidden = Wav2Vec2Model.from_pretrained(folder).eval()(**inputs).last_hidden_state
+    np.testing.assert_allclose(vectors[1], hidden[0].mean(0), rtol=1e-2, atol=2e-3)  # PCM 16
+
+
+def test_a_checkpoint_with_a_head_on_top_is_read_without_it(tmp_path, music):
+    encoder = load_encoder(f"hf:{make_wav2vec2(tmp_path / 'model', Wav2Vec2ForCTC)}")
+    assert vectors_of(encoder, music).shape == (11, 16)
+
+
+@pytest.mark.parametrize("make", [make_wav2vec2, make_ast, make_clap])
+def test_a_segments_vector_does_not_depend_on_its_neighbours(make, tmp_path):
+    encoder = load_encoder(f"hf:{make(tmp_path / 'model')}")
+    segments = np.stack([tone(seed, 3.0) for seed in range(4)])
+    together = encoder.embed_segments(segments)
+    assert together.shape == (4, encoder.embedding_size)
+    assert together.std(0).max() > 1e-4
+    for index in range(4):
+        alone = encoder.embed_segments(segments[index : index + 1])[0]
+        np.testing.assert_allclose(together[index], alone, rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(encoder.embed_segments(segments), together)
+
+
+@pytest.mark.parametrize("truncation", ["fusion", "rand_trunc"])
+def test_clap_gives_its_audio_features(truncation, tmp_path):
+    folder = make_clap(tmp_path / "model", truncation)
+    encoder = load_encoder(str(folder))
+    assert encoder.embedding_size == 12
+    vectors = encoder.embed_segments(tone(0, 3.0)[None])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-4)
+    assert encoder.describe()["vector"] == "get_audio_features"
+
+
+def test_the_hash_is_of_weights_and_settings_and_not_of_the_folder(tmp_path):
+    folder = make_wav2vec2(tmp_path / "first")
+    first = encoder_sha256(load_encoder(f"hf:{folder}"))
+    shutil.copytree(folder, tmp_path / "copy")
+    assert encoder_sha256(load_encoder(str(tmp_path / "copy"))) == first
+    settings = tmp_path / "copy" / "preprocessor_config.json"
+    settings.write_text(
+        settings.read_text().replace('"do_normalize": true', '"do_normalize": false')
+    )
+    assert encoder_sha256(load_encoder(str(tmp_path / "copy"))) != first
+
+
+def test_a_pickled_checkpoint_is_not_read(tmp_path):
+    folder = make_wav2vec2(tmp_path / "model")
+    model = Wav2Vec2Model.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(
+        ValueError, match="is no Hugging Face audio model that can be read"
+    ) as caught:
+        load_encoder(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_code_in_a_model_folder_is_not_run(tmp_path):
+    folder = make_wav2vec2(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(ValueError, match="is no Hugging Face audio model that can be read"):
+        load_encoder(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_that_are_not_all_there_are_refused(tmp_path):
+    folder = make_wav2vec2(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 2}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="its weights lack encoder.layers.1"):
+        load_encoder(str(folder))
+
+
+def test_a_name_that_is_nowhere_is_one_line():
+    with pytest.raises(ValueError, match="no/such-model: is no Hugging Face audio model") as caught:
+        load_encoder("hf:no/such-model")
+    assert "\n" not in str(caught.value)
