@@ -61,6 +61,8 @@ class _Version:
 
 @dataclass(frozen=True)
 class _Download:
+    """What `fetch` was asked for."""
+
     url: str
     target: Path
     checksum: str
@@ -82,13 +84,11 @@ class _Download:
             return f"has {num_bytes:,} bytes, not {self.num_bytes:,}"
         if not self.checksum:
             return ""
-        algorithm, _, wanted = self.checksum.partition(":")
+        name, _, wanted = self.checksum.partition(":")
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(
-                file, lambda: hashlib.new(algorithm, usedforsecurity=False)
-            )
+            digest = hashlib.file_digest(file, lambda: hashlib.new(name, usedforsecurity=False))
         found = digest.hexdigest()
-        return "" if found == wanted else f"has the {algorithm} {found}, not {wanted}"
+        return "" if found == wanted else f"has the {name} {found}, not {wanted}"
 
     def is_done(self) -> bool:
         return self.target.is_file() and not self.find_fault(self.target)
@@ -103,7 +103,7 @@ def fetch(
     checksum: str = "",
     num_bytes: int | None = None,
     console: Console | None = None,
-) -> None:
+) -> bool:
     """Fetch a file, unless it is there already.
 
     Args:
@@ -113,6 +113,9 @@ def fetch(
         checksum: `sha256:...`, `sha1:...` or `md5:...`, lower case; empty where none is known.
         num_bytes: the file's size; None where it is not known.
         console: shows a bar, if it is a terminal; standard error where not given.
+
+    Returns:
+        Whether it was fetched now, by this process.
 
     Raises:
         ValueError: the server does not give the file, what it gives is another one, or it cannot
@@ -125,17 +128,18 @@ def fetch(
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         if job.is_done():
-            return
+            return False
         with _open_alone(job) as part:
             if job.is_done():  # by the process that we waited for
-                return
+                return False
             _download(part, job)
             if fault := job.find_fault(job.part):
-                job.part.unlink()
+                part.truncate(0)  # an empty part is removed
                 raise ValueError(f"{url}: what came {fault}; it was removed (try again later)")
             os.fsync(part.fileno())
             os.replace(job.part, job.target)
             job.version_path.unlink(missing_ok=True)
+            return True
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}"
         raise ValueError(f"{target}: {reason} (free some space or give another folder)") from error
@@ -147,9 +151,6 @@ def wait_for_lock(descriptor: int, say: Callable[[], None]) -> None:
     Args:
         descriptor: of the open file.
         say: called if another process holds the lock, before waiting for it.
-
-    Raises:
-        OSError: the lock failed, though the file system has locks.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,7 +171,7 @@ def _check_url(url: str) -> None:
 def _open_alone(job: _Download) -> Iterator[BinaryIO]:
     """Open the part for this process only, once no other has it; leave no empty one behind."""
     while True:
-        with open(job.part, "r+b", opener=lambda path, f: os.open(path, f | os.O_CREAT)) as part:
+        with open(os.open(job.part, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as part:
             wait_for_lock(
                 part.fileno(), lambda: job.say(f"waiting: another process fetches {job.target}")
             )
@@ -265,9 +266,9 @@ def _receive(
 
 def _ask(url: str, headers: dict[str, str]) -> Any:
     """Return a response of status 200, 206 or 416; `HTTPError` is one too."""
+    opener = urllib.request.build_opener(_WebRedirects)
     request = urllib.request.Request(url, headers=headers)
     try:
-        opener = urllib.request.build_opener(_WebRedirects)
         response = opener.open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         response = error

@@ -218,7 +218,7 @@ NAMES = st.lists(
 
 
 @pytest.mark.parametrize("write", [write_zip, write_tar])
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=60, derandomize=True, deadline=None)
 @given(names=st.lists(NAMES, min_size=1, max_size=4, unique=True))
 def test_whatever_the_names_nothing_is_written_outside(write, names):
     with tempfile.TemporaryDirectory() as temporary:
@@ -347,6 +347,15 @@ def test_what_is_no_archive_is_refused(tmp_path, folder, content):
         refuse(tmp_path / "x.zip", folder, "neither a zip nor a tar archive|is damaged")
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, folder, kind):
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, 2**32
+    with gzip.open(tmp_path / "x.tgz", "w") as out:
+        out.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(10_000))
+    refuse(tmp_path / "x.tgz", folder, "has a header of more than")
+
+
 def test_a_missing_archive_is_a_line(tmp_path, folder):
     refuse(tmp_path / "gone.zip", folder, "cannot be unpacked: No such file")
 
@@ -366,7 +375,7 @@ PACKED = {
 
 
 @pytest.mark.parametrize(("name", "write"), PACKED.items())
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=25, derandomize=True, deadline=None)
 @given(data=st.data())
 def test_a_damaged_archive_is_refused_whole_or_was_not_hurt(name, write, data):
     with tempfile.TemporaryDirectory() as temporary:

@@ -101,7 +101,8 @@ def fetch_task(
             already_there += paths
             continue
         for remote in group:
-            is_new = _fetch_one(remote, folder, console)
+            target = folder / remote.path
+            is_new = fetch(remote.url, target, remote.checksum, remote.num_bytes, console)
             (fetched if is_new else already_there).append(remote.path)
         if group[0].unpack_to is not None:
             num_unpacked_files += _unpack_group(group, folder)
@@ -131,19 +132,6 @@ def _group_parts(remotes: Sequence[Remote]) -> list[list[Remote]]:
         name = re.sub(r"\.\d{3}$", "", remote.path) if is_archive else remote.path
         groups.setdefault(name, []).append(remote)
     return list(groups.values())
-
-
-def _fetch_one(remote: Remote, folder: Path, console: Console) -> bool:
-    """Fetch a file; return whether it was not there already."""
-    target = folder / remote.path
-    before = target.stat() if target.exists() else None
-    fetch(remote.url, target, remote.checksum, remote.num_bytes, console)
-    after = target.stat()
-    # A file that was fetched anew was renamed into place: it is another one.
-    return before is None or (before.st_ino, before.st_mtime_ns) != (
-        after.st_ino,
-        after.st_mtime_ns,
-    )
 
 
 def _marker_path(group: Sequence[Remote], folder: Path) -> Path:
