@@ -23,7 +23,8 @@ from mulap.objectives.masking import keyed_generator
 from mulap.probing.settings import ProbeSettings
 from mulap.tasks.task import Kind
 
-_STACK_NUMBERS = 2**26  # of weights; a stack holds five arrays of these, 1.3 GB in float32
+# Weights of a stack, which holds five arrays of these: 0.7 GB. On a CPU larger ones are slower.
+_STACK_NUMBERS = 2**25
 
 
 def plan_stacks(grid: Sequence[ProbeSettings], input_size: int, num_labels: int) -> list[list[int]]:
