@@ -26,6 +26,10 @@ from mulap import __version__
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SOME_FAILED = 3
+ENCODERS_HELP = (
+    "A checkpoint folder, musicnn-mtt, musicnn-msd, random, random-calibrated, mel, "
+    "hear:MODULE[:WEIGHTS] or hf:NAME."
+)
 SPLITS = ["train", "valid", "test"]
 # A group called with nothing shows its help; click 8.1 has no exception for that.
 _HELP_IS_THE_ANSWER = getattr(click.exceptions, "NoArgsIsHelpError", ())

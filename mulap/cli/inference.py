@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from mulap.cli.group import (
+    ENCODERS_HELP,
     check_device,
     end_with_failures,
     main,
@@ -27,7 +28,7 @@ LEVELS = ["segment", "track"]
     "--model",
     default="musicnn-mtt",
     show_default=True,
-    help="A checkpoint folder, musicnn-mtt, musicnn-msd, or random.",
+    help=ENCODERS_HELP,
 )
 @click.option(
     "--level", type=click.Choice(LEVELS), default="segment", show_default=True, help="Of a row."
@@ -52,9 +53,9 @@ def embed(
     quiet_transformers()
     check_device(device)
     from mulap.inference.embed import embed_files
-    from mulap.inference.embedder import Embedder
+    from mulap.inference.encoders import load_encoder
 
-    embedder = Embedder.from_pretrained(model, device=device)
+    embedder = load_encoder(model, device)
     report = embed_files(paths, embedder, output, level, skip_existing, force)
     say(
         f"{report.num_files} files: {report.num_embedded} embedded, {report.num_skipped} there "

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mulap.cli.group import (
+    ENCODERS_HELP,
     check_device,
     end_with_failures,
     join_counts,
@@ -146,8 +147,7 @@ def show_task(
     "--backbone",
     default="musicnn-mtt",
     show_default=True,
-    help="A checkpoint folder, random, random-calibrated, mel, musicnn-mtt, musicnn-msd, "
-    "hear:MODULE[:WEIGHTS] or hf:NAME.",
+    help=ENCODERS_HELP,
 )
 @click.option(
     "--protocol",

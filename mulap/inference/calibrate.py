@@ -7,7 +7,8 @@ noise and tones that are the same for everyone, so that every layer has unit sca
 the two untrained networks is the stronger baseline has to be measured.
 
 The signal is the same on every machine; the statistics may differ in their last bits between
-machines and numbers of threads, as all that passes the network does.
+machines, as all that passes the network does. They do not depend on the number of threads, so that
+a cache of vectors is found again.
 """
 
 import numpy as np
@@ -41,8 +42,13 @@ def calibrate_batch_norm(backbone: MusicnnBackbone) -> MusicnnBackbone:
     for norm in norms:  # the statistics of this one batch, from the first layer on
         norm.train()
         norm.momentum = 1.0
-    with torch.no_grad():
-        backbone(log_mel)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            backbone(log_mel)
+    finally:
+        torch.set_num_threads(num_threads)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return backbone.eval()
