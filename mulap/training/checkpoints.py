@@ -103,6 +103,19 @@ def export_model(checkpoint: Path, target: Path) -> None:
     fresh.rename(target)
 
 
+def export_models(run: Path, best_step: int | None) -> None:
+    """Copy the best and the last checkpoint's model to folders of their own.
+
+    Args:
+        run: the run's folder.
+        best_step: of the best checkpoint; by its step, since the folder may have been moved.
+    """
+    last = complete_checkpoints(run)[-1]
+    best = checkpoint_path(run, best_step)
+    export_model(last, run / "last")
+    export_model(best if best.is_dir() else last, run / "best")
+
+
 # A run may go on with other values of these: they change no weight.
 _FREE_SETTINGS = ("data.num_workers", "training.log_every_steps", "training.report_to")
 

@@ -10,7 +10,7 @@ import importlib.util
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import BertWordPieceTokenizer
@@ -127,17 +127,11 @@ def model_config(settings: ModelSettings, bert: BertConfig) -> MulapConfig:
     text = BertConfig(**{**bert.to_dict(), "num_hidden_layers": settings.num_text_layers})
     text.architectures = None
     text.hidden_dropout_prob = text.attention_probs_dropout_prob = settings.dropout
-    standard = MulapAudioConfig()
-    audio = MulapAudioConfig(
-        variant=settings.audio_variant,
-        db_reference=settings.db_reference,
-        num_timbral_filters=max(1, round(standard.num_timbral_filters * settings.audio_width)),
-        num_temporal_filters=max(1, round(standard.num_temporal_filters * settings.audio_width)),
-        num_midend_filters=max(1, round(standard.num_midend_filters * settings.audio_width)),
-    )
     return MulapConfig(
         text_config=text,
-        audio_config=audio,
+        audio_config=scaled_audio_config(
+            settings.audio_variant, settings.audio_width, settings.db_reference
+        ),
         layout=settings.layout,
         num_coattention_layers=settings.num_coattention_layers,
         num_audio_layers=settings.num_audio_layers,
@@ -151,6 +145,28 @@ def model_config(settings: ModelSettings, bert: BertConfig) -> MulapConfig:
         atm_head=settings.atm_head,
         has_contrastive_head=settings.has_contrastive_head,
         projection_dim=settings.projection_dim,
+    )
+
+
+def scaled_audio_config(
+    variant: Literal["port", "original"],
+    width: float,
+    db_reference: Literal["segment", "batch"] = "segment",
+) -> MulapAudioConfig:
+    """Make the config of a backbone with a share of musicnn's filters, one of each kind at least.
+
+    Args:
+        variant: `port` or `original`.
+        width: the share; 1.0 is musicnn.
+        db_reference: see `MulapAudioConfig`.
+    """
+    standard = MulapAudioConfig()
+    return MulapAudioConfig(
+        variant=variant,
+        db_reference=db_reference,
+        num_timbral_filters=max(1, round(standard.num_timbral_filters * width)),
+        num_temporal_filters=max(1, round(standard.num_temporal_filters * width)),
+        num_midend_filters=max(1, round(standard.num_midend_filters * width)),
     )
 
 

@@ -135,15 +135,16 @@ class KeyedTrainer(Trainer):
         return samples
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of each objective since the last log, over all processes."""
-        if "loss" in logs and self._num_batches:
-            device = self.args.device
-            sums = [torch.as_tensor(total, device=device) for total in self._sums.values()]
-            means: Any = self.accelerator.reduce(torch.stack(sums) / self._num_batches, "mean")
-            logs |= dict(zip(self._sums, means.tolist(), strict=True))
+        """Add the means of what was summed up since the last log, over all processes."""
+        if "loss" in logs:
+            if self._num_batches:
+                device = self.args.device
+                sums = [torch.as_tensor(total, device=device) for total in self._sums.values()]
+                means: Any = self.accelerator.reduce(torch.stack(sums) / self._num_batches, "mean")
+                logs |= dict(zip(self._sums, means.tolist(), strict=True))
+                self._sums.clear()
             now = time.monotonic()
             logs["data_wait"] = self._wait_seconds / max(now - self._logged_at, 1e-9)
-            self._sums.clear()
             self._num_batches, self._wait_seconds, self._logged_at = 0, 0.0, now
         super().log(logs, start_time)
 

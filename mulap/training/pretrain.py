@@ -28,10 +28,9 @@ from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.training.checkpoints import (
     check_settings,
-    checkpoint_path,
     claim_run,
     complete_checkpoints,
-    export_model,
+    export_models,
     hold_run,
     remove_incomplete,
 )
@@ -198,19 +197,6 @@ def pretrain(
         num_failures=len(failures),
         metrics=last_evaluation(trainer.state.log_history),
     )
-
-
-def export_models(run: Path, best_step: int | None) -> None:
-    """Copy the best and the last checkpoint's model to folders of their own.
-
-    Args:
-        run: the run's folder.
-        best_step: of the best checkpoint; by its step, since the folder may have been moved.
-    """
-    last = complete_checkpoints(run)[-1]
-    best = checkpoint_path(run, best_step)
-    export_model(last, run / "last")
-    export_model(best if best.is_dir() else last, run / "best")
 
 
 def make_trainer(

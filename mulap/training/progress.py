@@ -5,6 +5,7 @@ time left; a backbone that collapses is reported in words. Nothing here changes 
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -26,17 +27,30 @@ class ProgressCallback(TrainerCallback):
 
     Args:
         console: where to.
-        pairs_per_step: clip-caption pairs of an optimiser step over all processes.
+        pairs_per_step: clip-caption pairs of an optimiser step over all processes; or of whatever
+            else is trained on.
+        title: what is going on.
+        unit: what is trained on.
+        describe: writes what validation found in one line.
     """
 
-    def __init__(self, console: Console, pairs_per_step: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        pairs_per_step: int,
+        title: str = "pre-training",
+        unit: str = "pairs",
+        describe: Callable[[dict[str, float]], str] | None = None,
+    ) -> None:
         self.console = console
         self.pairs_per_step = pairs_per_step
+        self.unit = unit
+        self.describe = describe or describe_metrics
         self.started = 0.0
         self.first_step = 0
         self.has_warned = False
         self.bar = Progress(
-            TextColumn("[bold]pre-training[/bold]"),
+            TextColumn(f"[bold]{title}[/bold]"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("steps"),
@@ -89,7 +103,7 @@ class ProgressCallback(TrainerCallback):
         if not self.console.is_terminal:
             self.console.print(
                 f"step {state.global_step}/{state.max_steps}  {losses}  "
-                f"{num_steps * self.pairs_per_step / seconds:.1f} pairs/s  "
+                f"{num_steps * self.pairs_per_step / seconds:.1f} {self.unit}/s  "
                 f"data wait {logs.get('data_wait', 0.0):.0%}  {format_seconds(left_seconds)} left",
                 soft_wrap=True,
             )
@@ -109,7 +123,7 @@ class ProgressCallback(TrainerCallback):
         """Show what validation found."""
         values = {k.removeprefix("eval_"): v for k, v in (metrics or {}).items()}
         self.console.print(
-            f"epoch {state.epoch or 0:g}, valid: {describe_metrics(values)}", soft_wrap=True
+            f"epoch {state.epoch or 0:g}, valid: {self.describe(values)}", soft_wrap=True
         )
 
     def on_train_end(

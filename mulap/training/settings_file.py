@@ -46,7 +46,21 @@ def read_settings(
             values[section] = {**keys, key: yaml.safe_load(text)}
         except yaml.YAMLError as error:
             raise ValueError(f"'{override}': the value is no valid YAML: quote it") from error
-    return _build(kind, values, where=str(path), prefix="")
+    return build_settings(kind, values, where=str(path))
+
+
+def build_settings(kind: type[Settings], values: Any, where: str) -> Settings:
+    """Make settings of a dictionary of sections, checking every name and type.
+
+    Args:
+        kind: a dataclass whose fields are the sections, each a dataclass itself.
+        values: section -> key -> value, as YAML gives it.
+        where: the file or its part, for messages.
+
+    Raises:
+        ValueError: a key is not known, or a value has the wrong type.
+    """
+    return _build(kind, values, where, prefix="")
 
 
 def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

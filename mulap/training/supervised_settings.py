@@ -6,9 +6,9 @@ backbone trained as well. How a file is read is told in `settings_file`.
 
 import os
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from mulap.training.settings_file import read_settings
+from mulap.training.settings_file import build_settings, read_settings
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,21 @@ def load_supervised_settings(
     """
     settings = read_settings(SupervisedSettings, path, overrides)
     _check_ranges(settings, where=str(path))
+    return settings
+
+
+def make_supervised_settings(values: Any, where: str) -> SupervisedSettings:
+    """Make settings of a dictionary of sections, as a part of another YAML file gives them.
+
+    Args:
+        values: section -> key -> value.
+        where: the file and its part, for messages.
+
+    Raises:
+        ValueError: a key is not known, or a value cannot be.
+    """
+    settings = build_settings(SupervisedSettings, values, where)
+    _check_ranges(settings, where)
     return settings
 
 

@@ -1,0 +1,239 @@
+"""`train_supervised(data, output, settings)`: backbone and classifier, jointly, on a task's labels.
+
+It serves three ways (paper, 4.1):
+    Supervised    RUN/best, trained by auto-tagging on another task (`swap_source`), is probed
+    end-to-end    the predictions of the test tracks, from scratch on the task itself
+    fine-tuning   the same with `start`, any backbone that `load_backbone` reads
+
+The bundled musicnn-mtt and musicnn-msd are stand-ins for the first: taggers trained by others, with
+another recipe, on MagnaTagATune (so no fair start where that is the target) and on MSD.
+
+OUT/failures.jsonl                    tracks that could not be used
+OUT/predictions.npz                   of the test tracks, of all folds
+RUN/settings.yaml, corpus.json        what the run is of; RUN is OUT, or OUT/fold-NAME of several
+RUN/checkpoint-N/, best/, last/       as pre-training leaves them
+RUN/log.jsonl                         losses and validations by step
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from rich.console import Console
+from transformers.utils import logging
+
+from mulap.data.splits import SPLITS
+from mulap.files import FailureLog
+from mulap.inference.backbones import RANDOM, load_backbone
+from mulap.model.config import MulapAudioConfig
+from mulap.model.features import MulapFeatureExtractor
+from mulap.tasks.metrics import headline
+from mulap.tasks.result import Predictions
+from mulap.tasks.task import Fold, TaskData
+from mulap.training.checkpoints import check_settings
+from mulap.training.initial import feature_extractor, scaled_audio_config
+from mulap.training.supervised_run import FoldInput, FoldOutcome, run_fold
+from mulap.training.supervised_settings import SupervisedSettings
+from mulap.training.tracks import TrackAudio, count_cache_bytes, read_tracks
+
+PREDICTIONS_FILE = "predictions.npz"
+
+
+@dataclass(frozen=True)
+class SupervisedReport:
+    """What a supervised training leaves behind.
+
+    Attributes:
+        best: a folder that `load_backbone` reads: the model that validated best, of the first fold
+            (and seed) where there are several.
+        predictions: of the test tracks of all folds, in the task's order; S = 1, or the seeds.
+        valid_scores: the best validation score of every run, seeds after folds.
+        num_used: tracks in train, valid and test that were used, summed over folds.
+        num_left_out: tracks that could not be decoded, listed in `failures.jsonl`.
+    """
+
+    best: Path
+    predictions: Predictions
+    valid_scores: tuple[float, ...]
+    num_used: dict[str, int]
+    num_left_out: int
+
+
+def swap_source(task_name: str) -> str:
+    """Return the task that the Supervised baseline is trained on, for a target task.
+
+    The paper's rule (4.1): MTG-Jamendo's top 50 tags; for a target that is itself a part of
+    MTG-Jamendo, whose audio the backbone would have heard with labels, MagnaTagATune.
+    """
+    return "magnatagatune" if task_name.startswith("mtg_jamendo_") else "mtg_jamendo_top50"
+
+
+def train_supervised(
+    data: TaskData,
+    output: str | os.PathLike[str],
+    settings: SupervisedSettings,
+    start: str | None = None,
+    console: Console | None = None,
+) -> SupervisedReport:
+    """Train backbone and classifier on a task, or go on where an earlier call was stopped.
+
+    Args:
+        data: the tracks, their labels and folds; every fold is trained on.
+        output: folder of the run; one that holds checkpoints of the same run is resumed.
+        settings: of the run.
+        start: what `load_backbone` reads, to fine-tune it; None or `random` starts from scratch.
+        console: where progress goes; standard error by default.
+
+    Returns:
+        SupervisedReport, S = 1.
+
+    Raises:
+        ValueError: settings or data cannot be used, or the folder belongs to another run or is in
+            use.
+    """
+    return _train(data, Path(output), [(settings, Path(output))], start, console)
+
+
+def train_supervised_seeds(
+    data: TaskData,
+    output: str | os.PathLike[str],
+    settings: SupervisedSettings,
+    seeds: Sequence[int],
+    start: str | None = None,
+    console: Console | None = None,
+) -> SupervisedReport:
+    """Train once for each seed, in OUT/seed-N; the predictions are stacked in the seeds' order.
+
+    Args:
+        data: as `train_supervised`.
+        output: as `train_supervised`.
+        settings: as `train_supervised`; its own seed is not used.
+        seeds: of weights, order, crops and dropout.
+        start: as `train_supervised`.
+        console: as `train_supervised`.
+
+    Returns:
+        SupervisedReport, S seeds.
+
+    Raises:
+        ValueError: as `train_supervised`.
+    """
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds are {list(seeds)}: give different numbers from 0 up")
+    runs = []
+    for seed in seeds:
+        training = replace(settings.training, seed=seed)
+        runs.append((replace(settings, training=training), Path(output) / f"seed-{seed}"))
+    return _train(data, Path(output), runs, start, console)
+
+
+def _train(
+    data: TaskData,
+    output: Path,
+    runs: Sequence[tuple[SupervisedSettings, Path]],
+    start: str | None,
+    console: Console | None,
+) -> SupervisedReport:
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    console = console or Console(stderr=True, quiet=not is_main)
+    logging.disable_progress_bar()
+    settings = runs[0][0]
+    for each, run in runs:
+        for folder in _fold_folders(run, data):
+            check_settings(folder, asdict(each))
+    backbone = None if start is None or start == RANDOM else load_backbone(start)
+    config = scaled_audio_config(settings.model.audio_variant, settings.model.audio_width)
+    if backbone is not None:
+        config = cast(MulapAudioConfig, backbone.config)
+    failures = FailureLog(output / "failures.jsonl")
+    audio = _read_audio(data, feature_extractor(config), settings, failures, console)
+    folds = [_drop_tracks(data, fold, audio, failures) for fold in data.folds]
+    counts = {part: sum(len(getattr(fold, part)) for fold in folds) for part in SPLITS}
+    told = ", ".join(f"{count} {part}" for part, count in counts.items())
+    console.print(f"{data.task.title}: {told}; {len(failures)} tracks left out", soft_wrap=True)
+    outcomes: list[list[FoldOutcome]] = []  # of each fold for each seed
+    for run_settings, run in runs:
+        outcomes.append([])
+        for fold, folder in zip(folds, _fold_folders(run, data), strict=True):
+            given = FoldInput(data, fold, audio, config, backbone, failures, console)
+            outcomes[-1].append(run_fold(given, run_settings, folder))
+    predictions = _pool(data, folds, outcomes)
+    if is_main:
+        predictions.save(output / PREDICTIONS_FILE)
+    return SupervisedReport(
+        best=_fold_folders(runs[0][1], data)[0] / "best",
+        predictions=predictions,
+        valid_scores=tuple(outcome.valid_score for seed in outcomes for outcome in seed),
+        num_used=counts,
+        num_left_out=len(failures),
+    )
+
+
+def _fold_folders(run: Path, data: TaskData) -> list[Path]:
+    if len(data.folds) == 1:
+        return [run]
+    return [run / f"fold-{position}" for position in range(len(data.folds))]
+
+
+def _read_audio(
+    data: TaskData,
+    extractor: MulapFeatureExtractor,
+    settings: SupervisedSettings,
+    failures: FailureLog,
+    console: Console,
+) -> TrackAudio:
+    paths = [data.audio_path(index) for index in range(len(data))]
+    keep = settings.data.cache_features
+    if keep:
+        size = count_cache_bytes(extractor, paths) / 2**20
+        console.print(
+            f"keeping the log-mels of {len(paths)} tracks in memory: {size:,.1f} MiB a process",
+            soft_wrap=True,
+        )
+    audio, undecodable = read_tracks(extractor, paths, keep, settings.data.num_workers)
+    for path, reason in undecodable:
+        failures.add(path, reason)
+    return audio
+
+
+def _drop_tracks(data: TaskData, fold: Fold, audio: TrackAudio, failures: FailureLog) -> Fold:
+    """Leave out what cannot be decoded, and refuse a fold that cannot be trained or scored."""
+    parts = {part: getattr(fold, part) for part in SPLITS}
+    parts = {part: tracks[audio.num_samples[tracks] > 0] for part, tracks in parts.items()}
+    where = f" of fold {fold.name!r}" if fold.name else ""
+    for part, tracks in parts.items():
+        if not len(tracks):
+            failures.write()
+            raise ValueError(
+                f"{data.task.name}: no track in {part}{where} can be decoded: see {failures.path}"
+            )
+    valid = data.targets[parts["valid"]]
+    try:
+        headline(data.task.kind, valid, np.zeros((1, len(valid), len(data.task.labels))))
+    except ValueError as error:
+        raise ValueError(f"{data.task.name}, valid{where}: {error}") from error
+    return replace(fold, **parts)
+
+
+def _pool(
+    data: TaskData, folds: Sequence[Fold], outcomes: Sequence[Sequence[FoldOutcome]]
+) -> Predictions:
+    """Join what the seeds and folds say of their test tracks, in the order of the task."""
+    tested = np.concatenate([fold.test for fold in folds])
+    order = tested.argsort()
+    outputs = np.stack([np.concatenate([o.outputs for o in seed])[order] for seed in outcomes])
+    decisions = [
+        np.concatenate([o.decisions for o in seed if o.decisions is not None])[order]
+        for seed in outcomes
+        if seed[0].decisions is not None
+    ]
+    tested = tested[order]
+    return Predictions(
+        tuple(data.examples[index].track_id for index in tested),
+        data.targets[tested],
+        outputs,
+        np.stack(decisions) if decisions else None,
+    )

@@ -1,0 +1,216 @@
+"""One run of a supervised training: one fold, one seed, one folder.
+
+    given -> trainer -> checkpoints -> best -> outputs for the test tracks
+
+Which runs there are, and what becomes of their outputs, `supervised` knows.
+"""
+
+import hashlib
+import json
+import os
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from transformers import PrinterCallback, TrainerState
+
+from mulap.data.splits import SPLITS
+from mulap.files import FailureLog
+from mulap.inference.backbones import RANDOM, hash_weights
+from mulap.model.config import MulapAudioConfig
+from mulap.model.musicnn import MusicnnBackbone
+from mulap.tasks.metrics import HEADLINE, choose_thresholds, decide
+from mulap.tasks.task import Fold, TaskData
+from mulap.training.checkpoints import (
+    claim_run,
+    complete_checkpoints,
+    export_models,
+    hold_run,
+    remove_incomplete,
+)
+from mulap.training.classifier import MusicnnClassifier, classifier_config, load_classifier
+from mulap.training.loop import RunCallback
+from mulap.training.progress import ProgressCallback
+from mulap.training.supervised_settings import SupervisedSettings
+from mulap.training.supervised_trainer import (
+    StopCallback,
+    SupervisedTrainer,
+    is_out_of_patience,
+    supervised_arguments,
+    validation_scores,
+)
+from mulap.training.tracks import CropDataset, SegmentDataset, TrackAudio
+
+
+@dataclass(frozen=True)
+class FoldInput:
+    """What a run is given, but its settings and folder.
+
+    Attributes:
+        data: the task.
+        fold: of it, without tracks that cannot be decoded.
+        audio: of all tracks.
+        backbone: config of the backbone.
+        start: whose weights it starts from; None for random ones.
+        failures: the tracks left out.
+        console: where progress goes.
+    """
+
+    data: TaskData
+    fold: Fold
+    audio: TrackAudio
+    backbone: MulapAudioConfig
+    start: MusicnnBackbone | None
+    failures: FailureLog
+    console: Console
+
+
+@dataclass(frozen=True)
+class FoldOutcome:
+    """What a run found.
+
+    Attributes:
+        outputs: of the test tracks, float32 (n, C).
+        decisions: bool (n, C) for tags, by thresholds chosen on validation; else None.
+        valid_score: of the best validation.
+    """
+
+    outputs: np.ndarray
+    decisions: np.ndarray | None
+    valid_score: float
+
+
+def run_fold(given: FoldInput, settings: SupervisedSettings, run: Path) -> FoldOutcome:
+    """Train on one fold, or go on where an earlier call was stopped, and predict its test tracks.
+
+    Args:
+        given: the fold and the audio.
+        settings: of the run.
+        run: its folder.
+
+    Raises:
+        ValueError: the folder belongs to another run or is in use.
+    """
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    metric = HEADLINE[given.data.task.kind]
+    trainer = make_trainer(given, settings, run)
+    with hold_run(run) if is_main else nullcontext():
+        if is_main:
+            size = trainer.args.per_device_train_batch_size * trainer.args.world_size
+            trainer.add_callback(
+                ProgressCallback(given.console, size, "training", "crops", _describe_scores)
+            )
+            claim_run(run, asdict(settings), _identify(given))
+            given.failures.write()
+            for name in remove_incomplete(run):
+                given.console.print(f"removed {name}, which an interruption left half written")
+        trainer.accelerator.wait_for_everyone()
+        checkpoints = complete_checkpoints(run)
+        if checkpoints:
+            given.console.print(f"going on from {checkpoints[-1].name}")
+            trainer.state = TrainerState.load_from_json(str(checkpoints[-1] / "trainer_state.json"))
+        if not _is_finished(trainer.state, settings, metric):
+            trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        if is_main:
+            export_models(run, trainer.state.best_global_step)
+        trainer.accelerator.wait_for_everyone()
+        outputs, decisions = _predict_test(given, trainer, run / "best")
+    return FoldOutcome(outputs, decisions, max(validation_scores(trainer.state, metric)))
+
+
+def _is_finished(state: TrainerState, settings: SupervisedSettings, metric: str) -> bool:
+    training = settings.training
+    if (state.epoch or 0.0) >= training.num_epochs:
+        return True
+    return is_out_of_patience(validation_scores(state, metric), training.stop_patience)
+
+
+def _describe_scores(values: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+
+
+def _identify(given: FoldInput) -> dict[str, Any]:
+    """Describe what a run learns and is chosen by, so that anything else is told from it."""
+    data, digest = given.data, hashlib.sha256()
+    for part in SPLITS:
+        for index in getattr(given.fold, part):
+            example = data.examples[index]
+            row = (part, example.track_id, example.file_name, example.target)
+            digest.update(json.dumps(row).encode())
+    return {
+        "task": data.task.name,
+        "split": data.split_name,
+        "labels": list(data.task.labels),
+        "sha256": digest.hexdigest(),
+        "start": hash_weights(given.start) if given.start else RANDOM,
+    }
+
+
+def initial_classifier(
+    settings: SupervisedSettings,
+    backbone: MulapAudioConfig,
+    data: TaskData,
+    start: MusicnnBackbone | None = None,
+) -> MusicnnClassifier:
+    """Build the model that training starts from; the global random state is left as it was.
+
+    Args:
+        settings: of the classifier, and the seed.
+        backbone: config of the backbone.
+        data: whose labels are learned.
+        start: whose weights are taken over; None for random ones.
+    """
+    config = classifier_config(
+        backbone, data.task.kind, data.task.labels, settings.model.hidden_size
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.training.seed)
+        model = MusicnnClassifier(config, settings.model.dropout)
+    if start is not None:
+        model.backbone.load_state_dict(start.state_dict())
+    model.backbone.front_end.is_fused = settings.training.fused_front_end
+    return model
+
+
+def make_trainer(given: FoldInput, settings: SupervisedSettings, run: Path) -> SupervisedTrainer:
+    """Put the trainer of a run together."""
+    data, fold = given.data, given.fold
+    metric = HEADLINE[data.task.kind]
+    model = initial_classifier(settings, given.backbone, data, given.start)
+    dtype = torch.int64 if data.task.kind == "class" else torch.float32
+    if data.task.kind == "numbers":
+        model.standardize_targets(data.targets[fold.train])
+    targets = torch.as_tensor(data.targets[fold.train]).to(dtype)
+    names = [name for name, _ in model.named_parameters() if name.startswith("backbone.")]
+    trainer = SupervisedTrainer(
+        settings,
+        set(names) if given.start else set(),
+        SegmentDataset(given.audio, fold.valid, settings.data.valid_segments),
+        data.targets[fold.valid],
+        model=model,
+        args=supervised_arguments(settings, run, len(fold.train), metric),
+        train_dataset=CropDataset(given.audio, fold.train, targets, settings.training.seed),
+        processing_class=given.audio.extractor,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(RunCallback(trainer, run))
+    trainer.add_callback(StopCallback(metric, settings.training.stop_patience))
+    return trainer
+
+
+def _predict_test(
+    given: FoldInput, trainer: SupervisedTrainer, best: Path
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the best model's outputs for the test tracks (n, C), and decisions for tags."""
+    model = load_classifier(best)
+    model.to(trainer.args.device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
+    outputs = trainer.predict_shared(SegmentDataset(given.audio, given.fold.test), model)
+    if given.data.task.kind != "tags":
+        return outputs, None
+    valid = trainer.predict_shared(trainer.valid, model)
+    targets = given.data.targets[given.fold.valid]
+    return outputs, decide(outputs[None], choose_thresholds(targets, valid[None]))[0]
