@@ -23,7 +23,7 @@ HEADLINE: dict[Kind, str] = {"tags": "roc_auc", "class": "accuracy", "numbers": 
 """The metric a probe is chosen by on validation (paper, 3.2). More is better for every metric."""
 
 DEFAULT_THRESHOLD = 0.5
-_MAX_CELLS = 2**22  # of one array of partial sums; about eight of them are alive at a time
+_MAX_CELLS = 2**20  # of one array of partial sums, 8 MB; a few are alive at a time
 
 Values = dict[str, np.ndarray]
 
@@ -42,16 +42,7 @@ def headline(kind: Kind, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray
     Raises:
         ValueError: an output is not finite, or no label can be scored.
     """
-    check_finite(outputs)
-    if kind == "class":
-        return (outputs.argmax(2) == targets).mean(1)
-    weights = np.ones((len(targets), 1))
-    if kind == "numbers":
-        values = _r2(targets, outputs, weights)
-    else:
-        values = _rank_labels(targets, outputs).measure(weights)[0].reshape(len(outputs), -1, 1)
-        values = values.transpose(0, 2, 1)
-    scores = mean_of_defined(values)[:, 0]
+    scores = measure(kind, targets, outputs, with_micro=False)[0][HEADLINE[kind]][:, 0]
     if np.isnan(scores).any():
         raise ValueError("no label can be scored: every one is the same for all tracks")
     return scores
@@ -63,6 +54,7 @@ def measure(
     outputs: np.ndarray,
     decisions: np.ndarray | None = None,
     counts: np.ndarray | None = None,
+    with_micro: bool = True,
 ) -> tuple[Values, Values]:
     """Score K models by all metrics of a kind of task, under R weightings of the tracks.
 
@@ -73,6 +65,7 @@ def measure(
         decisions: bool (K, n, C), for the F1 of tags; None leaves it out. Never made here: a
             threshold that has seen `targets` would flatter.
         counts: (R, n), how often each track counts; None is once, R = 1.
+        with_micro: False saves half of the time.
 
     Returns:
         Metric -> (K, R): `roc_auc`, `pr_auc`, `f1` (macro), `roc_auc_micro`, `pr_auc_micro` of
@@ -87,9 +80,10 @@ def measure(
     assert len(targets) == num_tracks, (targets.shape, outputs.shape)
     if counts is None:
         counts = np.ones((1, num_tracks), np.int32)
-    scorer = {"tags": _TagScorer, "class": _ClassScorer, "numbers": _NumberScorer}[kind](
-        targets, outputs, decisions
-    )
+    if kind == "tags":
+        scorer = _TagScorer(targets, outputs, decisions, with_micro)
+    else:
+        scorer = {"class": _ClassScorer, "numbers": _NumberScorer}[kind](targets, outputs)
     num_draws = max(1, _MAX_CELLS // (scorer.num_cells + num_tracks))
     parts = [
         scorer.measure(np.ascontiguousarray(counts[start : start + num_draws].T, np.float64))
@@ -253,24 +247,24 @@ class _Ranking:
         return roc_auc, pr_auc
 
 
-def _rank_labels(targets: np.ndarray, outputs: np.ndarray) -> _Ranking:
-    """Rank each label of each model: K * C rows of n."""
-    num_models, num_tracks, _ = outputs.shape
-    scores = outputs.transpose(0, 2, 1).reshape(-1, num_tracks)
-    return _Ranking(np.tile(targets.T, (num_models, 1)), scores, np.arange(num_tracks))
-
-
 class _TagScorer:
     def __init__(
-        self, targets: np.ndarray, outputs: np.ndarray, decisions: np.ndarray | None
+        self,
+        targets: np.ndarray,
+        outputs: np.ndarray,
+        decisions: np.ndarray | None,
+        with_micro: bool,
     ) -> None:
         num_models, num_tracks, num_labels = self.shape = outputs.shape
-        self.macro = _rank_labels(targets, outputs)
-        everything = np.tile(targets.ravel(), (num_models, 1))
-        tracks = np.repeat(np.arange(num_tracks), num_labels)
-        self.micro = _Ranking(everything, outputs.reshape(num_models, -1), tracks)
         self.targets, self.decisions = targets.astype(np.float64), decisions
-        self.num_cells = 3 * max(self.macro.num_slots, self.micro.num_slots)
+        rows = outputs.transpose(0, 2, 1).reshape(-1, num_tracks)  # (K * C, n)
+        self.macro = _Ranking(np.tile(targets.T, (num_models, 1)), rows, np.arange(num_tracks))
+        self.micro = None
+        if with_micro:
+            everything = np.tile(targets.ravel(), (num_models, 1))  # (K, n * C)
+            tracks = np.repeat(np.arange(num_tracks), num_labels)
+            self.micro = _Ranking(everything, outputs.reshape(num_models, -1), tracks)
+        self.num_cells = 3 * self.macro.num_slots
 
     def measure(self, weights: np.ndarray) -> tuple[Values, Values]:
         num_models, _, num_labels = self.shape
@@ -283,7 +277,8 @@ class _TagScorer:
             f1 = np.stack([self._f1(each.astype(np.float64), weights) for each in self.decisions])
             per_label["f1"] = np.where(np.isnan(roc_auc), np.nan, f1)
         overall = {name: mean_of_defined(values) for name, values in per_label.items()}
-        overall["roc_auc_micro"], overall["pr_auc_micro"] = self.micro.measure(weights)
+        if self.micro is not None:
+            overall["roc_auc_micro"], overall["pr_auc_micro"] = self.micro.measure(weights)
         return overall, per_label
 
     def _f1(self, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -292,7 +287,7 @@ class _TagScorer:
 
 
 class _ClassScorer:
-    def __init__(self, targets: np.ndarray, outputs: np.ndarray, _: np.ndarray | None) -> None:
+    def __init__(self, targets: np.ndarray, outputs: np.ndarray) -> None:
         self.shape = num_models, num_tracks, num_labels = outputs.shape
         self.num_cells = num_models * num_labels**2
         row = np.arange(num_models)[:, None] * num_labels**2 + targets * num_labels
@@ -317,7 +312,7 @@ class _ClassScorer:
 
 
 class _NumberScorer:
-    def __init__(self, targets: np.ndarray, outputs: np.ndarray, _: np.ndarray | None) -> None:
+    def __init__(self, targets: np.ndarray, outputs: np.ndarray) -> None:
         self.targets, self.outputs = targets, outputs
         self.num_cells = targets.size
 
