@@ -1,7 +1,7 @@
 """Writes the reference pages from the code itself, so that they cannot say anything else.
 
 docs/cli.md      from the click commands of `mulap.cli`
-docs/configs.md  from the dataclasses of `mulap.training.settings`, and configs/pretrain/*.yaml
+docs/configs.md  from the dataclasses of settings, and the files in configs/
 
 python scripts/make_docs.py            write them
 python scripts/make_docs.py --check    say which is out of date, exit code 1
@@ -24,11 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from mulap import cli  # noqa: E402
+from mulap.cli import group  # noqa: E402
 from mulap.data.collator import PretrainCollator  # noqa: E402
 from mulap.model.config import MulapAudioConfig, MulapConfig  # noqa: E402
+from mulap.probing.settings import ProbeSettings  # noqa: E402
 from mulap.training import settings  # noqa: E402
+from mulap.training.supervised_settings import SupervisedSettings  # noqa: E402
 
-CONFIGS = ROOT / "configs" / "pretrain"
+CONFIGS = ROOT / "configs"
 NOTICE = "<!-- Written by scripts/make_docs.py: change the code, then run `make docs`. -->"
 # Settings whose fields are described where they are used, under the same names; the last one wins.
 DESCRIBED_BY: dict[type, tuple[type, ...]] = {
@@ -57,14 +60,14 @@ def attributes(kind: type) -> dict[str, str]:
 
 
 def commands(
-    group: click.Command = cli.main, path: str = "mulap"
+    command: click.Command = cli.main, path: str = "mulap"
 ) -> Iterator[tuple[str, click.Command]]:
     """Yield every command that does something, with the words that call it."""
-    if isinstance(group, click.Group):
-        for name, command in group.commands.items():
-            yield from commands(command, f"{path} {name}")
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from commands(inner, f"{path} {name}")
     else:
-        yield path, group
+        yield path, command
 
 
 def describe_option(option: click.Option) -> list[str]:
@@ -85,7 +88,7 @@ def describe_option(option: click.Option) -> list[str]:
 
 def make_cli_page() -> str:
     """Return docs/cli.md."""
-    exit_codes = (cli.__doc__ or "").partition("A command ends with\n")[2]
+    exit_codes = (group.__doc__ or "").partition("A command ends with\n")[2]
     parts = [
         f"# Commands\n\n{NOTICE}\n",
         "Results go to standard output, talk to standard error. `mulap COMMAND --help` says the "
@@ -168,25 +171,28 @@ def header_of(path: Path) -> str:
     return re.sub(r"^  (?=\S)", "    ", "\n".join(lines), flags=re.MULTILINE).strip()
 
 
-def make_configs_page() -> str:
-    """Return docs/configs.md."""
-    parts = [
-        f"# Settings\n\n{NOTICE}\n",
-        "`mulap pretrain CONFIG` reads one YAML file. It may say `extends: other.yaml` and then "
-        "only what differs; `--set section.key=value` comes last. A key that is not known, or a "
-        "value of the wrong type, stops the run before anything is loaded.\n",
-    ]
-    sections = get_type_hints(settings.PretrainSettings)
-    for name, kind in sections.items():
-        about = (inspect.getdoc(kind) or "").splitlines()[0]
-        rows = describe_section(kind)
-        parts += [f"## {name}\n", f"{about}\n", table(["key", "type", "default", "what"], rows), ""]
+def describe_settings(kind: type, mark: str) -> list[str]:
+    """Return a table for each section of some settings."""
+    parts = []
+    for name, section in get_type_hints(kind).items():
+        about = (inspect.getdoc(section) or "").splitlines()[0]
+        rows = describe_section(section)
+        parts += [f"{mark} {name}\n", f"{about}\n"]
+        parts += [table(["key", "type", "default", "what"], rows), ""]
+    return parts
+
+
+def describe_files(folder: str, mark: str) -> list[str]:
+    """Return what each file of a folder of configs says of itself."""
+    files = sorted((CONFIGS / folder).glob("*.yaml"))
+    return [f"{mark} {path.name}\n\n{header_of(path)}\n" for path in files]
+
+
+def describe_changes() -> str:
+    """Return what the files of pre-training change, in one table."""
     defaults = flatten(dataclasses.asdict(settings.PretrainSettings()))
-    files = sorted(CONFIGS.glob("*.yaml"))
-    parts.append("## The files in configs/pretrain\n")
     changes = {}
-    for path in files:
-        parts += [f"### {path.name}\n", f"{header_of(path)}\n"]
+    for path in sorted((CONFIGS / "pretrain").glob("*.yaml")):
         loaded = flatten(dataclasses.asdict(settings.load_settings(path)))
         changes[path.stem] = {key: loaded[key] for key in loaded if loaded[key] != defaults[key]}
     changed = [key for key in defaults if any(key in each for each in changes.values())]
@@ -195,10 +201,35 @@ def make_configs_page() -> str:
         + [code(as_yaml(each[key])) if key in each else "" for each in changes.values()]
         for key in changed
     ]
-    parts += [
+    return table(["setting", "default", *changes], rows)
+
+
+def make_configs_page() -> str:
+    """Return docs/configs.md."""
+    parts = [
+        f"# Settings\n\n{NOTICE}\n",
+        "`mulap pretrain CONFIG` reads one YAML file. It may say `extends: other.yaml` and then "
+        "only what differs; `--set section.key=value` comes last. A key that is not known, or a "
+        "value of the wrong type, stops the run before anything is loaded.\n",
+        *describe_settings(settings.PretrainSettings, "##"),
+        "## The files in configs/pretrain\n",
+        *describe_files("pretrain", "###"),
         "### What they change\n",
         "An empty cell is the default.\n",
-        table(["setting", "default", *changes], rows),
+        describe_changes(),
+        "",
+        "## Supervised training\n",
+        "`mulap pretrain-supervised [CONFIG]` reads the same kind of file; without one, the "
+        "defaults are the paper's.\n",
+        *describe_settings(SupervisedSettings, "###"),
+        *describe_files("supervised", "###"),
+        "## Benchmarks\n",
+        "`mulap benchmark CONFIG` reads lists of tasks and backbones (docs/tasks.md). `supervised` "
+        "in it holds the settings of supervised training.\n",
+        *describe_files("benchmark", "###"),
+        "## Probes\n",
+        "What the named protocols fix (docs/tasks.md); the defaults are `paper`.\n",
+        table(["key", "type", "default", "what"], describe_section(ProbeSettings)),
     ]
     return "\n".join(parts).rstrip() + "\n"
 

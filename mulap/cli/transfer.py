@@ -209,6 +209,9 @@ def probe(  # noqa: PLR0913  (options)
 
 
 @main.command("pretrain-supervised")
+@click.argument(
+    "config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @task_option
 @task_options
 @click.option(
@@ -217,11 +220,6 @@ def probe(  # noqa: PLR0913  (options)
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="Run folder.",
-)
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Settings; the paper's where not given.",
 )
 @click.option(
     "--set",
@@ -234,15 +232,15 @@ def probe(  # noqa: PLR0913  (options)
 @click.option("--start", help="A checkpoint to fine-tune, instead of untrained weights.")
 @one_line_errors
 def pretrain_supervised(
+    config: Path | None,
     task: str | None,
     data: Path,
     output: Path,
-    config: Path | None,
     overrides: tuple[str, ...],
     start: str | None,
     **reading: Any,
 ) -> None:
-    """Train backbone and classifier together on a task's labels, from scratch.
+    """Train backbone and classifier together on a task's labels, by CONFIG or as the paper does.
 
     The best backbone, in OUTPUT/best, is the Supervised baseline for other tasks; the scores that
     are printed are the end-to-end baseline of this one. Called again it goes on where it was
