@@ -36,7 +36,7 @@ def make_data(task: Task | str, split_name: str = "", num_test: int = NUM_TEST) 
 
 
 def make_task(kind: Kind, labels: Sequence[str], title: str = "Own labels") -> Task:
-    return Task("folder", title, kind, tuple(labels), splits={"column split": (1, 1, 1)})
+    return Task("folder", title, kind, tuple(labels), splits={"split column": (1, 1, 1)})
 
 
 def make_outputs(data: TaskData, quality: float, num_seeds: int = 3) -> Predictions:

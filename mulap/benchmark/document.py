@@ -203,10 +203,12 @@ code { overflow-wrap: anywhere; background: var(--shade); padding: 0 .2em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
 th { font-weight: 600; } td { white-space: nowrap; }
-tbody th { font-weight: 400; } th:first-child { text-align: left; overflow-wrap: anywhere; }
+tbody th { font-weight: 400; } th:first-child { text-align: left; }
+tr th:first-child:not(.group) { min-width: 7rem; max-width: 14rem; overflow-wrap: anywhere;
+  position: sticky; left: 0; background: Canvas; }
 th.group { font-style: italic; padding-top: .8rem; }
 .figure { display: flex; flex-wrap: wrap; gap: .5rem 1rem; margin: 1rem 0; }
-.figure svg { width: 100%; height: auto; } .figure div { flex: 0 1 auto; max-width: 100%; }
+.figure svg { max-width: 100%; height: auto; } .figure div { flex: 0 1 auto; max-width: 100%; }
 summary { cursor: pointer; padding: .3rem 0; }
 """
 

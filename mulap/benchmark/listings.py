@@ -99,7 +99,7 @@ def left_out(folder: Path, rows: Sequence[Row], names: Sequence[str]) -> list[Bl
         lines = [f"{Path(file).name}: {reason}" for file, reason in entries[:_MAX_LISTED]]
         if len(entries) > _MAX_LISTED:
             lines.append(f"and {len(entries) - _MAX_LISTED} more, in {row['left_out_list']}")
-        summary = f"{row['left_out']} tracks left out, {row['num_problems']} problems of the data"
+        summary = f"left out: {row['left_out']}; problems of the data: {row['num_problems']}"
         content = json.dumps([summary, lines[:-1]])
         if content not in told:
             told.add(content)

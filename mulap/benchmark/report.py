@@ -35,6 +35,7 @@ from mulap.benchmark.tables import (
     headline_of,
     is_trained_whole,
     label_table,
+    metrics_table,
     paper_table,
     published_table,
     row_names,
@@ -206,10 +207,12 @@ def _task_section(folder: Path, task: TaskRows) -> list[Block]:
     if baseline:
         blocks.append(
             Paragraph(
-                f"Differences from {baseline}: paired bootstrap over the same test tracks; an "
-                "interval that holds 0 leaves open which is better."
+                f"Minus {baseline}: the difference by paired bootstrap over the same test tracks; "
+                "an interval that holds 0 leaves open which is better."
             )
         )
+    others = metrics_table(task.rows, task.names)
+    blocks += [others] if others else []
     blocks += [Bullets([f"No difference: {line}" for line in task.problems])] * bool(task.problems)
     blocks += left_out(folder, task.rows, task.names)
     table, lines = published_table(first["task"], first["split_name"])

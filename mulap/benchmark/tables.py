@@ -172,7 +172,7 @@ def _notes(published: Sequence[Published]) -> list[str]:
 def task_table(
     rows: Sequence[Row], names: Sequence[str], differences: Mapping[int, Difference], first: str
 ) -> Table:
-    """Build a task's own table: every metric with its interval, and the difference to a baseline.
+    """Build a task's own table: its headline metric, and the difference to a baseline.
 
     Args:
         rows: of one task and split.
@@ -181,28 +181,44 @@ def task_table(
         first: what the baseline is called; empty for none.
     """
     metric = headline_of(rows[0])
-    others = list(dict.fromkeys(each for row in rows for each in row["scores"] if each != metric))
-    shown = [metric, *others]
-    header = ["Backbone"]
-    for each in shown:
-        header += [metric_name(each), "95 % interval"]
-    header += [f"{metric_name(metric)} minus {first}", "95 % interval"] if first else []
+    header = ["Backbone", metric_name(metric), "95 % interval"]
+    header += [f"minus {first}", "95 % interval"] if first else []
     lines = []
     for index, (row, name) in enumerate(zip(rows, names, strict=True)):
-        cells = [name]
-        for each in shown:
-            score = row["scores"].get(each)
-            cells += [mean_and_std(score), interval(score)]
+        score = row["scores"].get(metric)
+        cells = [name, mean_and_std(score), interval(score)]
         if first:
             found = differences.get(index)
-            ends = None if found is None else {"low": found.low, "high": found.high}
             mean = None if found is None else found.mean
+            ends = None if found is None else {"low": found.low, "high": found.high}
             cells += [percent(mean, signed=True), interval(ends, signed=True)]
         lines.append(cells)
     means = [(row["scores"].get(metric) or {}).get("mean") for row in rows]
     best = max((mean for mean in means if mean is not None), default=None)
     strong = frozenset((i, 1) for i, mean in enumerate(means) if mean is not None and mean == best)
     return Table(header, lines, strong)
+
+
+def metrics_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
+    """Build the table of a task's other metrics with their intervals; None if it has no others.
+
+    Args:
+        rows: of one task and split.
+        names: what the rows are called.
+    """
+    metrics = list(dict.fromkeys(each for row in rows for each in row["scores"]))
+    metrics.remove(headline_of(rows[0]))
+    header = ["Backbone"]
+    for metric in metrics:
+        header += [metric_name(metric), "95 % interval"]
+    lines = []
+    for row, name in zip(rows, names, strict=True):
+        cells = [name]
+        for metric in metrics:
+            score = row["scores"].get(metric)
+            cells += [mean_and_std(score), interval(score)]
+        lines.append(cells)
+    return Table(header, lines) if metrics else None
 
 
 def published_table(task: str, split: str) -> tuple[Table | None, list[str]]:

@@ -1,0 +1,136 @@
+"""A benchmark's file: what it may say, where its paths lead, and how it is refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mulap.benchmark.config import load_config, make_grid, resolve_backbone
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "benchmark"
+GTZAN = {"name": "gtzan", "data": "data/gtzan"}
+OWN = {"name": "folder", "data": "labels.csv", "label": "genre"}
+
+
+def write(folder, **sections):
+    values = {"tasks": [GTZAN], "backbones": ["random"]} | sections
+    path = folder / "benchmark.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def test_what_is_not_said_has_the_papers_values(tmp_path):
+    config = load_config(write(tmp_path))
+    assert (config.protocol, config.num_seeds, config.num_whole_seeds) == ("paper", 3, 1)
+    assert config.cache is None
+    assert config.checkpoints is None
+
+
+def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    config = load_config(
+        write(
+            tmp_path,
+            tasks=[GTZAN, OWN],
+            backbones=["mel", {"name": "./best", "label": "ours"}],
+            cache="features",
+            supervised={"checkpoints": "trained"},
+        )
+    )
+    assert [task.data for task in config.tasks] == [
+        tmp_path / "data/gtzan",
+        tmp_path / "labels.csv",
+    ]
+    assert [(b.name, b.label, b.source) for b in config.backbones] == [
+        ("mel", "mel", "mel"),
+        ("./best", "ours", str(tmp_path / "best")),
+    ]
+    assert (config.cache, config.checkpoints) == (tmp_path / "features", tmp_path / "trained")
+
+
+def test_the_columns_of_a_table_are_passed_on(tmp_path):
+    entry = OWN | {"fold": "package", "group": "artist", "kind": "class", "title": "Mine"}
+    (task,) = load_config(write(tmp_path, tasks=[entry])).tasks
+    assert task.columns == {
+        "label": "genre",
+        "fold": "package",
+        "group": "artist",
+        "kind": "class",
+        "title": "Mine",
+    }
+    assert str(task) == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"task": [GTZAN]}, "unknown setting 'task': did you mean 'tasks'"),
+        ({"probe": {"seed": 3}}, "probe: unknown setting 'seed': did you mean 'seeds'"),
+        ({"probe": {"protocol": "papre"}}, "no protocol 'papre' .did you mean paper"),
+        ({"probe": {"seeds": 0}}, "probe.seeds is 0: give a whole number from 1 up"),
+        ({"probe": {"seeds": True}}, "probe.seeds is True"),
+        ({"probe": "paper"}, "probe is 'paper': give it keys"),
+        ({"tasks": []}, "tasks: is no list of one or more"),
+        ({"tasks": ["gtzan"]}, "task 1 is 'gtzan': give it keys"),
+        ({"tasks": [{"name": "gtzen", "data": "x"}]}, "no task 'gtzen' .did you mean gtzan"),
+        ({"tasks": [{"name": "gtzan"}]}, "task 1: has no 'data'"),
+        ({"tasks": [GTZAN | {"split": "full"}]}, "gtzan has no split 'full': give filtered"),
+        ({"tasks": [GTZAN | {"label": "x"}]}, "task 1: unknown setting 'label'"),
+        ({"tasks": [OWN | {"folds": "x"}]}, "unknown setting 'folds': did you mean 'fold'"),
+        ({"tasks": [GTZAN, GTZAN]}, "the task gtzan .filtered. is there twice"),
+        ({"tasks": [OWN, OWN]}, "is there twice: give one another title"),
+        ({"backbones": []}, "backbones: is no list"),
+        ({"backbones": [{"name": "mel", "lable": "x"}]}, "did you mean 'label'"),
+        ({"backbones": ["mel", "mel"]}, "two backbones have the name 'mel'"),
+        ({"backbones": ["mel", {"name": "random", "label": "mel"}]}, "have the label 'mel'"),
+        ({"supervised": {"setting": "x"}}, "did you mean 'settings'"),
+        ({"supervised": {"settings": "none.yaml"}}, "none.yaml: cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line_with_its_place(tmp_path, sections, message):
+    path = write(tmp_path, **sections)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_config(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "message"), [("tasks: [", "no valid YAML"), ("- a", "give it")])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_config(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match="none.yaml: cannot be read"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_only_what_has_a_slash_is_a_path(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "random").mkdir()
+    names = {
+        "random": "random",
+        "./random": f"{tmp_path}/random",
+        "/elsewhere/best": "/elsewhere/best",
+        "hf:org/name": "hf:org/name",
+        "hf:model": f"hf:{tmp_path}/model",
+        "hear:module": "hear:module",
+        "hear:module:weights": "hear:module:weights",
+        "hear:module:out/weights.pt": f"hear:module:{tmp_path}/out/weights.pt",
+    }
+    assert {name: resolve_backbone(name, tmp_path) for name in names} == names
+
+
+def test_a_grid_has_the_seeds_that_were_asked_for():
+    (point,) = make_grid("paper", 5)
+    assert point.seeds == (0, 1, 2, 3, 4)
+    assert len(make_grid("jukemir", 1)) > 1
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_configs_that_come_with_it_load_and_name_their_command(path):
+    config = load_config(path)
+    assert len(config.backbones) > 3
+    assert f"mulap benchmark configs/benchmark/{path.name}" in path.read_text(encoding="utf-8")
