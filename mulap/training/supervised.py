@@ -8,6 +8,7 @@ It serves three ways (paper, 4.1):
 The bundled musicnn-mtt and musicnn-msd are stand-ins for the first: taggers trained by others, with
 another recipe, on MagnaTagATune (so no fair start where that is the target) and on MSD.
 
+OUT/lengths.json                      of the tracks, decoded
 OUT/failures.jsonl                    tracks that could not be used
 OUT/predictions.npz                   of the test tracks, of all folds
 RUN/settings.yaml, corpus.json        what the run is of; RUN is OUT, or OUT/fold-NAME of several
@@ -37,8 +38,15 @@ from mulap.training.checkpoints import check_settings
 from mulap.training.initial import feature_extractor, scaled_audio_config
 from mulap.training.supervised_run import FoldInput, FoldOutcome, run_fold
 from mulap.training.supervised_settings import SupervisedSettings
-from mulap.training.tracks import TrackAudio, count_cache_bytes, read_tracks
+from mulap.training.tracks import (
+    TrackAudio,
+    count_cache_bytes,
+    load_lengths,
+    read_tracks,
+    save_lengths,
+)
 
+LENGTHS_FILE = "lengths.json"
 PREDICTIONS_FILE = "predictions.npz"
 
 
@@ -150,6 +158,8 @@ def _train(
         config = cast(MulapAudioConfig, backbone.config)
     failures = FailureLog(output / "failures.jsonl")
     audio = _read_audio(data, feature_extractor(config), settings, failures, console)
+    if is_main:
+        save_lengths(output / LENGTHS_FILE, audio)
     folds = [_drop_tracks(data, fold, audio, failures) for fold in data.folds]
     counts = {part: sum(len(getattr(fold, part)) for fold in folds) for part in SPLITS}
     told = ", ".join(f"{count} {part}" for part, count in counts.items())
@@ -193,7 +203,8 @@ def _read_audio(
             f"keeping the log-mels of {len(paths)} tracks in memory: {size:,.1f} MiB a process",
             soft_wrap=True,
         )
-    audio, undecodable = read_tracks(extractor, paths, keep, settings.data.num_workers)
+    known = load_lengths(failures.path.with_name(LENGTHS_FILE))
+    audio, undecodable = read_tracks(extractor, paths, keep, settings.data.num_workers, known)
     for path, reason in undecodable:
         failures.add(path, reason)
     return audio

@@ -4,11 +4,13 @@
     valid, test  |[==][==][==][==][==]|   the segments of `MulapFeatureExtractor`, none overlapping
 
 Every file is decoded once before training: that finds those that cannot be, and how long each
-really is, which headers of damaged files get wrong, so that no crop passes an end. A crop is a pure
-function of (seed, epoch, index). Which tracks are of which split, and labels, it does not know.
+really is, which headers of damaged files get wrong, so that no crop passes an end. (`save_lengths`
+spares a run that goes on from doing so again.) A crop is a pure function of (seed, epoch, index).
+Which tracks are of which split, and labels, it does not know.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mulap.audio import AudioError, load_audio, probe_audio, stream_audio
 from mulap.data.dataset import Key
+from mulap.files import atomic_path
 from mulap.model.features import MulapFeatureExtractor
 from mulap.objectives.masking import keyed_generator
 
@@ -116,7 +119,11 @@ def count_cache_bytes(extractor: MulapFeatureExtractor, paths: Sequence[Path]) -
 
 
 def read_tracks(
-    extractor: MulapFeatureExtractor, paths: Sequence[Path], keep: bool, num_workers: int = 0
+    extractor: MulapFeatureExtractor,
+    paths: Sequence[Path],
+    keep: bool,
+    num_workers: int = 0,
+    known: Mapping[str, int] | None = None,
 ) -> tuple[TrackAudio, list[tuple[Path, str]]]:
     """Decode every track once, to learn its length and whether it can be used.
 
@@ -125,12 +132,13 @@ def read_tracks(
         paths: of the tracks.
         keep: hold all log-mels in memory from here on.
         num_workers: processes that decode; 0 decodes in this one.
+        known: lengths by file, from `load_lengths`: these are decoded only if log-mels are kept.
 
     Returns:
         The tracks, and those left out, each with its reason.
     """
     decoded = DataLoader(
-        _Decoded(extractor, paths, keep),
+        _Decoded(extractor, paths, keep, {} if keep else known or {}),
         batch_size=None,
         collate_fn=as_it_is,
         num_workers=num_workers,
@@ -147,6 +155,34 @@ def read_tracks(
     return TrackAudio(extractor, paths, num_samples, log_mels if keep else None), failures
 
 
+def save_lengths(path: Path, audio: TrackAudio) -> None:
+    """Write down how long each track is, so that a run that goes on need not decode them all.
+
+    Args:
+        path: a JSON file.
+        audio: the tracks.
+    """
+    rate = audio.extractor.sampling_rate
+    lengths = {
+        _stamp(track, rate): int(num_samples)
+        for track, num_samples in zip(audio.paths, audio.num_samples, strict=True)
+        if num_samples
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(lengths, indent=0) + "\n", encoding="utf-8")
+
+
+def load_lengths(path: Path) -> dict[str, int]:
+    """Read what `save_lengths` wrote; nothing where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _stamp(path: Path, rate: int) -> str:
+    """Name a file with its size and time, which change with what is in it."""
+    status = path.stat()
+    return f"{path}|{status.st_size}|{status.st_mtime_ns}|{rate}"
+
+
 def as_it_is(item: Any) -> Any:
     """Keep a loader from turning arrays into tensors."""
     return item
@@ -155,23 +191,33 @@ def as_it_is(item: Any) -> Any:
 class _Decoded(Dataset[tuple[int, np.ndarray, str]]):
     """Length, log-mels where they are kept, and the reason why there are none, by track."""
 
-    def __init__(self, extractor: MulapFeatureExtractor, paths: Sequence[Path], keep: bool) -> None:
+    def __init__(
+        self,
+        extractor: MulapFeatureExtractor,
+        paths: Sequence[Path],
+        keep: bool,
+        known: Mapping[str, int],
+    ) -> None:
         self.extractor = extractor
         self.paths = paths
         self.keep = keep
+        self.known = known
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray, str]:
         nothing = np.empty(0, np.float32)
+        path, rate = self.paths[index], self.extractor.sampling_rate
+        if self.known and path.is_file() and (length := self.known.get(_stamp(path, rate))):
+            return length, nothing, ""
         blocks: list[np.ndarray] = []
         num_samples = 0
         try:
-            for block in stream_audio(self.paths[index], self.extractor.sampling_rate):
+            for block in stream_audio(path, rate):
                 if np.abs(block).max() > _LOUDEST_SAMPLE:
                     reason = "has samples of absurd size (export it at a usual level)"
-                    raise AudioError(self.paths[index], reason)
+                    raise AudioError(path, reason)
                 num_samples += len(block)
                 if self.keep:
                     blocks.append(block)

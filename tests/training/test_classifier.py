@@ -1,0 +1,55 @@
+"""Backbone and classifier in one: dropout where it belongs, and only whole models are loaded."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from toy_task import make_data, run, weights
+
+from mulap.training.classifier import Classifier, load_classifier
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the subprocesses, so that sums are added up in one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run of two epochs of two steps that nothing interrupts, and its report."""
+    output = tmp_path_factory.mktemp("straight") / "run"
+    return run(make_data("tags"), output), output
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown", "other shape"])
+def test_a_model_that_is_not_whole_is_not_loaded_E35(straight, tmp_path, change):
+    report, _ = straight
+    shutil.copytree(report.best, tmp_path / "best")
+    tensors = weights(report.best)
+    if change == "missing":
+        del tensors["classifier.hidden.bias"]
+    elif change == "unknown":
+        tensors["mulbert.extra"] = torch.zeros(1)
+    else:
+        tensors["classifier.output.bias"] = torch.zeros(7)
+    save_file(tensors, tmp_path / "best" / "model.safetensors")
+    with pytest.raises(ValueError, match="its weights do not fit config.json"):
+        load_classifier(tmp_path / "best")
+
+
+def test_dropout_touches_the_input_and_the_hidden_layer_but_no_output_E37():
+    torch.manual_seed(0)
+    for hidden_size in (0, 4):
+        classifier = Classifier(8, hidden_size, 50, dropout=0.9).train()
+        with torch.no_grad():
+            classifier.output.bias.fill_(100.0)
+            outputs = classifier(torch.randn(20, 8))
+        assert (outputs > 50).all()
+        classifier.eval()
+        features = torch.randn(3, 8)
+        assert torch.equal(classifier(features), classifier(features))

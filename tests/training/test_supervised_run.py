@@ -1,0 +1,194 @@
+"""A supervised run repeats and resumes exactly, and its folder is its own."""
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from toy_task import (
+    QUIET,
+    Watch,
+    assert_equal_predictions,
+    assert_equal_weights,
+    make_data,
+    make_settings,
+    read_log,
+    run,
+    run_watched,
+    small_start,
+    toy_sounds,
+)
+
+from mulap.tasks.task import build_task_data
+from mulap.training.checkpoints import complete_checkpoints, hold_run
+from mulap.training.supervised import train_supervised
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the subprocesses, so that sums are added up in one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run of two epochs of two steps that nothing interrupts, and its report."""
+    output = tmp_path_factory.mktemp("straight") / "run"
+    return run(make_data("tags"), output), output
+
+
+@pytest.mark.parametrize(
+    ("step", "save_every_steps"), [(2, 0), (1, 1), (3, 1)], ids=["epoch", "first", "later"]
+)
+def test_a_run_that_was_stopped_and_resumed_equals_a_straight_one(
+    tmp_path, monkeypatch, step, save_every_steps
+):
+    data = make_data("tags")
+    changes = {
+        "model": {"dropout": 0.3},
+        "training": {"save_every_steps": save_every_steps, "plateau_patience": 0},
+    }
+    expected = run(data, tmp_path / "straight", **changes)
+    with pytest.raises(KeyboardInterrupt):
+        run_watched(monkeypatch, Watch(stop_at=step), data, tmp_path / "run", **changes)
+    saved = [int(path.name[11:]) for path in complete_checkpoints(tmp_path / "run")]
+    watch = Watch()
+    resumed = run_watched(monkeypatch, watch, data, tmp_path / "run", **changes)
+    assert watch.begun == list(range(max(saved), 4))
+    for name in ("best", "last"):
+        assert_equal_weights(tmp_path / "straight" / name, tmp_path / "run" / name)
+    assert_equal_predictions(expected.predictions, resumed.predictions)
+    assert expected.valid_scores == resumed.valid_scores
+    for name in ("learning_rate", "loss"):
+        logs = [
+            {record["step"]: record[name] for record in read_log(folder) if name in record}
+            for folder in (tmp_path / "straight", tmp_path / "run")
+        ]
+        assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_without_the_cache_the_number_of_workers_changes_nothing(tmp_path, num_workers):
+    data = make_data("tags")
+    for name, count in (("ours", num_workers), ("other", 0)):
+        settings = make_settings(data={"cache_features": False, "num_workers": count})
+        train_supervised(data, tmp_path / name, settings, small_start(), QUIET)
+    assert_equal_weights(tmp_path / "ours" / "last", tmp_path / "other" / "last")
+
+
+def test_a_finished_run_called_again_trains_no_further(straight, tmp_path, monkeypatch):
+    report, output = straight
+    shutil.copytree(output, tmp_path / "moved")
+    watch = Watch()
+    again = run_watched(monkeypatch, watch, make_data("tags"), tmp_path / "moved")
+    assert watch.begun == []
+    assert_equal_weights(report.best, again.best)
+    assert_equal_predictions(report.predictions, again.predictions)
+
+
+def test_another_runs_folder_is_one_clear_error(straight, tmp_path):
+    report, output = straight
+    data = make_data("tags")
+    with pytest.raises(ValueError, match="training.learning_rate is 0.01 there and 0.5 now"):
+        run(data, output, training={"learning_rate": 0.5})
+    relabelled = [dataclasses.replace(data.examples[0], target=()), *data.examples[1:]]
+    changed = build_task_data(data.task, "toy", toy_sounds(), relabelled)
+    with pytest.raises(ValueError, match="holds a run with another corpus .sha256"):
+        run(changed, output)
+    with pytest.raises(ValueError, match="holds a run with another corpus .start"):
+        run(data, output, start=None)
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    code = "import sys; from mulap.training.checkpoints import hold_run; from pathlib import Path\n"
+    code += "with hold_run(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "run"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match="another process is training here"):
+        run(make_data("tags"), tmp_path / "run")
+    process.communicate()
+    with hold_run(tmp_path / "run"):
+        pass
+
+
+SCRIPT = """
+import json
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from toy_task import make_data, make_settings
+from mulap.training.supervised import train_supervised
+output, sounds, changes, start = sys.argv[1:]
+settings = make_settings(**json.loads(changes))
+train_supervised(make_data("tags", Path(sounds)), output, settings, start)
+"""
+
+
+def begin(folder: Path, output: Path, changes, num_processes: int = 1) -> subprocess.Popen:
+    (folder / "run.py").write_text(SCRIPT)
+    command = [sys.executable]
+    if num_processes > 1:
+        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(num_processes)]
+        command += ["--standalone"]
+    command += [folder / "run.py", output, toy_sounds(), json.dumps(changes), small_start()]
+    paths = os.pathsep.join([os.getcwd(), str(Path(__file__).parents[1])])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    stderr = open(folder / "stderr.txt", "a")
+    return subprocess.Popen(list(map(str, command)), env=environment, stderr=stderr)
+
+
+def descendants(process_id: int) -> list[int]:
+    """Return a process and all below it. (The launcher's workers have sessions of their own.)"""
+    found = [process_id]
+    for task in Path(f"/proc/{process_id}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += descendants(int(child))
+    return found
+
+
+def kill_in_training(process: subprocess.Popen, output: Path) -> None:
+    """Wait for a first whole checkpoint and a little longer, then kill -9 all processes."""
+    until = time.monotonic() + 120
+    while not list(output.glob("checkpoint-*/complete")):
+        assert process.poll() is None, "ended before its first checkpoint"
+        assert time.monotonic() < until, "no checkpoint in time"
+        time.sleep(0.01)
+    time.sleep(random.Random(time.time_ns()).uniform(0.0, 0.4))
+    for process_id in descendants(process.pid):
+        os.kill(process_id, signal.SIGKILL)
+    process.wait()
+    assert not (output / "best").exists(), "ended before it was killed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_kill_9_and_rerun_resume_bit_exactly(tmp_path, num_processes):
+    changes = {
+        "model": {"dropout": 0.2},
+        "training": {"num_epochs": 20, "save_every_steps": 1, "evaluate_every_epochs": 2},
+    }
+    process = begin(tmp_path, tmp_path / "straight", changes, num_processes)
+    assert process.wait(timeout=150) == 0, (tmp_path / "stderr.txt").read_text()[-3000:]
+    process = begin(tmp_path, tmp_path / "run", changes, num_processes)
+    kill_in_training(process, tmp_path / "run")
+    process = begin(tmp_path, tmp_path / "run", changes, num_processes)
+    assert process.wait(timeout=150) == 0, (tmp_path / "stderr.txt").read_text()[-3000:]
+    for name in ("best", "last"):
+        assert_equal_weights(tmp_path / "straight" / name, tmp_path / "run" / name)
+    first, second = (tmp_path / name / "predictions.npz" for name in ("straight", "run"))
+    assert first.read_bytes() == second.read_bytes()
