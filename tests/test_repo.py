@@ -18,7 +18,9 @@ import yaml
 from tiny import RATE, tone
 
 import mulap
+from mulap.benchmark.config import load_config
 from mulap.training.settings import load_settings
+from mulap.training.supervised_settings import load_supervised_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mulap"
@@ -141,16 +143,23 @@ def test_the_generated_pages_are_what_the_code_says():
 
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+# folder of configs -> the command that reads them, and how it does
+READERS = {
+    "pretrain": ("pretrain", load_settings),
+    "supervised": ("pretrain-supervised", load_supervised_settings),
+    "benchmark": ("benchmark", load_config),
+}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_config_loads_is_short_and_names_the_command_that_uses_it(path):
-    load_settings(path)
+    command, load = READERS[path.parent.name]
+    load(path)
     lines = path.read_text(encoding="utf-8").splitlines()
     comments = [line for line in lines if line.startswith("#")]
     settings = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     assert 0 < len(settings) < MAX_CONFIG_LINES
-    assert any(f"mulap pretrain {name_of(path)}" in line for line in comments)
+    assert any(f"mulap {command} {name_of(path)}" in line for line in comments)
     assert yaml.safe_load("\n".join(lines))
 
 
