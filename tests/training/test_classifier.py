@@ -53,3 +53,17 @@ def test_dropout_touches_the_input_and_the_hidden_layer_but_no_output_E37():
         classifier.eval()
         features = torch.randn(3, 8)
         assert torch.equal(classifier(features), classifier(features))
+
+
+@torch.no_grad()
+def test_dropout_is_on_the_input_and_after_the_relu_E37():
+    torch.manual_seed(0)
+    features = torch.ones(10, 64)
+    linear = Classifier(64, 0, 1, dropout=0.5).train()
+    linear.output.weight.fill_(1.0)
+    assert linear(features).std() > 1.0
+    classifier = Classifier(64, 64, 1, dropout=0.5).train()
+    classifier.output.weight.fill_(1.0)
+    classifier.hidden.weight.fill_(0.0)  # the input cannot matter
+    classifier.hidden.bias.fill_(1.0)
+    assert classifier(features).std() > 1.0

@@ -28,11 +28,14 @@ from toy_task import (
 )
 
 from mulap.inference.backbones import load_backbone
+from mulap.tasks.metrics import choose_thresholds, decide
 from mulap.tasks.result import Predictions, score_predictions
 from mulap.tasks.task import Fold
 from mulap.training.classifier import load_classifier
 from mulap.training.supervised import swap_source, train_supervised_seeds
 from mulap.training.supervised_settings import load_supervised_settings
+from mulap.training.supervised_trainer import predict_tracks
+from mulap.training.tracks import SegmentDataset, read_tracks
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,6 +91,19 @@ def test_outputs_are_the_mean_of_each_segments_probabilities_E39(straight):
         with torch.no_grad():
             expected = model(log_mel).sigmoid().mean(0)
         np.testing.assert_allclose(report.predictions.outputs[0, row], expected, atol=1e-5)
+
+
+def test_thresholds_are_chosen_on_validation_E41(straight):
+    report, output = straight
+    data, model = make_data("tags"), load_classifier(output / "best")
+    paths = [data.audio_path(index) for index in range(len(data))]
+    audio, _ = read_tracks(extractor_of(output / "best"), paths, keep=True)
+    for part, is_right in (("valid", True), ("test", False)):
+        tracks = getattr(data.folds[0], part)
+        seen = predict_tracks(model, SegmentDataset(audio, tracks))[None]
+        thresholds = choose_thresholds(data.targets[tracks], seen)
+        decisions = decide(report.predictions.outputs, thresholds)
+        assert np.array_equal(decisions, report.predictions.decisions) is is_right
 
 
 def test_the_best_folder_is_read_by_load_backbone_with_equal_tensors_E35(straight):
