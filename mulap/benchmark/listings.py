@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mulap.benchmark.document import Block, Bullets, Details, Heading, Paragraph, Table
+from mulap.benchmark.printing import metric_name
 from mulap.benchmark.rows import FAILURES_FILE, Row, read_failures
 
 _MAX_LISTED = 20
@@ -79,6 +80,32 @@ def caveats(rows: Sequence[Row]) -> list[Block]:
             for each in dict.fromkeys(r["caveat"] for r in rows)
             if each
         ],
+    ]
+
+
+def off_centre(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
+    """Tell of intervals that do not hold their own score.
+
+    A bootstrap draw holds tracks twice, which helps precision where positives are few.
+
+    Args:
+        rows: of one task and split.
+        names: what the rows are called.
+    """
+    found = [
+        f"{metric_name(metric)} of {name}"
+        for row, name in zip(rows, names, strict=True)
+        for metric, score in row["scores"].items()
+        if None not in (score["low"], score["high"])
+        and not score["low"] <= score["mean"] <= score["high"]
+    ]
+    if not found:
+        return []
+    return [
+        Paragraph(
+            f"The interval does not hold the score: {', '.join(found)}. The bootstrap is biased "
+            "where positives are few; of such an interval only the width tells something."
+        )
     ]
 
 

@@ -4,8 +4,10 @@ Scores are shares of one everywhere else; here they become percent with one deci
 paper. An empty cell is a dash.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from mulap.benchmark.rows import Row
 
 EMPTY = "–"
 METRIC_NAMES = {
@@ -51,3 +53,19 @@ def metric_name(metric: str) -> str:
     """Return a metric as tables print it: `r2/valence` is "R² valence"."""
     name, _, label = metric.partition("/")
     return f"{METRIC_NAMES.get(name, name)} {label}".strip()
+
+
+def row_names(rows: Sequence[Row]) -> list[str]:
+    """Name rows by backbone, and by protocol where there are several."""
+    has_several = len({row["protocol"] for row in rows if not is_trained_whole(row)}) > 1
+    return [
+        f"{row['label']}, {row['protocol']}"
+        if has_several and not is_trained_whole(row)
+        else row["label"]
+        for row in rows
+    ]
+
+
+def is_trained_whole(row: Row) -> bool:
+    """Return whether a row is of the end-to-end model, which no probe was trained on."""
+    return row["backbone"] == "end-to-end"

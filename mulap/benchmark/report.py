@@ -6,9 +6,9 @@ between backbones, by paired bootstrap over the saved predictions; no number is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from mulap.benchmark.differences import TaskRows, compare_rows, group_rows
 from mulap.benchmark.document import (
     Block,
     Bullets,
@@ -25,51 +25,24 @@ from mulap.benchmark.listings import (
     failures,
     how_it_was_done,
     left_out,
+    off_centre,
     weights_table,
 )
-from mulap.benchmark.printing import metric_name, percent
+from mulap.benchmark.printing import is_trained_whole, metric_name, percent
 from mulap.benchmark.published import sources
 from mulap.benchmark.rows import RESULTS_FILE, Row, file_stem, read_rows
 from mulap.benchmark.tables import (
     confusion_table,
     headline_of,
-    is_trained_whole,
     label_table,
     metrics_table,
     paper_table,
     published_table,
-    row_names,
     task_table,
 )
 from mulap.files import atomic_path
-from mulap.tasks.result import Difference, Predictions, compare
 
 FIGURES = "figures"
-_BASELINES = ("random", "random-calibrated")
-
-
-@dataclass(frozen=True)
-class TaskRows:
-    """The rows of one task and split.
-
-    Attributes:
-        rows: in the order of the file.
-        names: what tables call them.
-        baseline: position of the first untrained backbone; None where there is none.
-        differences: position -> headline metric minus the baseline's.
-        problems: why some differences are missing.
-    """
-
-    rows: list[Row]
-    names: list[str]
-    baseline: int | None
-    differences: dict[int, Difference] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def title(self) -> str:
-        """The task and its split."""
-        return f"{self.rows[0]['title']} ({self.rows[0]['split_name']})"
 
 
 def write_report(folder: Path) -> Path:
@@ -92,41 +65,6 @@ def write_report(folder: Path) -> Path:
     _write(folder / "report.md", to_markdown(blocks))
     _write(folder / "report.html", to_html("mulap: benchmark", blocks))
     return folder / "report.html"
-
-
-def group_rows(rows: Sequence[Row]) -> list[list[Row]]:
-    """Put rows of the same task, title and split together, in the order they appear."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["task"], row["title"], row["split_name"]), []).append(row)
-    return list(groups.values())
-
-
-def compare_rows(folder: Path, rows: list[Row]) -> TaskRows:
-    """Compare the rows of a task with its first untrained backbone.
-
-    Args:
-        folder: that the paths of predictions are relative to.
-        rows: of one task and split.
-    """
-    baseline = next((i for i, row in enumerate(rows) if row["backbone"] in _BASELINES), None)
-    found = TaskRows(rows, row_names(rows), baseline)
-    if baseline is None:
-        return found
-    try:
-        second = Predictions.load(folder / rows[baseline]["predictions"])
-    except ValueError as error:
-        found.problems.append(_without_folder(error, folder))
-        return found
-    for index, row in enumerate(rows):
-        if index == baseline:
-            continue
-        try:
-            first = Predictions.load(folder / row["predictions"])
-            found.differences[index] = compare(row["kind"], row["labels"], first, second)
-        except ValueError as error:
-            found.problems.append(f"{found.names[index]}: {_without_folder(error, folder)}")
-    return found
 
 
 def build_report(folder: Path, rows: Sequence[Row], tasks: Sequence[TaskRows]) -> list[Block]:
@@ -213,6 +151,7 @@ def _task_section(folder: Path, task: TaskRows) -> list[Block]:
         )
     others = metrics_table(task.rows, task.names)
     blocks += [others] if others else []
+    blocks += off_centre(task.rows, task.names)
     blocks += [Bullets([f"No difference: {line}" for line in task.problems])] * bool(task.problems)
     blocks += left_out(folder, task.rows, task.names)
     table, lines = published_table(first["task"], first["split_name"])
@@ -262,11 +201,6 @@ def _confusions(folder: Path, task: TaskRows) -> list[Block]:
 
 def _join(words: Sequence[str]) -> str:
     return ", ".join(words)
-
-
-def _without_folder(error: ValueError, folder: Path) -> str:
-    """Name files relative to the report, which may be read elsewhere."""
-    return str(error).replace(f"{folder}/", "")
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from mulap.benchmark.printing import (
     metric_name,
     percent,
     print_percentage,
+    row_names,
 )
 from mulap.benchmark.published import (
     MARKS,
@@ -137,22 +138,6 @@ def _our_lines(columns: Sequence[tuple[PaperColumn, str]], rows: Sequence[Row]) 
                 cells = found.setdefault(name, [EMPTY] * len(columns))
                 cells[place] = mean_and_std(row["scores"].get(column.metric))
     return [[name, *found[name]] for name in dict.fromkeys(names) if name in found]
-
-
-def row_names(rows: Sequence[Row]) -> list[str]:
-    """Name rows by backbone, and by protocol where there are several."""
-    has_several = len({row["protocol"] for row in rows if not is_trained_whole(row)}) > 1
-    return [
-        f"{row['label']}, {row['protocol']}"
-        if has_several and not is_trained_whole(row)
-        else row["label"]
-        for row in rows
-    ]
-
-
-def is_trained_whole(row: Row) -> bool:
-    """Return whether a row is of the end-to-end model, which no probe was trained on."""
-    return row["backbone"] == "end-to-end"
 
 
 def _explain(marks: set[str]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from benchmarked import QUALITIES, make_data, make_result, make_task, write_results
 
 from mulap.benchmark.printing import print_percentage
-from mulap.benchmark.report import group_rows, write_report
+from mulap.benchmark.report import write_report
 from mulap.benchmark.rows import write_rows
 
 CLASS = make_task("class", ["rock", "jazz", "folk"], "Own genres")
@@ -200,9 +200,9 @@ def test_a_folder_without_results_is_refused(tmp_path):
         write_report(tmp_path)
 
 
-def test_tasks_and_splits_are_kept_apart():
-    rows = [
-        {"task": "m", "title": "M", "split_name": split, "backbone": name}
-        for split, name in (("clean", "a"), ("full", "a"), ("clean", "b"))
-    ]
-    assert [[row["backbone"] for row in group] for group in group_rows(rows)] == [["a", "b"], ["a"]]
+def test_intervals_beside_their_score_are_told(tmp_path):
+    row = make_result(tmp_path, make_data(CLASS), "mel", 0.4)
+    row["scores"]["f1"]["low"] = row["scores"]["f1"]["mean"] + 0.01
+    write_rows(tmp_path / "results.jsonl", [row])
+    write_report(tmp_path)
+    assert "The interval does not hold the score: F1 of mel." in read(tmp_path)[0]

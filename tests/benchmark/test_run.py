@@ -22,6 +22,7 @@ from tiny import RATE, tone
 from mulap.benchmark import pair as pair_module
 from mulap.benchmark import run as run_module
 from mulap.benchmark.config import load_config
+from mulap.benchmark.pair import ProbeOptions, run_pair
 from mulap.benchmark.rows import read_rows
 from mulap.benchmark.run import run_benchmark
 from mulap.probing.features import TrackFeatures
@@ -230,6 +231,25 @@ def test_supervised_is_probed_from_its_checkpoint(tmp_path, machine):
     report = run_benchmark(config, tmp_path / "out")
     assert report.rows[0]["trained_on"] == "mtg_jamendo_top50"
     assert report.rows[0]["backbone_sha256"].startswith(str(tmp_path / "trained"))
+
+
+def test_one_pair_gives_the_row_of_the_benchmark_and_writes_nothing(tmp_path, machine):
+    config = write_config(tmp_path, ["one"], ["mel"])
+    (row,) = run_benchmark(config, tmp_path / "out").rows
+    options = ProbeOptions(tmp_path / "cache", "paper", 3)
+    before = set(tmp_path.rglob("*"))
+    own = run_pair(config.tasks[0].load(), config.backbones[0], options, encoder="mel")
+    assert set(tmp_path.rglob("*")) == before
+    written = {"predictions": row["predictions"], "left_out_list": row["left_out_list"]}
+    assert own | written == row
+
+
+@pytest.mark.parametrize("name", ["end-to-end", "supervised"])
+def test_what_only_a_benchmark_can_train_is_no_backbone_of_a_probe(tmp_path, machine, name):
+    config = write_config(tmp_path, ["one"], [name])
+    options = ProbeOptions(tmp_path / "cache")
+    with pytest.raises(ValueError, match=f"{name} is trained by mulap benchmark"):
+        run_pair(config.tasks[0].load(), config.backbones[0], options)
 
 
 def test_two_runs_cannot_share_a_folder(tmp_path, machine):

@@ -11,6 +11,7 @@ from mulap.benchmark.printing import (
     metric_name,
     percent,
     print_percentage,
+    row_names,
 )
 from mulap.benchmark.tables import (
     PAPER_TABLES,
@@ -20,7 +21,6 @@ from mulap.benchmark.tables import (
     paper_table,
     published_table,
     result_lines,
-    row_names,
     task_table,
 )
 from mulap.tasks.registry import find_task

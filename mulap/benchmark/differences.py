@@ -1,0 +1,101 @@
+"""How much better than an untrained backbone each one is, by paired bootstrap. Scores nothing else.
+
+A thousand draws of a large test set take a minute or more, so differences are kept in
+`differences.json`, found by the SHA-256 of the two files of predictions they are between.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from mulap.benchmark.printing import row_names
+from mulap.benchmark.rows import Row, canonical_hash
+from mulap.files import atomic_path, sha256_of
+from mulap.tasks.result import Difference, Predictions, compare
+
+DIFFERENCES_FILE = "differences.json"
+BASELINES = ("random", "random-calibrated")
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """The rows of one task and split.
+
+    Attributes:
+        rows: in the order of the file.
+        names: what tables call them.
+        baseline: position of the first untrained backbone; None where there is none.
+        differences: position -> headline metric minus the baseline's.
+        problems: why some differences are missing.
+    """
+
+    rows: list[Row]
+    names: list[str]
+    baseline: int | None
+    differences: dict[int, Difference] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """The task and its split."""
+        return f"{self.rows[0]['title']} ({self.rows[0]['split_name']})"
+
+
+def group_rows(rows: Sequence[Row]) -> list[list[Row]]:
+    """Put rows of the same task, title and split together, in the order they appear."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["task"], row["title"], row["split_name"]), []).append(row)
+    return list(groups.values())
+
+
+def compare_rows(folder: Path, rows: list[Row]) -> TaskRows:
+    """Compare the rows of a task with its first untrained backbone.
+
+    Args:
+        folder: that the paths of predictions are relative to.
+        rows: of one task and split.
+
+    Returns:
+        The rows and their differences. A row without usable predictions has none, and a reason.
+    """
+    names = row_names(rows)
+    # `random` is the paper's; where there is none, its calibrated twin will do.
+    found = [i for name in BASELINES for i, row in enumerate(rows) if row["backbone"] == name]
+    task = TaskRows(rows, names, found[0] if found else None)
+    if task.baseline is None:
+        return task
+    for index, row in enumerate(rows):
+        if index != task.baseline:
+            try:
+                task.differences[index] = _compare(folder, row, rows[task.baseline])
+            except ValueError as error:
+                # Files are named relative to the report, which may be read elsewhere.
+                reason = str(error).replace(f"{folder}/", "")
+                task.problems.append(f"{names[index]}: {reason}")
+    return task
+
+
+def _compare(folder: Path, row: Row, baseline: Row) -> Difference:
+    paths = [folder / each["predictions"] for each in (row, baseline)]
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise ValueError(f"{missing}: no such file (run mulap benchmark again)")
+    key = canonical_hash([row["kind"], row["labels"], *map(sha256_of, paths)])
+    known = _read(folder / DIFFERENCES_FILE)
+    if key not in known:
+        first, second = map(Predictions.load, paths)
+        known[key] = asdict(compare(row["kind"], row["labels"], first, second))
+        with atomic_path(folder / DIFFERENCES_FILE) as temporary:
+            temporary.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
+    return Difference(**known[key])
+
+
+def _read(path: Path) -> dict[str, dict]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: is not JSON (delete it; it is made again)") from error
