@@ -302,12 +302,3 @@ def confusion_table(row: Row, most: int = 20) -> Table:
 
 def _count(count: float) -> str:
     return f"{count:.1f}".removesuffix(".0")
-
-
-def result_lines(row: Row) -> list[str]:
-    """Print one row for a terminal: a line a metric, with deviation and interval."""
-    width = max(len(metric_name(metric)) for metric in row["scores"])
-    return [
-        f"{metric_name(metric):<{width}}  {mean_and_std(score):>12}  ({interval(score)})"
-        for metric, score in row["scores"].items()
-    ]

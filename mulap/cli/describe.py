@@ -81,6 +81,7 @@ def describe_report(report: TaskReport) -> str:
     lines += [f"missing: {name}" for name in report.missing]
     lines += [f"undecodable: {name}: {reason}" for name, reason in report.undecodable]
     lines += [f"problem: {source}: {reason}" for source, reason in report.problems]
+    lines += [f"in two splits: {g} ({', '.join(s)})" for g, s in report.leaking_groups.items()][:3]
     whole = "whole" if report.is_whole else "not whole"
     looked = "" if report.is_decoded else " (files were looked for, not decoded)"
     return "\n".join([*lines, f"{report.task} is {whole}{looked}"])

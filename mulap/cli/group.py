@@ -26,6 +26,16 @@ from mulap import __version__
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SOME_FAILED = 3
+# Of the extras `probe` and `train`; embedding and tagging do without.
+_OPTIONAL_PACKAGES = {
+    "accelerate",
+    "matplotlib",
+    "numba",
+    "scipy",
+    "sklearn",
+    "tensorboard",
+    "yaml",
+}
 ENCODERS_HELP = (
     "A checkpoint folder, musicnn-mtt, musicnn-msd, random, random-calibrated, mel, "
     "hear:MODULE[:WEIGHTS] or hf:NAME."
@@ -51,6 +61,12 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except BrokenPipeError:
             raise  # the reader of our output is gone, as in `| head`: click ends quietly
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _OPTIONAL_PACKAGES:
+                raise
+            message = f"the package {package} is missing (pip install 'mulap[probe,train]')"
+            raise click.ClickException(message) from error
         except (ValueError, OSError) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
 

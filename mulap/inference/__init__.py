@@ -1,5 +1,7 @@
 """Using a trained model.
 
 Reading order: `backbones` (a name -> a backbone), `stream` (a file -> log-mels), `embedder` (a file
--> vectors), `embed` (many files, with `store` and `tables`), `tag` (a file -> named tags).
+-> vectors), `encoders` (a name -> whatever gives vectors; with `calibrate`, `segments`, `mel` and
+`foreign`), `embed` (many files, with `store` and `tables`), `tag` (a file -> named tags), `hear` (our
+backbones for others).
 """

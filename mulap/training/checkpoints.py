@@ -43,7 +43,7 @@ def hold_run(run: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise ValueError(
-                f"{run}: another process is training here: wait for it or end it, or give another "
+                f"{run}: another process is at work here: wait for it or end it, or give another "
                 "--output"
             ) from error
         yield

@@ -18,13 +18,13 @@ Settings = TypeVar("Settings")
 
 
 def read_settings(
-    kind: type[Settings], path: str | os.PathLike[str], overrides: list[str] | None = None
+    kind: type[Settings], path: str | os.PathLike[str] | None, overrides: list[str] | None = None
 ) -> Settings:
     """Read settings from a YAML file.
 
     Args:
         kind: a dataclass whose fields are the file's sections, each a dataclass itself.
-        path: the file.
+        path: the file; None for the defaults.
         overrides: `section.key=value`, applied last, with YAML's notation for values.
 
     Returns:
@@ -33,7 +33,7 @@ def read_settings(
     Raises:
         ValueError: the file cannot be read, a key is not known, or a value has the wrong type.
     """
-    values = _read_yaml(Path(path), seen=())
+    values = {} if path is None else _read_yaml(Path(path), seen=())
     for override in overrides or []:
         name, separator, text = override.partition("=")
         section, dot, key = name.partition(".")
@@ -46,7 +46,7 @@ def read_settings(
             values[section] = {**keys, key: yaml.safe_load(text)}
         except yaml.YAMLError as error:
             raise ValueError(f"'{override}': the value is no valid YAML: quote it") from error
-    return build_settings(kind, values, where=str(path))
+    return build_settings(kind, values, where=str(path or "the settings"))
 
 
 def build_settings(kind: type[Settings], values: Any, where: str) -> Settings:

@@ -97,19 +97,19 @@ class SupervisedSettings:
 
 
 def load_supervised_settings(
-    path: str | os.PathLike[str], overrides: list[str] | None = None
+    path: str | os.PathLike[str] | None, overrides: list[str] | None = None
 ) -> SupervisedSettings:
     """Read settings from a YAML file.
 
     Args:
-        path: the file.
+        path: the file; None for the defaults, the paper's.
         overrides: `section.key=value`, applied last, with YAML's notation for values.
 
     Raises:
         ValueError: the file cannot be read, a key is not known, or a value cannot be.
     """
     settings = read_settings(SupervisedSettings, path, overrides)
-    _check_ranges(settings, where=str(path))
+    _check_ranges(settings, where=str(path or "the settings"))
     return settings
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from benchmarked import QUALITIES, make_data, make_result, make_task
+from benchmarked import QUALITIES, make_data, make_result
 
 from mulap.benchmark.printing import (
     interval,
@@ -20,7 +20,6 @@ from mulap.benchmark.tables import (
     metrics_table,
     paper_table,
     published_table,
-    result_lines,
     task_table,
 )
 from mulap.tasks.registry import find_task
@@ -222,11 +221,3 @@ def test_numbers_are_printed_in_percent_with_one_decimal():
     assert mean_and_std({"mean": 0.5, "std": 0.004}) == "50.0 ± 0.4"
     assert mean_and_std(None) == interval({"low": None, "high": 0.5}) == "–"
     assert metric_name("r2/valence") == "R² valence"
-
-
-def test_a_row_is_printed_for_a_terminal():
-    row = make_result(None, make_data(make_task("numbers", ["x", "y"])), "mel", 0.5, num_seeds=1)
-    lines = result_lines(row)
-    assert [line.split("  ")[0].strip() for line in lines] == ["R²", "R² x", "R² y"]
-    assert "±" not in "".join(lines)
-    assert row["predictions"] == ""

@@ -10,28 +10,12 @@ from pathlib import Path
 import click
 import pytest
 import soundfile as sf
-from click.testing import CliRunner, Result
+from command_line import call, check_one_line
 from tiny import RATE, tone, write_corpus, write_settings
 
 import mulap
 from mulap.cli import main
 from mulap.inference.tables import read_embeddings
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(each) for each in arguments])
-
-
-def check_one_line(result: Result, exit_code: int, *parts: str) -> None:
-    """One line on standard error, nothing on standard output, no traceback."""
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert result.exit_code == exit_code
-    assert result.stdout == ""
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.endswith("\n")
-    for part in parts:
-        assert part in result.stderr
 
 
 def write_track(path: Path, seconds: float = 4.0, **tags: str) -> Path:
@@ -72,8 +56,9 @@ def test_the_version_is_the_package_s():
 
 def test_the_commands_are_those_the_documentation_tells_of():
     names = {" ".join(words) for words in COMMANDS}
-    documented = {"corpus demo", "corpus folder", "pretrain", "evaluate", "embed", "tag"}
-    assert names == {"", "corpus"} | documented
+    training = {"corpus demo", "corpus folder", "pretrain", "evaluate"}
+    transfer = {"download", "task", "probe", "pretrain-supervised", "benchmark", "report"}
+    assert names == {"", "corpus", "embed", "tag"} | training | transfer
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

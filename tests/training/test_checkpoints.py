@@ -106,7 +106,7 @@ def test_two_processes_never_train_in_one_folder_and_a_kill_lets_go_of_it(tmp_pa
     other = subprocess.Popen([sys.executable, "-c", HOLD, run], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match="another process is training here: wait") as caught:
+        with pytest.raises(ValueError, match="another process is at work here: wait") as caught:
             with hold_run(run):
                 pass
         assert "\n" not in str(caught.value)

@@ -118,7 +118,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout.readline() == "held\n"
-    with pytest.raises(ValueError, match="another process is training here"):
+    with pytest.raises(ValueError, match="another process is at work here"):
         run(make_data("tags"), tmp_path / "run")
     process.communicate()
     with hold_run(tmp_path / "run"):
