@@ -133,7 +133,7 @@ def _render_bank(bank: Path, source: str, programs: dict[int, str], output: Path
 
 def make_scores(packages: Path, output: Path) -> Iterator[Row]:
     """Render the beginnings of scores, all on the same piano."""
-    import music21
+    import music21  # noqa: PLC0415  (only scores need it)
 
     root = Path(music21.__file__).parent / "corpus"
     synth, bank_id = _open_bank(next(packages.glob("banks/TimGM6mb*.sf2")))
@@ -203,7 +203,7 @@ def _unpack(archive: Path, folder: Path, pattern: str) -> list[Path]:
 
 
 def _open_bank(bank: Path) -> tuple[Any, int]:
-    import tinysoundfont
+    import tinysoundfont  # noqa: PLC0415  (recorded notes and games do without)
 
     synth = tinysoundfont.Synth(samplerate=2 * RATE, gain=-12)
     return synth, synth.sfload(str(bank), max_voices=256)
