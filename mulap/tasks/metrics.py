@@ -15,7 +15,7 @@ Letters of shapes: n tracks, C labels, K models, R draws.
 """
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 
 from mulap.tasks.task import Kind
 
@@ -42,7 +42,7 @@ def headline(kind: Kind, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray
     Raises:
         ValueError: an output is not finite, or no label can be scored.
     """
-    scores = measure(kind, targets, outputs, with_micro=False)[0][HEADLINE[kind]][:, 0]
+    scores = measure(kind, targets, outputs, headline_only=True)[0][HEADLINE[kind]][:, 0]
     if np.isnan(scores).any():
         raise ValueError("no label can be scored: every one is the same for all tracks")
     return scores
@@ -54,7 +54,7 @@ def measure(
     outputs: np.ndarray,
     decisions: np.ndarray | None = None,
     counts: np.ndarray | None = None,
-    with_micro: bool = True,
+    headline_only: bool = False,
 ) -> tuple[Values, Values]:
     """Score K models by all metrics of a kind of task, under R weightings of the tracks.
 
@@ -65,7 +65,7 @@ def measure(
         decisions: bool (K, n, C), for the F1 of tags; None leaves it out. Never made here: a
             threshold that has seen `targets` would flatter.
         counts: (R, n), how often each track counts; None is once, R = 1.
-        with_micro: False saves half of the time.
+        headline_only: of tags, only the macro ROC-AUC, in a quarter of the time.
 
     Returns:
         Metric -> (K, R): `roc_auc`, `pr_auc`, `f1` (macro), `roc_auc_micro`, `pr_auc_micro` of
@@ -81,7 +81,7 @@ def measure(
     if counts is None:
         counts = np.ones((1, num_tracks), np.int32)
     if kind == "tags":
-        scorer = _TagScorer(targets, outputs, decisions, with_micro)
+        scorer = _TagScorer(targets, outputs, decisions, headline_only)
     else:
         scorer = {"class": _ClassScorer, "numbers": _NumberScorer}[kind](targets, outputs)
     num_draws = max(1, _MAX_CELLS // (scorer.num_cells + num_tracks))
@@ -206,12 +206,9 @@ class _Ranking:
         tie = is_new.ravel().cumsum(dtype=np.int32) - 1
         has_positive = np.zeros(tie[-1] + 1, bool)
         has_positive[tie[is_positive]] = True
-        slot = (has_positive.cumsum(dtype=np.int32) - has_positive)[
-            tie
-        ]  # ties with a positive, before this one
-        slot += np.repeat(
-            np.arange(num_rows, dtype=np.int32), num_items
-        )  # the extra slot of each row before
+        # Ties with a positive before this one, and the extra slot of each row before.
+        slot = (has_positive.cumsum(dtype=np.int32) - has_positive)[tie]
+        slot += np.repeat(np.arange(num_rows, dtype=np.int32), num_items)
         part = np.where(is_positive, 2, has_positive[tie])
         self.num_slots = int(has_positive.sum()) + num_rows
         self.starts = slot[::num_items]
@@ -219,8 +216,8 @@ class _Ranking:
         shape = (3 * self.num_slots, int(tracks.max()) + 1)
         self.matrix = coo_array(items, shape=shape)
 
-    def measure(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return ROC-AUC and average precision, (L, R) each, under weights (n, R).
+    def measure(self, weights: np.ndarray, with_precision: bool) -> Values:
+        """Return `roc_auc`, and `pr_auc` if asked for, (L, R) each, under weights (n, R).
 
         Both are NaN where a row has no positive or no negative of weight above 0.
         """
@@ -231,20 +228,21 @@ class _Ranking:
         num_negatives = np.add.reduceat(misses, self.starts)
         num_slots = np.diff(self.starts, append=self.num_slots)
         # Running sums of whole numbers are exact, so a row's own is the difference of two.
-        hits_so_far = hits.cumsum(0) - (num_positives.cumsum(0) - num_positives).repeat(
-            num_slots, 0
-        )
         misses_so_far = misses.cumsum(0) - (num_negatives.cumsum(0) - num_negatives).repeat(
             num_slots, 0
         )
         below = num_negatives.repeat(num_slots, 0) - misses_so_far + 0.5 * tied
-        precision = hits_so_far / np.maximum(hits_so_far + misses_so_far, 1)
         is_defined = (num_positives > 0) & (num_negatives > 0)
         pairs = np.where(is_defined, num_positives * num_negatives, np.nan)
-        roc_auc = np.add.reduceat(hits * below, self.starts) / pairs
-        hits *= precision
-        pr_auc = np.add.reduceat(hits, self.starts) / np.where(is_defined, num_positives, np.nan)
-        return roc_auc, pr_auc
+        values = {"roc_auc": np.add.reduceat(hits * below, self.starts) / pairs}
+        if with_precision:
+            hits_so_far = hits.cumsum(0) - (num_positives.cumsum(0) - num_positives).repeat(
+                num_slots, 0
+            )
+            hits *= hits_so_far / np.maximum(hits_so_far + misses_so_far, 1)
+            total = np.where(is_defined, num_positives, np.nan)
+            values["pr_auc"] = np.add.reduceat(hits, self.starts) / total
+        return values
 
 
 class _TagScorer:
@@ -253,37 +251,37 @@ class _TagScorer:
         targets: np.ndarray,
         outputs: np.ndarray,
         decisions: np.ndarray | None,
-        with_micro: bool,
+        headline_only: bool,
     ) -> None:
         num_models, num_tracks, num_labels = self.shape = outputs.shape
-        self.targets, self.decisions = targets.astype(np.float64), decisions
+        self.headline_only = headline_only
         rows = outputs.transpose(0, 2, 1).reshape(-1, num_tracks)  # (K * C, n)
         self.macro = _Ranking(np.tile(targets.T, (num_models, 1)), rows, np.arange(num_tracks))
-        self.micro = None
-        if with_micro:
+        self.micro = self.decided = None
+        if not headline_only:
             everything = np.tile(targets.ravel(), (num_models, 1))  # (K, n * C)
             tracks = np.repeat(np.arange(num_tracks), num_labels)
             self.micro = _Ranking(everything, outputs.reshape(num_models, -1), tracks)
+            if decisions is not None:
+                hits_and_all = np.stack([targets & decisions, targets.astype(np.int8) + decisions])
+                by_label = hits_and_all.transpose(0, 1, 3, 2).reshape(-1, num_tracks)
+                self.decided = csr_array(by_label, dtype=np.float64)  # (2 * K * C, n)
         self.num_cells = 3 * self.macro.num_slots
 
     def measure(self, weights: np.ndarray) -> tuple[Values, Values]:
         num_models, _, num_labels = self.shape
         shape = (num_models, num_labels, -1)
-        roc_auc, pr_auc = (
-            values.reshape(shape).transpose(0, 2, 1) for values in self.macro.measure(weights)
-        )
-        per_label = {"roc_auc": roc_auc, "pr_auc": pr_auc}
-        if self.decisions is not None:
-            f1 = np.stack([self._f1(each.astype(np.float64), weights) for each in self.decisions])
-            per_label["f1"] = np.where(np.isnan(roc_auc), np.nan, f1)
+        values = self.macro.measure(weights, with_precision=not self.headline_only)
+        if self.decided is not None:
+            hits, either = (self.decided @ weights).reshape(2, num_models * num_labels, -1)
+            f1 = 2 * hits / np.maximum(either, 1)
+            values["f1"] = np.where(np.isnan(values["roc_auc"]), np.nan, f1)
+        per_label = {name: each.reshape(shape).transpose(0, 2, 1) for name, each in values.items()}
         overall = {name: mean_of_defined(values) for name, values in per_label.items()}
         if self.micro is not None:
-            overall["roc_auc_micro"], overall["pr_auc_micro"] = self.micro.measure(weights)
+            micro = self.micro.measure(weights, with_precision=True)
+            overall |= {f"{name}_micro": each for name, each in micro.items()}
         return overall, per_label
-
-    def _f1(self, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        num_hits = weights.T @ (self.targets * decisions)  # (R, C)
-        return 2 * num_hits / np.maximum(weights.T @ (self.targets + decisions), 1)
 
 
 class _ClassScorer:

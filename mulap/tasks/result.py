@@ -227,8 +227,8 @@ def compare(
     counts = bootstrap_counts(len(first.track_ids), num_draws, seed)
     means, draws = [], []
     for each in (first, second):
-        means.append(_measure(kind, labels, each, None, with_micro=False)[0][metric].mean())
-        draws.append(_measure(kind, labels, each, counts, with_micro=False)[0][metric].mean(0))
+        means.append(_measure(kind, labels, each, None, headline_only=True)[0][metric].mean())
+        draws.append(_measure(kind, labels, each, counts, headline_only=True)[0][metric].mean(0))
     difference = draws[0] - draws[1]
     difference = difference[~np.isnan(difference)]
     low, high = _percentiles(difference)
@@ -241,7 +241,7 @@ def _measure(
     labels: Sequence[str],
     predictions: Predictions,
     counts: np.ndarray | None,
-    with_micro: bool = True,
+    headline_only: bool = False,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     outputs = predictions.outputs
     assert outputs.shape[2] == len(labels), (outputs.shape, len(labels))
@@ -249,7 +249,7 @@ def _measure(
         raise ValueError("there is no test track to score (check the split)")
     check_finite(outputs, predictions.track_ids)
     overall, per_label = measure(
-        kind, predictions.targets, outputs, predictions.decisions, counts, with_micro
+        kind, predictions.targets, outputs, predictions.decisions, counts, headline_only
     )
     if np.isnan(overall[HEADLINE[kind]]).all():
         raise ValueError("no label can be scored: every one is the same for all test tracks")

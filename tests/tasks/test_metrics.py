@@ -215,6 +215,17 @@ def test_outputs_that_are_not_finite_are_refused_with_the_position_of_the_track(
             choose_thresholds(targets, outputs)
 
 
+def test_the_headline_alone_is_what_it_is_among_all_metrics():
+    rng = np.random.default_rng(5)
+    targets = rng.random((40, 4)) < 0.3
+    outputs, counts = rng.integers(0, 9, (2, 40, 4)) / 9, bootstrap_counts(40, 6)
+    overall, per_label = measure("tags", targets, outputs, outputs > 0.5, counts)
+    alone, alone_per_label = measure("tags", targets, outputs, None, counts, headline_only=True)
+    assert list(alone) == list(alone_per_label) == ["roc_auc"]
+    assert np.array_equal(alone["roc_auc"], overall["roc_auc"], equal_nan=True)
+    assert np.array_equal(alone_per_label["roc_auc"], per_label["roc_auc"], equal_nan=True)
+
+
 @pytest.mark.parametrize("kind", ["tags", "numbers"])
 def test_a_headline_of_nothing_is_refused(kind):
     targets = np.zeros((5, 2), bool if kind == "tags" else float)
