@@ -19,6 +19,7 @@ from mulap.cli.group import (
 )
 
 FOLDER = "folder"
+PROBLEMS_SHOWN = 10
 device_option = click.option(
     "--device", default="cpu", show_default=True, help="As torch names it."
 )
@@ -59,16 +60,24 @@ def load_task(task: str | None, data: Path, split: str | None, **columns: Any) -
     given = {name: value for name, value in columns.items() if value}
     task = task or (FOLDER if "label" in given else None)
     if task is None:
-        raise ValueError("no task is named (give --task, or --label for a table of your own)")
+        raise ValueError("no task is named (name one, or give --label for a table of your own)")
     if task == FOLDER:
         label = given.pop("label", ())
         if not label:
-            raise ValueError("--task folder needs to know the column of labels (give --label)")
+            raise ValueError("a table of your own needs --label, the column of labels (give it)")
         return read_folder(data, label[0] if len(label) == 1 else label, split=split, **given)
     if given:
         name = next(iter(given))
         raise ValueError(f"--{name} is for tables of your own (leave it out, or --task folder)")
     return find_task(task).load(data, split or "")
+
+
+def tell_problems(loaded: Any) -> None:
+    """Say what is wrong with a task's rows and splits before anything is computed from them."""
+    for source, reason in loaded.problems[:PROBLEMS_SHOWN]:
+        say(f"problem: {source}: {reason}")
+    if more := len(loaded.problems[PROBLEMS_SHOWN:]):
+        say(f"and {more} problems more (mulap task with the same --data shows all)")
 
 
 @main.command()
@@ -131,11 +140,13 @@ def show_task(
     from mulap.tasks.verify import verify_task
 
     if data is None:
+        if given := [name for name, value in reading.items() if value]:
+            raise ValueError(f"--{given[0]} says how --data is read (give --data too)")
         click.echo(describe_task(task) if task else list_tasks())
         return
     report = verify_task(load_task(task, data, **reading), decode, processes)
     click.echo(json.dumps(report.as_dict(), indent=2) if as_json else describe_report(report))
-    end_with_failures(len(report.missing) + len(report.undecodable), "the lines above")
+    end_with_failures(report.num_unusable, "the lines above")
     if not report.is_whole:
         raise ValueError(f"{data}: holds other tracks than were published (fetch it again)")
 
@@ -198,6 +209,11 @@ def probe(  # noqa: PLR0913  (options)
     quiet_transformers()
     check_device(device)
     loaded = load_task(task, data, **reading)
+    if mediaeval and loaded.task.kind != "tags":
+        raise ValueError(
+            f"{loaded.task.title} has no tags, as MediaEval's files do (no --mediaeval)"
+        )
+    tell_problems(loaded)
     options = ProbeOptions(cache, protocol, seeds, device)
     row = run_pair(loaded, BackboneEntry(backbone, backbone, backbone), options, output)
     click.echo(json.dumps(row, indent=2) if as_json else describe_row(row))
@@ -205,7 +221,7 @@ def probe(  # noqa: PLR0913  (options)
         for path in write_mediaeval(Predictions.load(output / row["predictions"]), output):
             say(f"wrote {path}")
     listed_in = output / row["left_out_list"] if output else "the files that --output lists"
-    end_with_failures(row["left_out"], listed_in)
+    end_with_failures(row["left_out"] + loaded.num_unusable_rows, listed_in)
 
 
 @main.command("pretrain-supervised")
@@ -255,12 +271,14 @@ def pretrain_supervised(
     from mulap.training.supervised import train_supervised
 
     loaded = load_task(task, data, **reading)
+    tell_problems(loaded)
     report = train_supervised(loaded, output, settings, start)
     result = score_predictions(loaded.task.kind, loaded.task.labels, report.predictions)
     say(f"tracks: {join_counts(report.num_used)}")
     say(describe_scores(result.scores))
     click.echo(report.best)
-    end_with_failures(report.num_left_out, output / "failures.jsonl")
+    listed_in = f"the problems above and {output / 'failures.jsonl'}"
+    end_with_failures(report.num_left_out + loaded.num_unusable_rows, listed_in)
 
 
 @main.command()

@@ -99,6 +99,8 @@ def read_folder(  # noqa: PLR0913  (all but two say how to read a table that lea
             nothing can be learnt from what is left.
     """
     names = (label,) if isinstance(label, str) else tuple(label)
+    if table.is_dir():
+        raise ValueError(f"{table}: is a folder (name the table in it, as {table / 'labels.csv'})")
     header, placed = read_table(table)
     with _naming(table):
         columns = _choose_columns(header, names, split=split, fold=fold, group=group)
@@ -113,7 +115,8 @@ def read_folder(  # noqa: PLR0913  (all but two say how to read a table that lea
         task = Task(name="folder", title=title, kind=found_kind, labels=labels)
         split_name, examples, folds = _make_folds(task, columns, examples, num_folds, seed)
     data = build_task_data(task, split_name, table.parent, examples, problems, folds)
-    return replace(data, problems=data.problems + _check_folds(table, data, columns))
+    noticed = data.problems + _check_folds(table, data, columns)
+    return replace(data, problems=noticed, num_unusable_rows=len(problems))
 
 
 @contextmanager
@@ -142,12 +145,17 @@ def _choose_columns(
         if name not in header:
             near = difflib.get_close_matches(name, header, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
+            if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
+                hint = "; put commas between the columns"
             found = ", ".join(map(repr, header[:10])) or "none"
             raise ValueError(f"no column {name!r} among {found}{hint}")
     if not split and not fold:
         split = next((name for name in header if name.lower() == "split"), "")
         fold = "" if split else next((name for name in header if name.lower() == "fold"), "")
-    group = group or next((name for name in GROUP_COLUMNS if name in header), "")
+    if not group:
+        # By artist names to learn, artists cannot be kept apart.
+        spelled = {name.lower(): name for name in reversed(header) if name not in labels}
+        group = next((spelled[name] for name in GROUP_COLUMNS if name in spelled), "")
     return _Columns(tuple(labels), split or "", fold or "", group)
 
 
@@ -171,7 +179,11 @@ def _read_row(table: Path, columns: _Columns, source: str, row: Row) -> _Labelle
     if not name:
         raise BadRow(f"no file name: the column {FILE_COLUMN!r} is empty")
     name = posixpath.normpath(name)
-    if not (table.parent / name).is_file():
+    try:
+        is_there = (table.parent / name).is_file()
+    except OSError as error:  # the name is too long, or a folder may not be entered
+        raise BadRow(f"cannot be looked for: {name[:100]!r} ({error.strerror})") from error
+    if not is_there:
         raise BadRow(f"no such file: {name!r} in {table.parent}")
     said = read_text(row.get(columns.split or columns.fold))
     place = (find_split(said) or "") if columns.split else said
@@ -242,13 +254,16 @@ def _compare(before: Example, said: Example) -> str:
 
 
 def _sort_labels(kind: Kind, names: Sequence[str], examples: Sequence[Example]) -> tuple[str, ...]:
+    if len({e.target for e in examples}) < 2:
+        value = examples[0].target
+        said = value if isinstance(value, str) else "|".join(map(str, value))
+        raise ValueError(
+            f"every track is {said!r}: there is nothing to tell apart (name another label column)"
+        )
     if kind == "numbers":
         return tuple(names)
     targets = [[e.target] if isinstance(e.target, str) else e.target for e in examples]
-    labels = sorted({str(label) for target in targets for label in target})
-    if kind == "class" and len(labels) < 2:
-        raise ValueError(f"every track is {labels[0]!r}: there is nothing to tell apart")
-    return tuple(labels)
+    return tuple(sorted({str(label) for target in targets for label in target}))
 
 
 def _make_folds(
@@ -263,7 +278,13 @@ def _make_folds(
     if columns.split:
         name = "split column" if columns.split == "split" else f"split column {columns.split}"
         train = np.flatnonzero(places == "train")
-        if "valid" in places or not len(train):
+        for part in ("train", "test"):
+            if part not in places:
+                column = f"the column {columns.split!r}"
+                raise ValueError(
+                    f"{column} has no track in {part} (mark some, or rename it to have folds dealt)"
+                )
+        if "valid" in places:
             return name, examples, None
         _, valid = hold_out(train, groups, labels, seed)
         held_out = set(valid.tolist())
@@ -278,7 +299,10 @@ def _make_folds(
         return f"{len(folds)}-fold {by_seed}", examples, folds
     names = sorted(set(places.tolist()), key=_by_number)
     if len(names) < 2:
-        raise ValueError(f"the fold column {columns.fold!r} says {names[0]!r} of every track")
+        raise ValueError(
+            f"the fold column {columns.fold!r} says {names[0]!r} of every track "
+            "(rename it to have folds dealt)"
+        )
     folds = []
     for index, name in enumerate(names):
         train, valid = hold_out(np.flatnonzero(places != name), groups, labels, seed + index)

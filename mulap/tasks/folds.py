@@ -35,7 +35,10 @@ def deal_folds(groups: np.ndarray, labels: np.ndarray, num_folds: int, seed: int
         raise ValueError(f"{num_folds} folds: at least 2 are needed")
     num_groups = len(np.unique(groups))
     if num_groups < 3:
-        raise ValueError(f"only {num_groups} groups: train, valid and test need one each at least")
+        raise ValueError(
+            f"only {num_groups} groups: train, valid and test need one each at least (add tracks, "
+            "or group by another column; file_name keeps no tracks together)"
+        )
     tests = _deal(groups, labels, min(num_folds, num_groups), seed)
     everything = np.arange(len(groups))
     folds = []
@@ -68,7 +71,7 @@ def hold_out(
     if num_groups < 2:
         raise ValueError(
             f"the {len(tracks)} tracks outside test are of one group: valid cannot be taken from "
-            "them without tearing it"
+            "them without tearing it (add tracks, or group by another column)"
         )
     parts = _deal(groups[tracks], labels[tracks], min(round(1 / VALID_SHARE), num_groups), seed)
 

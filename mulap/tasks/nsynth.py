@@ -85,6 +85,8 @@ def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, 
 
 def _read_notes(path: Path) -> list[tuple[str, Any]]:
     """Return the (name, note) members of a file, also those that stand there twice."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file (mulap download nsynth fetches it)")
     try:
         notes = json.loads(read_utf8(path), object_pairs_hook=_shorten)
     except (json.JSONDecodeError, RecursionError) as error:

@@ -153,6 +153,8 @@ class TaskData:
             (n, C).
         folds: one for an official split; with several, each track is tested in one of them.
         problems: (source, reason) of rows left out, and of splits that share a group.
+        num_unusable_rows: of a table of the user's own, also in `problems`. 0 for other tasks:
+            they leave rows out on purpose, and published sizes tell whether all are there.
     """
 
     task: Task
@@ -162,6 +164,7 @@ class TaskData:
     targets: np.ndarray
     folds: list[Fold]
     problems: list[tuple[str, str]] = field(default_factory=list)
+    num_unusable_rows: int = 0
 
     def __len__(self) -> int:
         return len(self.examples)

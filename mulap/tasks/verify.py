@@ -62,6 +62,7 @@ class TaskReport:
         duration_seconds: of all that was decoded, each file once; None where nothing was.
         problems: (source, reason): rows left out, and files or groups in two splits.
         leaking_groups: artists or the like in two splits, with those splits.
+        num_unusable_rows: of a table of the user's own; told in `problems`.
     """
 
     task: str
@@ -74,12 +75,18 @@ class TaskReport:
     duration_seconds: float | None
     problems: list[tuple[str, str]]
     leaking_groups: dict[str, tuple[str, ...]]
+    num_unusable_rows: int
+
+    @property
+    def num_unusable(self) -> int:
+        """How many files and rows cannot be used."""
+        return len(self.missing) + len(self.undecodable) + self.num_unusable_rows
 
     @property
     def is_whole(self) -> bool:
-        """Whether every published track is there and usable. Leaks are the source's, not ours."""
+        """Whether every listed track is there and usable. Leaks are the source's, not ours."""
         sizes = (split.num_published in (None, split.num_tracks) for split in self.splits.values())
-        return all(sizes) and not self.missing and not self.undecodable
+        return all(sizes) and not self.num_unusable
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
@@ -133,6 +140,7 @@ def verify_task(
         duration_seconds=sum(seconds for seconds, _ in found.values()) if decode else None,
         problems=data.problems + _find_shared_files(data),
         leaking_groups=_find_leaks(data),
+        num_unusable_rows=data.num_unusable_rows,
     )
 
 

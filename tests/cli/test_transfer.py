@@ -1,10 +1,14 @@
 """The commands that judge encoders: what they print, where they leave it, and how they end."""
 
 import csv
+import functools
 import json
 import shutil
 import subprocess
 import sys
+import threading
+from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +23,9 @@ from mulap.benchmark.printing import mean_and_std
 from mulap.benchmark.rows import read_rows
 from mulap.inference.backbones import load_backbone
 from mulap.tasks.mediaeval import evaluate_mediaeval, read_mediaeval
-from mulap.tasks.registry import task_names
+from mulap.tasks.registry import find_task, task_names
 from mulap.tasks.result import Predictions
+from mulap.tasks.task import Remote
 
 
 def write_labels(folder: Path, num_tracks: int = 24, kind: str = "class") -> Path:
@@ -89,6 +94,49 @@ def test_a_table_is_checked_and_what_is_missing_ends_with_3(labels):
     assert not counted["is_decoded"]
 
 
+def test_rows_that_cannot_be_used_are_told_before_a_probe_and_end_with_3(labels, tmp_path):
+    with open(labels, "a", encoding="utf-8") as out:
+        out.write("".join(f"gone {index}.wav,high,X,train\n" for index in range(12)))
+    result = call("task", "folder", "--data", labels, "--label", "label", "--no-decode")
+    assert result.exit_code == 3
+    assert "folder is not whole" in result.stdout
+    options = ["--data", labels, "--label", "label", "--backbone", "mel", "--seeds", 1]
+    result = call("probe", *options, "--cache", tmp_path / "cache")
+    assert result.exit_code == 3
+    assert "problem: labels.csv row 26: no such file: 'gone 0.wav'" in result.stderr
+    assert "and 2 problems more" in result.stderr
+    assert "12 input(s) could not be used" in result.stderr
+
+
+def test_how_a_table_is_read_needs_the_table():
+    check_one_line(call("task", "gtzan", "--split", "x"), 1, "--split", "give --data too")
+
+
+def test_a_download_is_fetched_told_and_not_fetched_twice(tmp_path, monkeypatch):
+    served, out = tmp_path / "served", tmp_path / "out"
+    served.mkdir()
+    (served / "list.txt").write_text("blues/blues.00029.wav\n")
+    monkeypatch.setenv("no_proxy", "*")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        remotes = (Remote(f"{address}/list.txt", "lists/list.txt", num_bytes=22),)
+        task = replace(find_task("gtzan"), remotes={"": remotes}, by_hand="Ask Ann.")
+        monkeypatch.setattr("mulap.tasks.registry.find_task", lambda name: task)
+        first, again = (call("download", "gtzan", "-o", out) for _ in range(2))
+        lost = replace(task, remotes={"": (Remote(f"{address}/none", "none"),)})
+        monkeypatch.setattr("mulap.tasks.registry.find_task", lambda name: lost)
+        refused = call("download", "gtzan", "-o", out)
+        server.shutdown()
+    assert (out / "lists" / "list.txt").read_bytes() == (served / "list.txt").read_bytes()
+    assert "1 files fetched, 0 were there" in first.stdout
+    assert "By hand: Ask Ann." in first.stdout
+    assert "0 files fetched, 1 were there" in again.stdout
+    assert refused.exit_code == 1
+    assert "404" in refused.stderr.splitlines()[-1]
+
+
 def test_a_task_of_other_sizes_than_published_is_told(tmp_path):
     folder = write_gtzan(tmp_path / "gtzan", seconds=0.5)
     result = call("task", "gtzan", "--data", folder, "--no-decode")
@@ -100,13 +148,14 @@ def test_a_task_of_other_sizes_than_published_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ([], "--task, or --label"),
+        ([], "name one, or give --label"),
         (["--task", "folder"], "--label"),
         (["--task", "gtzan", "--fold", "x"], "--fold is for tables of your own"),
         (["--label", "mood"], "mood"),
         (["--label", "label", "--backbone", "wombat"], "wombat"),
         (["--label", "label", "--protocol", "papr"], "did you mean paper?"),
         (["--label", "label", "--mediaeval"], "--output"),
+        (["--label", "label", "--mediaeval", "--output", "out"], "no tags"),
         (["--label", "label", "--device", "tpu9"], "tpu9"),
     ],
 )

@@ -157,7 +157,7 @@ def test_a_split_column_wins_over_groups_and_the_leak_is_reported(tmp_path):
 
 @pytest.mark.parametrize(("only", "gone"), [(("train", "valid"), "test"), (("test",), "train")])
 def test_a_split_column_without_test_or_train_is_refused(tmp_path, only, gone):
-    with pytest.raises(ValueError, match=f"no track in {gone}"):
+    with pytest.raises(ValueError, match=rf"labels.csv: the column 'split' has no track in {gone}"):
         load(tmp_path, make_rows(split=lambda i: only[i % len(only)]))
 
 
@@ -290,6 +290,7 @@ def test_rows_that_cannot_be_used_are_counted_with_the_reason(tmp_path):
         (b"", "is empty"),
         (b"file_name,genre\n", "no track can be used; labels.csv: it holds no rows"),
         (b"file,genre\na,b\n", "no column 'file_name' among 'file', 'genre'; did you mean 'file'"),
+        (b"file_name;genre\na;b\n", "no column 'file_name' .*; put commas between the columns"),
         (b"file_name,gener\na,b\n", "no column 'genre' among .* did you mean 'gener'"),
         (b"file_name,genre,genre\na,b,c\n", "two columns 'genre'"),
         (b"file_name,genre\ncaf\xe9,b\n", "line 2 is not UTF-8"),
@@ -308,8 +309,8 @@ def test_a_table_that_cannot_be_used_is_refused_in_one_line(tmp_path, content, m
 
 
 def test_a_table_that_is_not_there_or_is_a_folder_is_refused(tmp_path):
-    for path in (tmp_path / "none.csv", tmp_path):
-        with pytest.raises(ValueError, match=str(path)):
+    for path, reason in ((tmp_path / "none.csv", "cannot be read"), (tmp_path, "is a folder")):
+        with pytest.raises(ValueError, match=f"{path}: {reason}"):
             read_folder(path, "genre")
 
 
@@ -331,6 +332,40 @@ def test_options_that_make_no_sense_are_refused_in_one_line(tmp_path, options, m
     rows = make_rows(split_=lambda i: "train", fold_=lambda i: i, genre_=lambda i: "x")
     with pytest.raises(ValueError, match=message):
         load(tmp_path, rows, **options)
+
+
+def test_what_is_the_same_everywhere_is_refused_before_anything_is_embedded(tmp_path):
+    for value in (1.5, "a|b"):
+        with pytest.raises(ValueError, match=r"every track is '(1\.5|a\|b)': there is nothing"):
+            load(tmp_path, make_rows(label=lambda i, value=value: value), "label")
+
+
+def test_a_group_column_is_found_whatever_its_case_and_labels_are_never_groups(tmp_path):
+    for name in ("Artist", "ARTIST"):
+        data = load(tmp_path, make_rows(**{name: lambda i: f"A{i % 8}"}))
+        assert data.split_name == f"5-fold seed 0 by {name}"
+    rows = make_rows(artist=lambda i: f"A{i % 3}", album=lambda i: f"B{i // 2}")
+    assert load(tmp_path, rows, "artist").split_name == "5-fold seed 0 by album"
+
+
+def test_a_file_name_too_long_to_be_looked_for_costs_its_own_row_only(tmp_path):
+    table = write_labels(tmp_path / "labels.csv", make_rows())
+    with open(table, "a", encoding="utf-8") as out:
+        out.write("x" * 400 + ".wav,rock\n")
+    data = read_folder(table, "genre")
+    assert len(data) == 24
+    ((source, reason),) = data.problems
+    assert source == "labels.csv row 26"
+    assert reason.endswith("(File name too long)")
+
+
+def test_rows_that_cannot_be_used_are_counted_and_leaks_are_not(tmp_path):
+    split = lambda i: ("train", "valid", "test")[i // 8]  # noqa: E731
+    rows = make_rows(split=split, artist=lambda i: f"A{i % 9}")
+    assert load(tmp_path, rows).num_unusable_rows == 0
+    rows[3]["genre"] = ""
+    data = load(tmp_path, rows)
+    assert (data.num_unusable_rows, len(data.problems)) == (1, 2)
 
 
 def test_one_column_of_classes_is_enough(tmp_path):

@@ -77,7 +77,7 @@ def test_a_note_whose_labels_cannot_be_used_is_counted(tmp_path, change, reason)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read"),
+        (None, "no such file .mulap download nsynth"),
         (b"", "not JSON"),
         (b"[]", "no track in test"),
         (b"[1, 2]", "not NSynth's labels"),
