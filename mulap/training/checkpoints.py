@@ -117,7 +117,10 @@ def export_models(run: Path, best_step: int | None) -> None:
 
 
 # A run may go on with other values of these: they change no weight.
-_FREE_SETTINGS = ("data.num_workers", "training.log_every_steps", "training.report_to")
+_FREE_SETTINGS = (
+    "data.num_workers", "training.log_every_steps", "training.report_to",
+    "training.save_every_steps",
+)  # fmt: skip
 
 
 def check_settings(run: Path, settings: dict[str, Any]) -> None:

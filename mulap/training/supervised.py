@@ -34,16 +34,14 @@ from mulap.model.features import MulapFeatureExtractor
 from mulap.tasks.metrics import headline
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import Fold, TaskData
-from mulap.training.checkpoints import check_settings
+from mulap.training.checkpoints import SETTINGS_FILE, check_settings
 from mulap.training.initial import feature_extractor, scaled_audio_config
 from mulap.training.supervised_run import FoldInput, FoldOutcome, run_fold
 from mulap.training.supervised_settings import SupervisedSettings
 from mulap.training.tracks import (
     TrackAudio,
     count_cache_bytes,
-    load_lengths,
     read_tracks,
-    save_lengths,
 )
 
 LENGTHS_FILE = "lengths.json"
@@ -149,6 +147,7 @@ def _train(
     console = console or Console(stderr=True, quiet=not is_main)
     logging.disable_progress_bar()
     settings = runs[0][0]
+    _check_folders(output, [folder for _, run in runs for folder in _fold_folders(run, data)])
     for each, run in runs:
         for folder in _fold_folders(run, data):
             check_settings(folder, asdict(each))
@@ -158,8 +157,6 @@ def _train(
         config = cast(MulapAudioConfig, backbone.config)
     failures = FailureLog(output / "failures.jsonl")
     audio = _read_audio(data, feature_extractor(config), settings, failures, console)
-    if is_main:
-        save_lengths(output / LENGTHS_FILE, audio)
     folds = [_drop_tracks(data, fold, audio, failures) for fold in data.folds]
     counts = {part: sum(len(getattr(fold, part)) for fold in folds) for part in SPLITS}
     told = ", ".join(f"{count} {part}" for part, count in counts.items())
@@ -169,6 +166,8 @@ def _train(
         outcomes.append([])
         for fold, folder in zip(folds, _fold_folders(run, data), strict=True):
             given = FoldInput(data, fold, audio, config, backbone, failures, console)
+            if len(runs) * len(folds) > 1:
+                console.print(f"{folder}:", soft_wrap=True)
             outcomes[-1].append(run_fold(given, run_settings, folder))
     predictions = _pool(data, folds, outcomes)
     if is_main:
@@ -188,6 +187,17 @@ def _fold_folders(run: Path, data: TaskData) -> list[Path]:
     return [run / f"fold-{position}" for position in range(len(data.folds))]
 
 
+def _check_folders(output: Path, folders: Sequence[Path]) -> None:
+    """Refuse a folder of one run for several and the other way round: they share `predictions`."""
+    for part in (".", "fold-*", "seed-*", "seed-*/fold-*"):
+        there = [path.parent for path in output.glob(f"{part}/{SETTINGS_FILE}")]
+        if there and not set(there) & set(folders):
+            raise ValueError(
+                f"{output}: holds a run with other folds or seeds (in {min(there)}): give another "
+                "--output"
+            )
+
+
 def _read_audio(
     data: TaskData,
     extractor: MulapFeatureExtractor,
@@ -197,14 +207,13 @@ def _read_audio(
 ) -> TrackAudio:
     paths = [data.audio_path(index) for index in range(len(data))]
     keep = settings.data.cache_features
+    told = f"decoding {len(paths)} tracks once, to find those that cannot be used"
     if keep:
         size = count_cache_bytes(extractor, paths) / 2**20
-        console.print(
-            f"keeping the log-mels of {len(paths)} tracks in memory: {size:,.1f} MiB a process",
-            soft_wrap=True,
-        )
-    known = load_lengths(failures.path.with_name(LENGTHS_FILE))
-    audio, undecodable = read_tracks(extractor, paths, keep, settings.data.num_workers, known)
+        told = f"keeping the log-mels of {len(paths)} tracks in memory: {size:,.1f} MiB a process"
+    console.print(told, soft_wrap=True)
+    lengths = failures.path.with_name(LENGTHS_FILE)
+    audio, undecodable = read_tracks(extractor, paths, keep, settings.data.num_workers, lengths)
     for path, reason in undecodable:
         failures.add(path, reason)
     return audio

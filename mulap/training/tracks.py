@@ -4,9 +4,9 @@
     valid, test  |[==][==][==][==][==]|   the segments of `MulapFeatureExtractor`, none overlapping
 
 Every file is decoded once before training: that finds those that cannot be, and how long each
-really is, which headers of damaged files get wrong, so that no crop passes an end. (`save_lengths`
-spares a run that goes on from doing so again.) A crop is a pure function of (seed, epoch, index).
-Which tracks are of which split, and labels, it does not know.
+really is, which headers of damaged files get wrong, so that no crop passes an end. The lengths are
+written down, so that a run that goes on decodes only what is new. A crop is a pure function of
+(seed, epoch, index). Which tracks are of which split, and labels, it does not know.
 """
 
 import json
@@ -27,6 +27,7 @@ from mulap.objectives.masking import keyed_generator
 
 # Far beyond any recording; the power of louder samples would not fit float32.
 _LOUDEST_SAMPLE = 1e12
+_SAVE_EVERY_TRACKS = 1000  # what a kill may cost, of a pass that takes hours for a large task
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def read_tracks(
     paths: Sequence[Path],
     keep: bool,
     num_workers: int = 0,
-    known: Mapping[str, int] | None = None,
+    lengths: Path | None = None,
 ) -> tuple[TrackAudio, list[tuple[Path, str]]]:
     """Decode every track once, to learn its length and whether it can be used.
 
@@ -132,13 +133,15 @@ def read_tracks(
         paths: of the tracks.
         keep: hold all log-mels in memory from here on.
         num_workers: processes that decode; 0 decodes in this one.
-        known: lengths by file, from `load_lengths`: these are decoded only if log-mels are kept.
+        lengths: a JSON file of lengths by file, read if it is there and added to on the way: a
+            track in it is decoded again only if it has changed, or if log-mels are kept.
 
     Returns:
         The tracks, and those left out, each with its reason.
     """
+    known = _load_lengths(lengths) if lengths else {}
     decoded = DataLoader(
-        _Decoded(extractor, paths, keep, {} if keep else known or {}),
+        _Decoded(extractor, paths, keep, {} if keep else dict(known)),
         batch_size=None,
         collate_fn=as_it_is,
         num_workers=num_workers,
@@ -152,28 +155,21 @@ def read_tracks(
         log_mels.append(log_mel)
         if reason:
             failures.append((paths[index], reason))
+        elif lengths:
+            known[_stamp(paths[index], extractor.sampling_rate)] = length
+            if (index + 1) % _SAVE_EVERY_TRACKS == 0:
+                _save_lengths(lengths, known)
+    if lengths:
+        _save_lengths(lengths, known)
     return TrackAudio(extractor, paths, num_samples, log_mels if keep else None), failures
 
 
-def save_lengths(path: Path, audio: TrackAudio) -> None:
-    """Write down how long each track is, so that a run that goes on need not decode them all.
-
-    Args:
-        path: a JSON file.
-        audio: the tracks.
-    """
-    rate = audio.extractor.sampling_rate
-    lengths = {
-        _stamp(track, rate): int(num_samples)
-        for track, num_samples in zip(audio.paths, audio.num_samples, strict=True)
-        if num_samples
-    }
+def _save_lengths(path: Path, lengths: Mapping[str, int]) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(lengths, indent=0) + "\n", encoding="utf-8")
 
 
-def load_lengths(path: Path) -> dict[str, int]:
-    """Read what `save_lengths` wrote; nothing where there is no such file."""
+def _load_lengths(path: Path) -> dict[str, int]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

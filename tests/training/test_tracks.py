@@ -18,9 +18,7 @@ from mulap.training.tracks import (
     count_cache_bytes,
     count_segments,
     crop_samples,
-    load_lengths,
     read_tracks,
-    save_lengths,
 )
 
 
@@ -88,10 +86,8 @@ def test_known_lengths_spare_the_decoding_until_the_file_changes(tmp_path, monke
     for path in paths[:2]:
         write_tone(path, 0, True, True, 4.0)
     extractor = MulapFeatureExtractor()
-    assert load_lengths(tmp_path / "lengths.json") == {}
-    audio, _ = read_tracks(extractor, paths, keep=False)
-    save_lengths(tmp_path / "lengths.json", audio)
-    known = load_lengths(tmp_path / "lengths.json")
+    lengths = tmp_path / "lengths.json"
+    read_tracks(extractor, paths, keep=False, lengths=lengths)
     write_tone(paths[1], 0, True, True, 5.0)
     decoded = []
 
@@ -100,10 +96,34 @@ def test_known_lengths_spare_the_decoding_until_the_file_changes(tmp_path, monke
         return stream_audio(path, *args)
 
     monkeypatch.setattr(tracks, "stream_audio", watch)
-    audio, failures = read_tracks(extractor, paths, keep=False, known=known)
+    audio, failures = read_tracks(extractor, paths, keep=False, lengths=lengths)
     assert decoded == paths[1:]
     assert audio.num_samples.tolist() == [4 * RATE, 5 * RATE, 0]
     assert [path for path, _ in failures] == [paths[2]]
+
+
+def test_lengths_known_before_an_interruption_are_not_lost(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{index}.wav" for index in range(5)]
+    for path in paths:
+        write_tone(path, 0, True, True, 0.5)
+    extractor, lengths = MulapFeatureExtractor(), tmp_path / "lengths.json"
+    monkeypatch.setattr(tracks, "_SAVE_EVERY_TRACKS", 2)
+    decoded, stop_at = [], paths[4]
+
+    def watch(path, *args):
+        if path == stop_at:
+            raise KeyboardInterrupt
+        decoded.append(path)
+        return stream_audio(path, *args)
+
+    monkeypatch.setattr(tracks, "stream_audio", watch)
+    for _ in range(2):  # the second time, what was known must not be forgotten
+        with pytest.raises(KeyboardInterrupt):
+            read_tracks(extractor, paths, keep=False, lengths=lengths)
+        assert decoded == paths[:4]
+    stop_at = None
+    read_tracks(extractor, paths, keep=False, lengths=lengths)
+    assert decoded == paths
 
 
 def test_the_cache_is_as_large_as_the_headers_say(tmp_path):
