@@ -127,7 +127,8 @@ def run_pair(
         data: the task.
         backbone: its name, its label, and what `load_encoder` takes.
         options: how it is probed.
-        output: predictions and the list of left-out tracks are written here; None writes none.
+        output: predictions and the list of left-out tracks are written here; None writes none, and
+            says on standard error what was left out.
         encoder: the backbone, where it is loaded already.
 
     Returns:
@@ -162,6 +163,11 @@ def make_row(pair: Pair, output: Path | None) -> Row:
     if output is not None:
         judged.predictions.save(output / PREDICTIONS / f"{stem}.npz")
         _write_left_out(output / LEFT_OUT / f"{stem}.jsonl", judged.left_out, data.problems)
+    else:
+        console = Console(stderr=True)
+        for file, reason in judged.left_out:
+            line = f"left out: {file}: {reason}"
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
     row = {
         "task": task.name,
         "title": task.title,

@@ -103,7 +103,7 @@ def describe_row(row: Mapping[str, Any]) -> str:
     folds = f" over {row['num_folds']} folds" if row["num_folds"] > 1 else ""
     lines = [
         f"{row['backbone']} on {row['title']}, split {row['split_name']}",
-        f"tracks: {tracks}{folds}; {row['left_out']} left out",
+        f"tracks: {tracks}{folds}; {row['left_out']} could not be embedded",
         f"protocol {row['protocol']}, {len(row['seeds'])} seeds, "
         f"encoder {row['backbone_sha256'][:16]}",
         describe_scores(row["scores"]),

@@ -220,7 +220,9 @@ def probe(  # noqa: PLR0913  (options)
     if mediaeval and output is not None:
         for path in write_mediaeval(Predictions.load(output / row["predictions"]), output):
             say(f"wrote {path}")
-    listed_in = output / row["left_out_list"] if output else "the files that --output lists"
+    if mediaeval and row["left_out"]:
+        say("tracks left out have no row in MediaEval's files, so only our groundtruth.npy fits")
+    listed_in = output / row["left_out_list"] if output else "the lines above"
     end_with_failures(row["left_out"] + loaded.num_unusable_rows, listed_in)
 
 

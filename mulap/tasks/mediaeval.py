@@ -4,10 +4,11 @@
     predictions-SEED.npy     float64 (n, C), one file for each of S seeds
     decisions-SEED.npy       bool (n, C)
 
-Rows are tracks in the order of the split's TSV file, columns are tags in the order of the tag list;
-the files hold no names. With one seed its number is left out of the names. Each pair of predictions
-and decisions can be given to the official `scripts/mediaeval/evaluate.py`, whose formulas are
-scikit-learn's, as `evaluate_mediaeval` calls them here.
+Rows are tracks in the order of the split's TSV file, without those that could not be embedded;
+columns are tags in the order of the tag list; the files hold no names. With one seed its number is
+left out of the names. Each pair of predictions and decisions can be given to the official
+`scripts/mediaeval/evaluate.py`, whose formulas are scikit-learn's, as `evaluate_mediaeval` calls
+them here.
 
 The official `calculate_decisions.py` chooses thresholds on the test set. Our decisions come from
 validation; `decide_on_test` gives theirs, for comparison with numbers that were made so.

@@ -196,6 +196,10 @@ def test_a_track_that_cannot_be_decoded_is_left_out_and_listed(labels, tmp_path)
     (listed,) = output.glob("left_out/*.jsonl")
     assert str(listed) in result.stderr
     assert "3.wav" in listed.read_text()
+    without = call("probe", *options, "--cache", tmp_path / "cache")
+    assert without.exit_code == 3
+    assert f"left out: {labels.parent / '3.wav'}: " in without.stderr
+    assert "1 could not be embedded" in without.stdout
 
 
 def test_predictions_of_tags_are_written_in_mediaevals_format(tmp_path):
