@@ -29,7 +29,7 @@ from toy_task import (
 
 from mulap.tasks.task import build_task_data
 from mulap.training.checkpoints import complete_checkpoints, hold_run
-from mulap.training.supervised import train_supervised
+from mulap.training.supervised import train_supervised, train_supervised_seeds
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,6 +108,36 @@ def test_another_runs_folder_is_one_clear_error(straight, tmp_path):
         run(changed, output)
     with pytest.raises(ValueError, match="holds a run with another corpus .start"):
         run(data, output, start=None)
+
+
+def test_a_folder_holds_one_run_or_several_of_the_same_folds_and_seeds(straight, tmp_path):
+    _, output = straight
+    data = make_data("tags")
+    before = (output / "predictions.npz").read_bytes()
+    fold = data.folds[0]
+    two = dataclasses.replace(
+        data, folds=[fold, dataclasses.replace(fold, valid=fold.test, test=fold.valid)]
+    )
+    with pytest.raises(ValueError, match="holds a run with other folds or seeds .in") as caught:
+        run(two, output)
+    assert "\n" not in str(caught.value)
+    assert (output / "predictions.npz").read_bytes() == before
+    several = tmp_path / "several"
+    train_supervised_seeds(data, several, make_settings(), (0,), small_start(), QUIET)
+    with pytest.raises(ValueError, match="holds a run with other folds or seeds .in .*seed-0"):
+        run(data, several)
+    both = train_supervised_seeds(data, several, make_settings(), (0, 1), small_start(), QUIET)
+    assert len(both.valid_scores) == 2
+
+
+def test_how_often_checkpoints_are_written_may_change(straight, tmp_path, monkeypatch):
+    report, output = straight
+    shutil.copytree(output, tmp_path / "run")
+    watch = Watch()
+    changes = {"save_every_steps": 1}
+    again = run_watched(monkeypatch, watch, make_data("tags"), tmp_path / "run", training=changes)
+    assert watch.begun == []
+    assert_equal_predictions(report.predictions, again.predictions)
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
