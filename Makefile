@@ -36,6 +36,7 @@ docs: setup  ## write the generated pages: docs/cli.md, docs/configs.md
 
 bench: setup
 	$(BIN)/python benchmarks/timbral.py
+	$(BIN)/python -m benchmarks.probe
 
 golden: setup  ## cut the golden data out of SOURCE, the folder of full activations
 	$(BIN)/python scripts/make_golden.py $(SOURCE)

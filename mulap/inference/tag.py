@@ -67,8 +67,8 @@ class Tagger:
         config, _ = MulapAudioConfig.get_config_dict(locate_weights(name_or_path))
         if MusicnnForTagging.__name__ not in (config.get("architectures") or ()):
             raise ValueError(
-                f"{name_or_path}: is a {config.get('model_type')} model and names no tags: use "
-                "musicnn-mtt or musicnn-msd"
+                f"{name_or_path}: is a {config.get('model_type')} model without the head that this "
+                "command reads: use musicnn-mtt or musicnn-msd"
             )
         model = MusicnnForTagging.from_pretrained(name_or_path)
         return cls(model, MulapFeatureExtractor.from_pretrained(name_or_path), device)

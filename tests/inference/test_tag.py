@@ -98,5 +98,5 @@ def test_a_feature_extractor_of_the_other_variant_is_refused(tagger):
 
 def test_a_checkpoint_that_names_no_tags_is_refused_instead_of_making_tags_up(tmp_path):
     MusicnnBackbone(MulapAudioConfig(num_timbral_filters=4)).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="names no tags: use musicnn-mtt"):
+    with pytest.raises(ValueError, match="command reads: use musicnn-mtt"):
         Tagger.from_pretrained(tmp_path)
