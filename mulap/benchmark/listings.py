@@ -117,8 +117,7 @@ def left_out(folder: Path, rows: Sequence[Row], names: Sequence[str]) -> list[Bl
         rows: of one task and split.
         names: what the rows are called.
     """
-    blocks: list[Block] = []
-    told: set[str] = set()
+    told: dict[str, tuple[list[str], str, list[str]]] = {}  # list -> names, summary, lines
     for row, name in zip(rows, names, strict=True):
         if not row["left_out"] and not row["num_problems"]:
             continue
@@ -127,12 +126,14 @@ def left_out(folder: Path, rows: Sequence[Row], names: Sequence[str]) -> list[Bl
         if len(entries) > _MAX_LISTED:
             lines.append(f"and {len(entries) - _MAX_LISTED} more, in {row['left_out_list']}")
         summary = f"left out: {row['left_out']}; problems of the data: {row['num_problems']}"
-        content = json.dumps([summary, lines[:-1]])
-        if content not in told:
-            told.add(content)
-            inside = Bullets(lines or ["The list is not there any more."])
-            blocks.append(Details(f"{name}: {summary}", [inside]))
-    return blocks
+        told.setdefault(json.dumps([summary, entries]), ([], summary, lines))[0].append(name)
+    return [
+        Details(
+            f"{', '.join(same)}: {summary}",
+            [Bullets(lines or ["The list is not there any more."])],
+        )
+        for same, summary, lines in told.values()
+    ]
 
 
 def weights_table(rows: Sequence[Row]) -> Table:

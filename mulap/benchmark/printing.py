@@ -56,13 +56,22 @@ def metric_name(metric: str) -> str:
 
 
 def row_names(rows: Sequence[Row]) -> list[str]:
-    """Name rows by backbone, and by protocol where there are several."""
+    """Name rows by backbone, and by protocol where there are several.
+
+    Rows of an earlier config may have a label that is another backbone's now: both are then told
+    apart by what the backbones are called.
+    """
+    called: dict[str, set[str]] = {}
+    for row in rows:
+        called.setdefault(row["label"], set()).add(row["backbone"])
+    labels = [
+        f"{row['label']} ({row['backbone']})" if len(called[row["label"]]) > 1 else row["label"]
+        for row in rows
+    ]
     has_several = len({row["protocol"] for row in rows if not is_trained_whole(row)}) > 1
     return [
-        f"{row['label']}, {row['protocol']}"
-        if has_several and not is_trained_whole(row)
-        else row["label"]
-        for row in rows
+        f"{label}, {row['protocol']}" if has_several and not is_trained_whole(row) else label
+        for label, row in zip(labels, rows, strict=True)
     ]
 
 

@@ -128,6 +128,7 @@ MARKS = {
     MARK_UNKNOWN: "not known to be comparable: the source does not name the split",
     MARK_INFERRED: "the split is inferred, not stated by the source",
 }
+NO_MARK = "the source states the split, or the task has one that is commonly used"
 
 
 def _read() -> dict:

@@ -15,6 +15,7 @@ from mulap.benchmark.printing import (
 )
 from mulap.benchmark.published import (
     MARKS,
+    NO_MARK,
     Published,
     mark_of,
     of_paper_table,
@@ -141,7 +142,8 @@ def _our_lines(columns: Sequence[tuple[PaperColumn, str]], rows: Sequence[Row]) 
 
 
 def _explain(marks: set[str]) -> list[str]:
-    return [f"{mark} {MARKS[mark]}." for mark in MARKS if mark in marks]
+    lines = [f"{mark} {MARKS[mark]}." for mark in MARKS if mark in marks]
+    return [*lines, f"No mark: {NO_MARK}."]
 
 
 def _notes(published: Sequence[Published]) -> list[str]:

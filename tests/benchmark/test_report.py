@@ -9,7 +9,7 @@ from benchmarked import QUALITIES, make_data, make_result, make_task, write_resu
 
 from mulap.benchmark.printing import print_percentage
 from mulap.benchmark.report import write_report
-from mulap.benchmark.rows import write_rows
+from mulap.benchmark.rows import append_row, write_rows
 
 CLASS = make_task("class", ["rock", "jazz", "folk"], "Own genres")
 
@@ -49,6 +49,17 @@ def test_everything_has_its_place(whole):
             "What others published",
         ):
             assert words in plain, words
+
+
+def test_what_each_backbone_left_out_is_listed_and_equal_lists_once(tmp_path):
+    data = make_data(CLASS)
+    for name, file in (("random", "a.mp3"), ("mel", "b.mp3"), ("musicnn-mtt", "a.mp3")):
+        row = make_result(tmp_path, data, name, 0.5, left_out=[(file, "is broken")])
+        append_row(tmp_path / "results.jsonl", row)
+    write_report(tmp_path)
+    text = read(tmp_path)[0]
+    assert text.count("a.mp3: is broken") == text.count("b.mp3: is broken") == 1
+    assert "random, musicnn-mtt: left out: 1" in text
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(whole):

@@ -207,6 +207,18 @@ def test_several_protocols_are_told_apart_and_one_is_not_named():
     assert row_names([rows[0], whole]) == ["random", "end-to-end"]
 
 
+def test_backbones_that_share_a_label_are_told_apart():
+    rows = [
+        make_row("./new", label="ours", roc_auc=0.9),
+        make_row("random", roc_auc=0.5),
+        make_row("./old", label="ours", roc_auc=0.6),  # of an earlier config
+    ]
+    assert row_names(rows) == ["ours (./new)", "random", "ours (./old)"]
+    table, _ = paper_table(1, rows)
+    assert find_line(table, "ours (./new)")[1] == "90.0 ± 1.0"
+    assert find_line(table, "ours (./old)")[1] == "60.0 ± 1.0"
+
+
 def test_numbers_are_printed_in_percent_with_one_decimal():
     assert [percent(0.61249), percent(-0.155), percent(None), percent(1.0)] == [
         "61.2",
