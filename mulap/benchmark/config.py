@@ -216,7 +216,12 @@ def _read_task(entry: Any, base: Path, where: str) -> TaskEntry:
     for key in ("name", "data", *(["label"] if is_folder else [])):
         if not values.get(key):
             raise ValueError(f"{where}: has no '{key}': give it one")
-    columns = {key: values[key] for key in _FOLDER_KEYS[2:] if key != "split" and key in values}
+    keys = [key for key in _FOLDER_KEYS[2:] if key != "split" and values.get(key) is not None]
+    columns = {key: values[key] for key in keys}
+    for key, value in columns.items():
+        several = value if key == "label" and isinstance(value, list) else [value]
+        if not all(isinstance(each, str) for each in several):
+            raise ValueError(f"{where}: '{key}' is {value!r}: give it text, in quotes if need be")
     split = str(values.get("split") or "")
     if not is_folder:
         try:

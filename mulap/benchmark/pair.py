@@ -1,7 +1,8 @@
 """One backbone on one task -> a row of results; `mulap probe` prints one, a benchmark collects.
 
 A row bears a key of what made it: backbone, tracks, labels, split, protocol, seeds. It holds no
-clock times, and the same pair gives the same bytes.
+clock times, and the same pair gives the same bytes, on one machine with one number of threads
+(another number may change the last bits of predictions).
 """
 
 from collections.abc import Callable, Sequence

@@ -80,7 +80,8 @@ def run_benchmark(
             for entry, data in loaded:
                 try:
                     _run_one(pairs.make(data, backbone), output, report, console)
-                except (ValueError, OSError) as error:
+                except (ValueError, OSError, RuntimeError) as error:
+                    # torch and models of others raise RuntimeError, also where memory is full.
                     reason = " ".join(str(error).split())
                     report.failures.add(f"{entry}, {backbone.label}", reason)
                     _say(console, f"{entry}, {backbone.label}: failed: {reason}")

@@ -209,6 +209,20 @@ def test_a_pair_that_fails_is_listed_and_the_others_go_on(tmp_path, machine):
     assert "is no encoder" in failures[3]["reason"]
 
 
+def test_a_model_that_breaks_while_it_embeds_stops_no_other(tmp_path, machine, monkeypatch):
+    whole = machine.cache_features
+
+    def break_one(data, encoder, cache, console=None):
+        if encoder == "mel":
+            raise RuntimeError("out of\nmemory")
+        return whole(data, encoder, cache)
+
+    monkeypatch.setattr(pair_module, "cache_features", break_one)
+    report = run_benchmark(write_config(tmp_path, backbones=["mel", "random"]), tmp_path / "out")
+    assert {row["backbone"] for row in report.rows} == {"random"}
+    assert {reason for _, reason in report.failures.failures} == {"out of memory"}
+
+
 def test_a_failure_that_is_mended_is_no_longer_listed(tmp_path, machine):
     config = write_config(tmp_path, ["one"], ["random", "./missing"])
     run_benchmark(config, tmp_path / "out")
