@@ -112,8 +112,10 @@ def hugging_face_encoder(
 
 
 def _import_hear(name: str, module_name: str) -> ModuleType:
-    if not module_name:
-        raise ValueError(f"{name}: names no module (give hear:MODULE or hear:MODULE:WEIGHTS)")
+    if not module_name or module_name.startswith(".") or "/" in module_name:
+        raise ValueError(
+            f"{name}: names no module (give hear:MODULE or hear:MODULE:WEIGHTS, as one imports it)"
+        )
     try:
         module = import_module(module_name)
     except ImportError as error:

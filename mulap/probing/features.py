@@ -8,8 +8,9 @@
         lock                             held by the one run that writes
 
 Tasks share it: a file that is in two of them, or under two names, is embedded once; one whose
-content changed is embedded anew. A kill at any moment loses the last second of work: rows are on
-the disk before the index speaks of them, and the next run cuts off what the index does not know.
+content changed is embedded anew. A kill at any moment loses the file at hand and no more than a
+second's work before it: rows are on the disk before the index speaks of them, and the next run cuts
+off what the index does not know.
 Old rows are never removed; delete the folder of an encoder to be rid of them.
 """
 
@@ -147,7 +148,9 @@ class FileHashes:
             status = os.stat(name)
         except OSError:  # it is gone
             return False
-        return self._known[name][:2] == (status.st_size, status.st_mtime_ns)
+        # A link that points elsewhere now leads to what was never hashed.
+        known = self._known.get(name)
+        return known is not None and known[:2] == (status.st_size, status.st_mtime_ns)
 
 
 class VectorStore:

@@ -133,8 +133,9 @@ def test_embeddings_of_another_shape_are_refused(write_module, music):
 def test_missing_modules_and_weights_are_one_line(write_module, tmp_path):
     with pytest.raises(ValueError, match="hear:no_such_module: cannot be imported"):
         load_encoder("hear:no_such_module")
-    with pytest.raises(ValueError, match="names no module"):
-        load_encoder("hear:")
+    for name in ("hear:", "hear:./module.py", "hear:folder/module.py"):
+        with pytest.raises(ValueError, match="names no module"):
+            load_encoder(name)
     with pytest.raises(ValueError, match="its weights cannot be read"):
         load_encoder(f"hear:{write_module()}:{tmp_path / 'none.pt'}")
 

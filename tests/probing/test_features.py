@@ -184,6 +184,18 @@ def test_a_file_that_is_just_written_is_hashed_again_even_if_its_time_is_the_sam
     assert FileHashes(tmp_path / "files.jsonl").sha256(file) != first
 
 
+def test_a_link_that_points_elsewhere_since_it_was_hashed_is_not_current(tmp_path):
+    hashes, link = FileHashes(tmp_path / "files.jsonl"), tmp_path / "link"
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    link.symlink_to(tmp_path / "one")
+    hashes.sha256(link)
+    assert hashes.is_current(link)
+    link.unlink()
+    link.symlink_to(tmp_path / "two")
+    assert not hashes.is_current(link)
+
+
 def test_unchanged_files_are_not_read_again(data, encoder, tmp_path, monkeypatch):
     cache_features(data, encoder, tmp_path / "cache")
     monkeypatch.setattr(features, "sha256_of", lambda path: pytest.fail(f"{path} was read"))
