@@ -108,13 +108,13 @@ def make_notes(packages: Path, output: Path) -> Iterator[Row]:
             yield _row(path, output, _TONEJS_FAMILIES[name], f"tonejs {name}", "tonejs")
     programs = {program: f for f, ranges in _RANGES.items() for program in ranges}
     (archive,) = packages.glob("web-music-score-samples-*.tgz")
-    for path in _unpack(archive, output / "musyngkite", "samples/*/*.mp3"):
-        program, pitch = int(path.parent.name[:3]), _pitch_of(path.stem)
-        if program in programs:
-            low, high = _RANGES[programs[program]][program]
-            if low <= pitch <= high:
-                group = f"musyngkite {program}"
-                yield _row(path, output, programs[program], group, "musyngkite")
+    for packed in _unpack(archive, packages / "musyngkite", "samples/*/*.mp3"):
+        program, pitch = int(packed.parent.name[:3]), _pitch_of(packed.stem)
+        low, high = _RANGES.get(programs.get(program, ""), {}).get(program, (0, -1))
+        path = output / "musyngkite" / f"{program:03d}-{pitch:03d}.flac"
+        # As they come they are 20 dB softer than the others, which would tell the source.
+        if low <= pitch <= high and _write(path, load_audio(packed, sampling_rate=RATE)):
+            yield _row(path, output, programs[program], f"musyngkite {program}", "musyngkite")
     for bank in sorted(packages.glob("banks/*.sf2")):
         source = bank.stem.partition("_")[0].lower()
         yield from _render_bank(bank, source, programs, output)

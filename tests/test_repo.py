@@ -142,12 +142,13 @@ def test_the_generated_pages_are_what_the_code_says():
     assert done.returncode == 0, done.stderr
 
 
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "runs").glob("*.yaml")])
 # folder of configs -> the command that reads them, and how it does
 READERS = {
     "pretrain": ("pretrain", load_settings),
     "supervised": ("pretrain-supervised", load_supervised_settings),
     "benchmark": ("benchmark", load_config),
+    "runs": ("benchmark", load_config),
 }
 
 

@@ -102,7 +102,7 @@ def describe_row(row: Mapping[str, Any]) -> str:
     tracks = ", ".join(f"{count:,} {split}" for split, count in row["num_tracks"].items())
     folds = f" over {row['num_folds']} folds" if row["num_folds"] > 1 else ""
     lines = [
-        f"{row['backbone']} on {row['title']}, split {row['split_name']}",
+        f"{row['backbone']} on {row['title']} ({row['split_name']})",
         f"tracks: {tracks}{folds}; {row['left_out']} could not be embedded",
         f"protocol {row['protocol']}, {len(row['seeds'])} seeds, "
         f"encoder {row['backbone_sha256'][:16]}",
