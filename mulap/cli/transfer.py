@@ -23,13 +23,14 @@ PROBLEMS_SHOWN = 10
 device_option = click.option(
     "--device", default="cpu", show_default=True, help="As torch names it."
 )
-_TASK_OPTIONS = (
-    click.option(
-        "--data",
-        required=True,
-        type=click.Path(exists=True, path_type=Path),
-        help="The task's folder; for `folder` a table with file_name and labels.",
-    ),
+DATA_HELP = "The task's folder; for `folder` a table with file_name and labels."
+data_option = click.option(
+    "--data", required=True, type=click.Path(exists=True, path_type=Path), help=DATA_HELP
+)
+task_option = click.option(
+    "--task", help="As `mulap task` lists them; folder where --label is given."
+)
+_READING_OPTIONS = (
     click.option("--split", help="One of the task's splits; for `folder` a column."),
     click.option("--label", multiple=True, help="For `folder`: the column of labels, or several."),
     click.option("--fold", help="For `folder`: the column that names folds."),
@@ -40,14 +41,11 @@ _TASK_OPTIONS = (
         help="For `folder`: what the labels are, where that is not clear.",
     ),
 )
-task_option = click.option(
-    "--task", help="As `mulap task` lists them; folder where --label is given."
-)
 
 
-def task_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where a task's data is and how it is read."""
-    for option in reversed(_TASK_OPTIONS):
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a task's data is read."""
+    for option in reversed(_READING_OPTIONS):
         command = option(command)
     return command
 
@@ -113,16 +111,8 @@ def download(task: str, output: Path, split: str, as_json: bool) -> None:
 
 @main.command("task")
 @click.argument("task", required=False)
-@click.option(
-    "--data",
-    type=click.Path(exists=True, path_type=Path),
-    help="The task's folder, to be checked; for `folder` a table with file_name and labels.",
-)
-@click.option("--split", help="One of the task's splits; for `folder` a column.")
-@click.option("--label", multiple=True, help="For `folder`: the column of labels, or several.")
-@click.option("--fold", help="For `folder`: the column that names folds.")
-@click.option("--group", help="For `folder`: the column of what must stay together.")
-@click.option("--kind", type=click.Choice(["tags", "class", "numbers"]), help="Of the labels.")
+@click.option("--data", type=click.Path(exists=True, path_type=Path), help=DATA_HELP)
+@reading_options
 @click.option("--decode/--no-decode", default=True, help="Decode every file to its end.")
 @click.option("--processes", default=2, show_default=True, help="How many decode.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -153,7 +143,8 @@ def show_task(
 
 @main.command()
 @task_option
-@task_options
+@data_option
+@reading_options
 @click.option(
     "--backbone",
     default="musicnn-mtt",
@@ -231,7 +222,8 @@ def probe(  # noqa: PLR0913  (options)
     "config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @task_option
-@task_options
+@data_option
+@reading_options
 @click.option(
     "--output",
     "-o",
