@@ -256,8 +256,8 @@ def mel_filters(
     """Return triangular filters, (num_mel_bins, n_fft / 2 + 1), float32, from 0 Hz to Nyquist.
 
     `htk` as torchaudio's `MelSpectrogram` makes them (peak 1), `slaney` as `librosa.filters.mel`
-    does (linear under 1 kHz, logarithmic above, each of the same area). With the defaults some of
-    the lowest HTK bands are narrower than the spectrum's resolution and stay zero, as in the port.
+    does (linear under 1 kHz, logarithmic above, each of the same area). With the defaults no
+    filter is empty; the lowest are narrower than the spectrum's resolution and see one bin or two.
 
     Args:
         sampling_rate: in Hz.
