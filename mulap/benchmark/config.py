@@ -15,12 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mulap.probing.settings import ProbeSettings, find_protocol
 from mulap.tasks.folder import read_folder
 from mulap.tasks.registry import find_task
 from mulap.tasks.task import TaskData
+from mulap.training.settings_file import load_yaml
 from mulap.training.supervised_settings import SupervisedSettings, load_supervised_settings
 
 FOLDER = "folder"
@@ -129,7 +128,7 @@ def load_config(path: Path) -> BenchmarkConfig:
     Raises:
         ValueError: the file cannot be read, a key or name is not known, something is named twice.
     """
-    values = _read_yaml(path)
+    values = _mapping(load_yaml(path), str(path))
     where = str(path)
     _check_keys(values, _SECTIONS, where)
     base = path.resolve().parent
@@ -162,17 +161,6 @@ def _read_count(value: Any, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{where} is {value!r}: give a whole number from 1 up")
     return value
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}): name a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: is no valid YAML ({reason}): mend it there") from error
-    return _mapping(values, str(path))
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

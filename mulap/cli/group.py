@@ -49,6 +49,21 @@ data_option = click.option(
     type=click.Path(exists=True, path_type=Path),
     help="A folder with metadata.csv, .jsonl or .parquet; a MuLaP JSON; or tars.",
 )
+run_option = click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Run folder.",
+)
+set_option = click.option(
+    "--set",
+    "-s",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a setting.",
+)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 

@@ -13,28 +13,17 @@ from mulap.cli.group import (
     main,
     one_line_errors,
     quiet_transformers,
+    run_option,
     say,
+    set_option,
 )
 
 
 @main.command()
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @data_option
-@click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Run folder.",
-)
-@click.option(
-    "--set",
-    "-s",
-    "overrides",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Change a setting of CONFIG.",
-)
+@run_option
+@set_option
 @one_line_errors
 def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...]) -> None:
     """Pre-train a model by CONFIG on the tracks and captions of --data.

@@ -15,7 +15,9 @@ from mulap.cli.group import (
     main,
     one_line_errors,
     quiet_transformers,
+    run_option,
     say,
+    set_option,
 )
 
 FOLDER = "folder"
@@ -224,21 +226,8 @@ def probe(  # noqa: PLR0913  (options)
 @task_option
 @data_option
 @reading_options
-@click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Run folder.",
-)
-@click.option(
-    "--set",
-    "-s",
-    "overrides",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Change a setting.",
-)
+@run_option
+@set_option
 @click.option("--start", help="A checkpoint to fine-tune, instead of untrained weights.")
 @one_line_errors
 def pretrain_supervised(

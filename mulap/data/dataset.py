@@ -144,7 +144,7 @@ class ClipDataset(Dataset[Item]):
         checked = DataLoader(
             _Checked(self.clips, self.reader, keep),
             batch_size=None,
-            collate_fn=_as_it_is,
+            collate_fn=as_it_is,
             num_workers=num_workers,
             multiprocessing_context="fork" if num_workers else None,
         )
@@ -160,7 +160,7 @@ class ClipDataset(Dataset[Item]):
         return failures
 
 
-def _as_it_is(checked: Any) -> Any:
+def as_it_is(checked: Any) -> Any:
     """Keep the loader from turning arrays into tensors."""
     return checked
 

@@ -5,11 +5,9 @@ tracks and which labels there are, nothing here knows.
 """
 
 import difflib
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, get_type_hints
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -61,81 +59,33 @@ def _require(is_good: bool, name: str, value: object, remedy: str) -> None:
         raise ValueError(f"a probe's '{name}' is {value}: give {remedy}")
 
 
-# `jukemir` is the grid of Castellon et al. (2021), without its batches of 256, inside our loop:
-# theirs sees one vector a clip and has no plateau.
-_MAPPINGS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "standardized": {"standardize": True},
-    "linear": {"hidden_size": 0, "standardize": True},
-    "jukemir": {
-        "standardize": [False, True],
-        "hidden_size": [0, 512],
-        "learning_rate": [1e-5, 1e-4, 1e-3],
-        "dropout": [0.25, 0.5, 0.75],
-        "weight_decay": [0.0, 1e-4, 1e-3],
-    },
-}
-
-
-def build_grid(values: Mapping[str, Any], where: str = "probe") -> tuple[ProbeSettings, ...]:
-    """Turn a mapping, as YAML gives it, into the points of a grid.
-
-    A setting may have a list of values; every combination is a point, the last setting changing
-    fastest. `seeds` is always a list and makes no points: all of a point's seeds belong together.
+def expand_grid(**axes: Any) -> tuple[ProbeSettings, ...]:
+    """Combine values of settings into the points of a grid.
 
     Args:
-        values: settings by name; the others keep their defaults. `{"dropout": [0.0, 0.5]}` has two
-            points.
-        where: the file or section, for messages.
+        **axes: settings by name; a list has a value for each point along it, the last setting
+            changing fastest. The others keep their defaults.
 
     Raises:
-        ValueError: an unknown setting, of which the nearest is named, or a value that cannot be.
+        ValueError: a value that cannot be.
     """
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where} is {values!r}: give it settings and values")
-    hints = get_type_hints(ProbeSettings)
-    axes: dict[str, list[Any]] = {}
-    for name, value in values.items():
-        if name not in hints:
-            near = difflib.get_close_matches(str(name), hints, n=1, cutoff=0.5)
-            remedy = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(hints)}"
-            raise ValueError(f"{where}: unknown setting '{name}': {remedy}")
-        what = f"{where}: '{name}'"
-        if name == "seeds":
-            axes[name] = [tuple(_convert(int, seed, what) for seed in _as_list(value))]
-        else:
-            axes[name] = [_convert(hints[name], each, what) for each in _as_list(value)]
-            if not axes[name]:
-                raise ValueError(f"{what} is an empty list: give a value")
-    try:
-        return tuple(
-            ProbeSettings(**dict(zip(axes, point, strict=True)))
-            for point in product(*axes.values())
-        )
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    values = [axis if isinstance(axis, list) else [axis] for axis in axes.values()]
+    return tuple(ProbeSettings(**dict(zip(axes, point, strict=True))) for point in product(*values))
 
 
-def _as_list(value: object) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _convert(kind: type, value: Any, what: str) -> Any:
-    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)  # YAML reads 1e-4 as text
-        except ValueError as error:
-            raise ValueError(f"{what} is {value!r}: give a number") from error
-        if math.isfinite(number):
-            return number
-    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    word = {bool: "true or false", int: "a whole number"}.get(kind, "a number")
-    raise ValueError(f"{what} is {value!r}: give {word}")
-
-
+# `jukemir` is the grid of Castellon et al. (2021), without its batches of 256, inside our loop:
+# theirs sees one vector a clip and has no plateau.
 PROTOCOLS: dict[str, tuple[ProbeSettings, ...]] = {
-    name: build_grid(values, name) for name, values in _MAPPINGS.items()
+    "paper": expand_grid(),
+    "standardized": expand_grid(standardize=True),
+    "linear": expand_grid(hidden_size=0, standardize=True),
+    "jukemir": expand_grid(
+        standardize=[False, True],
+        hidden_size=[0, 512],
+        learning_rate=[1e-5, 1e-4, 1e-3],
+        dropout=[0.25, 0.5, 0.75],
+        weight_decay=[0.0, 1e-4, 1e-3],
+    ),
 }
 """Name -> grid: `paper`; `standardized`, the same on standardised features; `linear`, the latter
 without a hidden layer; `jukemir`, 108 points."""

@@ -63,16 +63,25 @@ def build_settings(kind: type[Settings], values: Any, where: str) -> Settings:
     return _build(kind, values, where, prefix="")
 
 
-def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in seen:
-        raise ValueError(f"{path}: extends itself: remove one `extends:`")
+def load_yaml(path: Path) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        ValueError: it cannot be read or parsed.
+    """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}): name a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: is no valid YAML ({reason}): mend it there") from error
+
+
+def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ValueError(f"{path}: extends itself: remove one `extends:`")
+    values = load_yaml(path) or {}
     if not isinstance(values, dict):
         raise ValueError(f"{path}: holds no sections: write `training:` and its keys under it")
     base = values.pop("extends", None)

@@ -24,11 +24,12 @@ from transformers import (
     TrainingArguments,
 )
 
+from mulap.data.dataset import as_it_is
 from mulap.tasks.metrics import HEADLINE, headline
 from mulap.training.classifier import MusicnnClassifier
 from mulap.training.loop import KeyedTrainer, common_arguments, parameter_groups
 from mulap.training.supervised_settings import SupervisedSettings, SupervisedTrainingSettings
-from mulap.training.tracks import SegmentDataset, as_it_is
+from mulap.training.tracks import SegmentDataset
 
 _SEGMENTS_AT_ONCE = 32  # bounds the memory of one pass through the model
 

@@ -13,14 +13,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mulap.audio import AudioError, load_audio, probe_audio, stream_audio
-from mulap.data.dataset import Key
+from mulap.data.dataset import Key, as_it_is
 from mulap.files import atomic_path
 from mulap.model.features import MulapFeatureExtractor
 from mulap.objectives.masking import keyed_generator
@@ -177,11 +176,6 @@ def _stamp(path: Path, rate: int) -> str:
     """Name a file with its size and time, which change with what is in it."""
     status = path.stat()
     return f"{path}|{status.st_size}|{status.st_mtime_ns}|{rate}"
-
-
-def as_it_is(item: Any) -> Any:
-    """Keep a loader from turning arrays into tensors."""
-    return item
 
 
 class _Decoded(Dataset[tuple[int, np.ndarray, str]]):

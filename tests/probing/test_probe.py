@@ -12,7 +12,7 @@ from torch import nn
 from mulap.probing.features import TrackFeatures
 from mulap.probing.mlp import draw_epoch
 from mulap.probing.probe import ProbeOutcome, train_probe
-from mulap.probing.settings import ProbeSettings, build_grid
+from mulap.probing.settings import ProbeSettings, expand_grid
 from mulap.tasks.metrics import choose_thresholds, decide, headline
 from mulap.tasks.task import Example, Fold, Task, TaskData, build_task_data
 
@@ -181,18 +181,16 @@ def test_the_order_of_tracks_in_the_cache_changes_nothing(kind):
 
 def test_a_model_is_the_same_alone_and_with_other_seeds_and_points():
     data, features = make_task("tags")
-    grid = build_grid(
-        {
-            "hidden_size": [0, 16],
-            "dropout": [0.0, 0.4],
-            "standardize": [False, True],
-            "learning_rate": [0.001, 0.01],
-            "plateau_patience": 1,
-            "stop_patience": [3, 8],
-            "num_epochs": 15,
-            "batch_size": 16,
-            "seeds": [0, 5],
-        }
+    grid = expand_grid(
+        hidden_size=[0, 16],
+        dropout=[0.0, 0.4],
+        standardize=[False, True],
+        learning_rate=[0.001, 0.01],
+        plateau_patience=1,
+        stop_patience=[3, 8],
+        num_epochs=15,
+        batch_size=16,
+        seeds=(0, 5),
     )
     together = train_probe(data, features, grid).valid_scores
     assert together.shape == (1, 32, 2)

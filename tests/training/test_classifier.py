@@ -5,25 +5,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import save_file
-from toy_task import make_data, run, weights
+from toy_task import weights
 
 from mulap.training.classifier import Classifier, load_classifier
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in the subprocesses, so that sums are added up in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A run of two epochs of two steps that nothing interrupts, and its report."""
-    output = tmp_path_factory.mktemp("straight") / "run"
-    return run(make_data("tags"), output), output
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "other shape"])

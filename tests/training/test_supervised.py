@@ -37,21 +37,7 @@ from mulap.training.supervised_settings import load_supervised_settings
 from mulap.training.supervised_trainer import predict_tracks
 from mulap.training.tracks import SegmentDataset, read_tracks
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in the subprocesses, so that sums are added up in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A run of two epochs of two steps that nothing interrupts, and its report."""
-    output = tmp_path_factory.mktemp("straight") / "run"
-    return run(make_data("tags"), output), output
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from toy_task import (
     QUIET,
     Watch,
@@ -31,21 +30,7 @@ from mulap.tasks.task import build_task_data
 from mulap.training.checkpoints import complete_checkpoints, hold_run
 from mulap.training.supervised import train_supervised, train_supervised_seeds
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in the subprocesses, so that sums are added up in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A run of two epochs of two steps that nothing interrupts, and its report."""
-    output = tmp_path_factory.mktemp("straight") / "run"
-    return run(make_data("tags"), output), output
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from toy_task import (
     QUIET,
     Watch,
@@ -26,21 +25,7 @@ from mulap.training.supervised import train_supervised
 from mulap.training.supervised_trainer import count_batch, is_out_of_patience, predict_tracks
 from mulap.training.tracks import SegmentDataset, read_tracks
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in the subprocesses, so that sums are added up in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A run of two epochs of two steps that nothing interrupts, and its report."""
-    output = tmp_path_factory.mktemp("straight") / "run"
-    return run(make_data("tags"), output), output
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def script_validation(monkeypatch, scores):
