@@ -30,6 +30,7 @@ from transformers import initialization as init
 
 from .bundled import locate_weights
 from .config import MulapAudioConfig
+from .sync_batch_norm import is_synchronised, normalise_synchronised
 from .timbral import fused_timbral, fused_timbral_available
 
 _TIMBRAL_FRAMES = 7
@@ -99,9 +100,8 @@ class FrontEnd(nn.Module):
     def __init__(self, config: MulapAudioConfig) -> None:
         super().__init__()
         variant, num_bins = config.variant, config.num_mel_bins
-        self.is_fused = (
-            True  # train the timbral blocks of `port` the fast way where that is possible
-        )
+        # Train the timbral blocks of `port` the fast way where that is possible.
+        self.is_fused = True
         self.spectrogram_bn = nn.BatchNorm2d(1, eps=_BATCH_NORM_EPS[variant])
         self.timbral = nn.ModuleList(
             TimbralBlock(config.num_timbral_filters, int(share * num_bins), variant)
@@ -120,7 +120,9 @@ class FrontEnd(nn.Module):
             if is_fused:
                 spectrogram, timbral = self._forward_fused(log_mel)
             else:
-                spectrogram, timbral = self.spectrogram_bn(log_mel.float()[:, None])[:, 0], None
+                # In single or double precision, as the parameters are.
+                dtype = torch.promote_types(self.spectrogram_bn.weight.dtype, torch.float)
+                spectrogram, timbral = self.spectrogram_bn(log_mel.to(dtype)[:, None])[:, 0], None
         spectrogram = spectrogram.to(next(self.timbral.parameters()).dtype)
         if timbral is None:
             timbral = [block(spectrogram) for block in self.timbral]
@@ -131,27 +133,27 @@ class FrontEnd(nn.Module):
             self.training
             and torch.is_grad_enabled()
             and self.timbral[0].variant == "port"
-            and type(self.spectrogram_bn) is nn.BatchNorm2d
             and fused_timbral_available(log_mel, list(self.timbral))
         )
 
     def _forward_fused(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return the normalised spectrogram (M, F, N) and the timbral blocks' outputs (M, C, N)."""
         bn = self.spectrogram_bn
-        assert bn.momentum is not None
-        assert bn.num_batches_tracked is not None
         # BatchNorm without its affine part, which the fused blocks take apart from it.
-        x_hat = F.batch_norm(
-            log_mel[:, None],
-            bn.running_mean,
-            bn.running_var,
-            training=True,
-            momentum=bn.momentum,
-            eps=bn.eps,
-        )[:, 0]
-        bn.num_batches_tracked.add_(1)
+        x_hat = _standardise(bn, log_mel[:, None])[:, 0]
         scale, shift = bn.weight[0], bn.bias[0]
         return scale * x_hat + shift, fused_timbral(x_hat, scale, shift, list(self.timbral))
+
+
+def _standardise(bn: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+    """Return a training pass of BatchNorm without its weight and bias."""
+    if is_synchronised(bn):
+        return normalise_synchronised(bn, x, is_affine=False)
+    assert bn.momentum is not None
+    assert bn.num_batches_tracked is not None
+    bn.num_batches_tracked.add_(1)
+    running = bn.running_mean, bn.running_var
+    return F.batch_norm(x, *running, training=True, momentum=bn.momentum, eps=bn.eps)
 
 
 class MidEnd(nn.Module):

@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from .sync_batch_norm import SyncBatchNorm2d, is_synchronised, sum_over_processes, update_running
 from .timbral_spectrum import transform_bands
 
 #: Segments whose windows are laid out at a time, to bound the memory they take.
@@ -48,7 +49,7 @@ SEGMENTS_AT_ONCE = 8
 class _Input(NamedTuple):
     """What blocks of any height share. Band F is the indicator of the interior."""
 
-    size: tuple[int, int, int]  # M, F, N
+    size: tuple[int, int, int]  # M (of all processes that share statistics), F, N
     spectrum: Tensor  # of scale * x_hat + shift, along its bands
     first: Tensor  # sum over segments and frames, (J, F + 1), float64
     second: Tensor  # sum of products, (J, F + 1, J, F + 1), float64
@@ -118,9 +119,12 @@ def fused_timbral(
             with torch.no_grad():
                 if num_taps not in inputs:
                     inputs[num_taps] = _prepare(x_hat, scale, shift, num_taps)
+                    if is_synchronised(norm):
+                        inputs[num_taps] = _share(inputs[num_taps])
                 shared = inputs[num_taps]
                 statistics = _derive_statistics(shared, scale, shift, conv.weight, norm.eps)
-                _update_running(conv, norm, statistics)
+                mean = statistics.mean if conv.bias is None else statistics.mean + conv.bias
+                update_running(norm, mean, statistics.variance, statistics.count)
             parameters = (scale, shift, conv.weight, conv.bias, norm.weight, norm.bias)
             given = shared, statistics, num_threads
             outputs.append(_FusedBlock.apply(*given, x_hat, *parameters))
@@ -153,7 +157,7 @@ def _parts(block: Any) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
 
 def _is_fusible(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
     return (
-        type(norm) is nn.BatchNorm2d  # SyncBatchNorm would need the other ranks' moments
+        type(norm) in (nn.BatchNorm2d, SyncBatchNorm2d)
         and norm.training
         and norm.affine
         and conv.in_channels == 1
@@ -210,6 +214,21 @@ def _prepare(x_hat: Tensor, scale: Tensor, shift: Tensor, num_taps: int) -> _Inp
     return _Input((num_segments, num_bands, num_frames), spectrum, first, second)
 
 
+def _share(own: _Input) -> _Input:
+    """Sum the moments over all processes, by which everything that follows is of all of them.
+
+    On the way back nothing is summed: a gradient is linear in what the maximum passes on, so each
+    process gives its share, and the shares add up to the gradient of the processes' summed losses.
+    """
+    moments = torch.cat([own.first.flatten(), own.second.flatten()])
+    sizes = moments.new_tensor([own.size[0]])
+    *totals, num_segments = sum_over_processes(torch.cat([moments, sizes])).split(
+        [own.first.numel(), own.second.numel(), 1]
+    )
+    first, second = (total.view_as(of) for total, of in zip(totals, own[2:], strict=True))
+    return _Input((int(num_segments), *own.size[1:]), own.spectrum, first, second)
+
+
 def _derive_statistics(
     shared: _Input, scale: Tensor, shift: Tensor, weight: Tensor, eps: float
 ) -> _Statistics:
@@ -232,19 +251,6 @@ def _derive_statistics(
     variance = ((covariance * filters).sum(1) / count).clamp_min(0)  # rounding may go below
     deviation = torch.sqrt(variance + eps)
     return _Statistics(count, filters, window_sum, covariance, mean, variance, deviation)
-
-
-def _update_running(conv: nn.Conv2d, norm: nn.BatchNorm2d, statistics: _Statistics) -> None:
-    if norm.running_mean is None or norm.running_var is None:
-        return
-    assert norm.num_batches_tracked is not None  # the three come together
-    norm.num_batches_tracked.add_(1)
-    # No momentum: the average over all batches so far.
-    momentum = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    mean = statistics.mean if conv.bias is None else statistics.mean + conv.bias
-    unbiased = statistics.variance * (statistics.count / (statistics.count - 1))
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
 
 
 class _FusedBlock(torch.autograd.Function):
