@@ -26,6 +26,7 @@ from transformers import (
 from mulap.data.dataset import KeyedSampler
 from mulap.files import atomic_path
 from mulap.training.checkpoints import checkpoint_path, mark_complete, remove_old
+from mulap.training.processes import leave_group_at_exit
 from mulap.training.settings import TrainingSettings
 from mulap.training.supervised_settings import SupervisedTrainingSettings
 
@@ -120,6 +121,7 @@ class KeyedTrainer(Trainer):
         self._num_batches = 0
         self._wait_seconds = 0.0
         self._logged_at = time.monotonic()
+        leave_group_at_exit()
         super().__init__(**kwargs)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> KeyedSampler:
