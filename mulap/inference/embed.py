@@ -24,7 +24,13 @@ from mulap.audio import AudioError, find_audio
 from mulap.files import FailureLog
 from mulap.inference.embedder import Level, check_finite, check_level
 from mulap.inference.encoders import Encoder
-from mulap.inference.store import EmbeddingStore, LinePrinter, file_name, file_version
+from mulap.inference.store import (
+    EmbeddingStore,
+    LinePrinter,
+    failures_path,
+    file_name,
+    file_version,
+)
 from mulap.inference.stream import read_ahead
 
 STDOUT = "-"
@@ -51,7 +57,15 @@ class EmbedReport:
     failures_path: Path | None
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
+    """A file to embed.
+
+    Attributes:
+        path: where it is.
+        file: its name in the table.
+        version: see `file_version`.
+    """
+
     path: Path
     file: str
     version: str
@@ -71,8 +85,9 @@ def embed_files(
     Args:
         paths: files, and folders to search through all levels.
         embedder: makes the vectors.
-        output: a .parquet, .npz or .jsonl file, there whole once all is done, or `-` for JSON lines
-            on standard output. Failures are listed in `<output>.failures.jsonl`.
+        output: a .parquet, .npz or .jsonl file, there whole once all is done; a folder of Parquet
+            shards, told by a slash at the end; or `-` for JSON lines on standard output. Failures
+            are listed in `<output>.failures.jsonl`.
         level: a row a `segment` or a `track`.
         skip_existing: keep the rows of unchanged files that an earlier run left by the same model,
             also one that was killed.
@@ -92,18 +107,19 @@ def embed_files(
         raise ValueError(
             f"{', '.join(map(str, paths))}: no audio file is there (name another folder)"
         )
-    failures = FailureLog(Path(f"{os.fspath(output)}.failures.jsonl"))
+    failures = FailureLog(failures_path(output))
     metadata, is_stdout = embedder.describe(level), os.fspath(output) == STDOUT
     if is_stdout:
         store = LinePrinter(sys.stdout, embedder.embedding_size, metadata)
     else:
         size = embedder.embedding_size
-        store = EmbeddingStore(Path(output), size, metadata, skip_existing, force)
-    jobs = _list_jobs(found, failures)
-    todo = [job for job in jobs if not store.has(job.file, job.version)]
-    with progress_bar(console, len(found), len(found) - len(todo)) as advance:
-        num_embedded = _embed_jobs(todo, embedder, level, store, failures, advance)
-    num_rows = store.finish()
+        store = EmbeddingStore(output, size, metadata, skip_existing, force)
+    with store:
+        jobs = list_jobs(found, failures)
+        todo = [job for job in jobs if not store.has(job.file, job.version)]
+        with progress_bar(console, len(found), len(found) - len(todo)) as advance:
+            num_embedded = _embed_jobs(todo, embedder, level, store, failures, advance)
+        num_rows = store.finish()
     if not is_stdout:
         failures.write()
     return EmbedReport(
@@ -116,18 +132,24 @@ def embed_files(
     )
 
 
-def _list_jobs(found: Sequence[Path], failures: FailureLog) -> list[_Job]:
+def list_jobs(found: Sequence[Path], failures: FailureLog) -> list[Job]:
+    """Return the files that are still there, with their versions as they are now.
+
+    Args:
+        found: the files.
+        failures: is told of those that are gone.
+    """
     jobs = []
     for path in found:
         try:
-            jobs.append(_Job(path, file_name(path), file_version(path)))
+            jobs.append(Job(path, file_name(path), file_version(path)))
         except OSError as error:  # gone since it was found
             failures.add(file_name(path), f"cannot be read: {error.strerror} (check it by hand)")
     return jobs
 
 
 def _embed_jobs(
-    jobs: Sequence[_Job],
+    jobs: Sequence[Job],
     embedder: Encoder,
     level: Level,
     store: EmbeddingStore | LinePrinter,

@@ -1,60 +1,79 @@
 """Where a run over many files puts its rows, so that a kill at any moment loses no finished file.
 
-    out.parquet.parts/3f..9a.parquet   a file's rows, put there whole once the file is done
-    out.parquet                        all rows, put there whole at the end; then the parts go
+    OUT.parts/           rows of finished files, see `mulap.inference.parts`; gone at the end
+    OUT                  a .parquet, .npz or .jsonl file, put there whole at the end,
+                         or a folder of Parquet shards, see `mulap.inference.shards`
+    .OUT.lock            keeps a second run away; gone at the end
 
 A run that was killed leaves its parts, and an earlier output stays as it was until the end. With
 `skip_existing` the next run takes over both: what was made by the same model out of the same
-version of a file. Rows of files that the new run was not asked for are kept as well.
+version of a file. Rows of files that the new run was not asked for are kept as well. The bytes of
+the output depend neither on which file was finished first, nor on how often a run was killed.
 
-Two runs must not write to one output at a time. This module knows no model and no audio.
+This module knows no model and no audio.
 """
 
-import hashlib
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mulap.files import atomic_path
+from mulap.inference.parts import (
+    Entry,
+    PartWriter,
+    Rows,
+    file_batches,
+    is_same_making,
+    read_journals,
+    read_rows,
+)
+from mulap.inference.shards import ShardFolder, WriteShards, keep_files, write_here
 from mulap.inference.tables import (
+    AnyPath,
     check_format,
     count_rows,
     open_rows,
-    row_batch,
     row_schema,
     schema_metadata,
     write_json_lines,
-    write_parquet,
     write_rows,
 )
-
-# Of one file, some at a time: where its segments start, in seconds (M,), and its vectors (M, D).
-Rows = Iterable[tuple[np.ndarray, np.ndarray]]
+from mulap.locks import hold_lock
 
 
-def file_name(path: str | os.PathLike[str]) -> str:
+def file_name(path: AnyPath) -> str:
     """Return a path as text, also where its bytes are not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def file_version(path: str | os.PathLike[str]) -> str:
+def file_version(path: AnyPath) -> str:
     """Return what changes when a file is written: its size in bytes and time in nanoseconds."""
     status = os.stat(path)
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
+def failures_path(output: AnyPath) -> Path:
+    """Return where a run lists the files that it could not use: beside its output."""
+    return Path(f"{Path(output)}.failures.jsonl")
+
+
 class EmbeddingStore:
     """The output of a run, and the parts that it will be made of.
 
+    It holds a lock from the start up to `finish` or `close`; use it in a `with` block.
+
     Args:
-        output: a .parquet, .npz or .jsonl file; its folder is made if it is missing.
+        output: a .parquet, .npz or .jsonl file, or a folder, told by a slash at the end. Folders
+            on the way are made.
         embedding_size: length of a vector.
         metadata: what makes the vectors; `model`, the name, may differ from an earlier run's.
         skip_existing: keep what an earlier run, finished or not, left of the same making.
@@ -62,115 +81,142 @@ class EmbeddingStore:
 
     Raises:
         ValueError: an unknown suffix, both options at once, an earlier run's rows and neither
-            option, or rows of another making.
+            option, rows of another making, or another run that is at work there.
     """
 
     def __init__(
         self,
-        output: Path,
+        output: AnyPath,
         embedding_size: int,
         metadata: dict[str, Any],
         skip_existing: bool = False,
         force: bool = False,
     ) -> None:
-        check_format(output)
-        if output.is_dir():
-            raise ValueError(f"{output}: is a folder (name a file in it)")
         if skip_existing and force:
             raise ValueError("--skip-existing keeps earlier rows, --force drops them (give one)")
-        self.output = output
+        self._target = _open_target(output)
+        self.output = self._target.path
         self.schema = row_schema(embedding_size, metadata)
-        self._parts = output.with_name(output.name + ".parts")
-        # file -> its version and number of rows: in the earlier output, and as a part
+        self.parts = self.output.with_name(self.output.name + ".parts")
+        # file -> version and number of rows in the earlier output; file -> rows in a part
         self._kept: dict[str, tuple[str, int]] = {}
-        self._done: dict[str, tuple[str, int]] = {}
-        if skip_existing:
-            self._take_over()
-        elif not force:
-            self._refuse_existing()
-        if force:
-            shutil.rmtree(self._parts, ignore_errors=True)
-        self._parts.mkdir(parents=True, exist_ok=True)
+        self._done: dict[str, Entry] = {}
+        self._is_replacing = force
+        self._idle_writers: list[PartWriter] = []
+        self._lock = threading.Lock()
+        self._opened = ExitStack()
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        message = f"{self.output}: another run is writing it (wait for it, or name another output)"
+        lock_path = self.output.with_name(f".{self.output.name}.lock")
+        with ExitStack() as opened:
+            opened.enter_context(hold_lock(lock_path, message))
+            self._begin(skip_existing, force)
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> "EmbeddingStore":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def has(self, file: str, version: str) -> bool:
         """Whether this version of a file needs no work."""
-        there = self._done.get(file) or self._kept.get(file)
-        return there is not None and there[0] == version
+        if file in self._done:
+            return self._done[file].version == version
+        return file in self._kept and self._kept[file][0] == version
 
     def add(self, file: str, version: str, rows: Rows) -> None:
-        """Write a file's rows; they are there whole once this returns, and not at all if it fails.
+        """Keep a file's rows; they are there whole once this returns, and not at all if it fails.
+
+        Any number of threads may be in here at a time: `rows` are drawn outside of all locks.
 
         Args:
             file: its name.
             version: from `file_version`, before it was read.
             rows: all of the file's, in order. What it raises is passed on.
         """
-        self._kept.pop(file, None)
-        self._done.pop(file, None)
-        self._part_path(file).unlink(missing_ok=True)
-        with atomic_path(self._part_path(file)) as temporary:
-            num_rows = write_parquet(
-                temporary, self.schema, _batches(self.schema, file, version, rows)
-            )
-        self._done[file] = (version, num_rows)
+        with self._writer() as writer:
+            entry = writer.add(file, version, rows)
+        self.take(entry)
 
-    def finish(self) -> int:
+    def take(self, entry: Entry) -> None:
+        """Count a file that a process elsewhere has put among the parts."""
+        with self._lock:
+            self._kept.pop(entry.file, None)
+            self._done[entry.file] = entry
+
+    def finish(self, write_shards: WriteShards = write_here) -> int:
         """Put the output in its place and remove the parts; return the output's number of rows.
 
-        Without any row there is nothing to put there, and no earlier output is touched.
+        Without any new row there is nothing to do there, and an earlier output is not touched.
+
+        Args:
+            write_shards: of a folder's.
         """
-        num_rows = sum(rows for _, rows in [*self._kept.values(), *self._done.values()])
-        if num_rows:
-            # Made among the parts, so that what a kill leaves of it goes with them.
-            merged = self._parts / f"merged{self.output.suffix}"
-            with atomic_path(merged) as temporary:
-                write_rows(temporary, self.schema, self._all_batches(), num_rows)
-            os.replace(merged, self.output)
-        shutil.rmtree(self._parts)
+        entries = [self._done[file] for file in sorted(self._done, key=_in_order_of_path)]
+        num_rows = sum(entry.num_rows for entry in entries)
+        num_rows += sum(rows for _, rows in self._kept.values())
+        for writer in self._idle_writers:
+            writer.close()
+        if entries:
+            if self._is_replacing:
+                self._target.move_away(self.parts)
+            self._target.put(self.parts, self.schema, self._kept, entries, write_shards)
+        shutil.rmtree(self.parts)
+        self.close()
         return num_rows
 
-    def _all_batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the earlier output's rows in their order, then the parts' in order of path."""
-        if self._kept:
-            for batch in open_rows(self.output)[1]:
-                is_kept = [file in self._kept for file in batch.column("file").to_pylist()]
-                yield batch.filter(pa.array(is_kept)).cast(self.schema)
-        for file in sorted(self._done, key=Path):
-            for batch in open_rows(self._part_path(file))[1]:
-                yield batch.cast(self.schema)
+    def close(self) -> None:
+        """Let go of the output; what was added stays among the parts for a run that goes on."""
+        for writer in self._idle_writers:
+            writer.close()
+        self._idle_writers = []
+        self._opened.close()
 
-    def _part_path(self, file: str) -> Path:
-        digest = hashlib.sha256(file.encode()).hexdigest()
-        return self._parts / f"{digest[:32]}.parquet"
+    @contextmanager
+    def _writer(self) -> Iterator[PartWriter]:
+        """Lend a writer that no other thread has: as many parts grow as threads are at work."""
+        with self._lock:
+            idle = self._idle_writers
+            writer = idle.pop() if idle else PartWriter(self.parts, self.schema)
+        try:
+            yield writer
+        finally:
+            with self._lock:
+                self._idle_writers.append(writer)
 
-    def _part_paths(self) -> Iterator[Path]:
-        return self._parts.glob("[0-9a-f]*.parquet")  # temporary files begin with a dot
+    def _begin(self, skip_existing: bool, force: bool) -> None:
+        if force:
+            shutil.rmtree(self.parts, ignore_errors=True)
+        elif skip_existing:
+            self._take_over()
+        else:
+            self._refuse_existing()
+        self.parts.mkdir(exist_ok=True)
 
     def _take_over(self) -> None:
-        if self.output.exists():
-            schema, counts = count_rows(self.output)
-            if not self._is_same_making(schema):
-                before = schema_metadata(schema)
-                raise ValueError(
-                    f"{self.output}: holds {before.get('level')} embeddings by another model "
-                    f"or other settings ({before.get('model')}) (name another output, or --force)"
-                )
+        self._done = {entry.file: entry for entry in read_journals(self.parts, self.schema)}
+        if not self._target.exists():
+            return
+        schema, counts = self._target.contents()
+        if is_same_making(schema, self.schema):
             self._kept = {file: (version, rows) for (file, version), rows in counts.items()}
-        for path in self._part_paths():
-            part = pq.ParquetFile(path)
-            if self._is_same_making(part.schema_arrow):
-                first = next(part.iter_batches(1, columns=["file", "file_version"])).to_pylist()[0]
-                self._done[first["file"]] = (first["file_version"], part.metadata.num_rows)
-        for file in self._done:
-            self._kept.pop(file, None)
-
-    def _is_same_making(self, schema: pa.Schema) -> bool:
-        ours, theirs = schema_metadata(self.schema), schema_metadata(schema)
-        return {**ours, "model": None} == {**theirs, "model": None}
+        elif self._done:
+            self._is_replacing = True  # so it was by the run that was stopped
+        else:
+            before = schema_metadata(schema)
+            raise ValueError(
+                f"{self.output}: holds {before.get('level')} embeddings by another model "
+                f"or other settings ({before.get('model')}) (name another output, or --force)"
+            )
+        for file in self._done.keys() & self._kept.keys():
+            # The same version twice: a kill came when the output already had it.
+            is_same = self._done[file].version == self._kept[file][0]
+            del (self._done if is_same else self._kept)[file]
 
     def _refuse_existing(self) -> None:
-        is_stopped = any(self._part_paths())
-        if self.output.exists() or is_stopped:
+        is_stopped = next(read_journals(self.parts, None), None) is not None
+        if self._target.exists() or is_stopped:
             what = "a stopped run left rows for it" if is_stopped else "exists"
             remedy = "--skip-existing keeps its rows, --force replaces them"
             raise ValueError(f"{self.output}: {what} ({remedy})")
@@ -189,6 +235,13 @@ class LinePrinter:
         self.out = out
         self.schema = row_schema(embedding_size, metadata)
         self._num_rows = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "LinePrinter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is held."""
 
     def has(self, file: str, version: str) -> bool:
         """Return False: what was printed by an earlier run is not known."""
@@ -198,23 +251,91 @@ class LinePrinter:
         """Print a file's rows, once all are there. See `EmbeddingStore.add`."""
         with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
             num_rows = 0
-            for batch in _batches(self.schema, file, version, rows):
+            for batch in file_batches(self.schema, file, version, rows):
                 write_json_lines(spool, batch)
                 num_rows += len(batch)
             spool.seek(0)
-            shutil.copyfileobj(spool, self.out)
-            self.out.flush()
-        self._num_rows += num_rows
+            with self._lock:
+                shutil.copyfileobj(spool, self.out)
+                self.out.flush()
+                self._num_rows += num_rows
 
     def finish(self) -> int:
         """Return the number of rows that were printed."""
         return self._num_rows
 
 
-def _batches(schema: pa.Schema, file: str, version: str, rows: Rows) -> Iterator[pa.RecordBatch]:
-    num_rows = 0
-    for start_seconds, embeddings in rows:
-        index = np.arange(num_rows, num_rows + len(embeddings), dtype=np.int32)
-        columns = {"segment_index": index, "start_seconds": start_seconds}
-        yield row_batch(schema, columns | {"file": file, "file_version": version}, embeddings)
-        num_rows += len(embeddings)
+class _Target(Protocol):
+    """An output: one file, or a folder of shards. See `ShardFolder`."""
+
+    path: Path
+
+    def exists(self) -> bool: ...
+    def contents(self) -> tuple[pa.Schema, Counter[tuple[str, str]]]: ...
+    def move_away(self, parts: Path) -> None: ...
+    def put(
+        self,
+        parts: Path,
+        schema: pa.Schema,
+        kept: Mapping[str, tuple[str, int]],
+        entries: Sequence[Entry],
+        write_shards: WriteShards,
+    ) -> None: ...
+
+
+class _OneFile:
+    """The output of a run: a table in one file."""
+
+    def __init__(self, path: Path) -> None:
+        check_format(path)
+        if path.is_dir():
+            raise ValueError(f"{path}: is a folder (name a file in it)")
+        self.path = path
+        self._is_moved_away = False
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def contents(self) -> tuple[pa.Schema, Counter[tuple[str, str]]]:
+        return count_rows(self.path)
+
+    def move_away(self, parts: Path) -> None:
+        """Leave it: it is replaced at one blow."""
+
+    def put(
+        self,
+        parts: Path,
+        schema: pa.Schema,
+        kept: Mapping[str, tuple[str, int]],
+        entries: Sequence[Entry],
+        write_shards: WriteShards,
+    ) -> None:
+        """Write the kept rows in their order, then the others; see `ShardFolder.put`."""
+        num_rows = sum(rows for _, rows in kept.values()) + sum(each.num_rows for each in entries)
+        # Made among the parts, so that what a kill leaves of it goes with them.
+        merged = parts / f"merged{self.path.suffix}"
+        with atomic_path(merged) as temporary:
+            write_rows(temporary, schema, self._rows(parts, schema, kept, entries), num_rows)
+        os.replace(merged, self.path)
+
+    def _rows(
+        self,
+        parts: Path,
+        schema: pa.Schema,
+        kept: Mapping[str, tuple[str, int]],
+        entries: Sequence[Entry],
+    ) -> Iterator[pa.RecordBatch]:
+        before = [keep_files(open_rows(self.path)[1], kept)] if kept else []
+        for batches in itertools.chain(before, (read_rows(parts, entry) for entry in entries)):
+            for batch in batches:
+                yield batch.cast(schema)
+
+
+def _open_target(output: AnyPath) -> _Target:
+    text = os.fspath(output)
+    return ShardFolder(Path(text)) if text.endswith(os.sep) else _OneFile(Path(text))
+
+
+def _in_order_of_path(file: str) -> str:
+    """Order by folders, as paths are: a separator is before every other letter."""
+    return file.replace(os.sep, "\0")

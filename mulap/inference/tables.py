@@ -217,19 +217,33 @@ def write_rows(
 
 
 def write_parquet(path: AnyPath, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write a .parquet file a row group at a time; return the number of rows."""
-    num_rows, held = 0, []
+    """Write a .parquet file a row group at a time; return the number of rows.
+
+    Equal rows make equal bytes, however they are cut into batches.
+    """
+    num_rows = 0
     dictionary: Any = _TEXT_COLUMNS  # the stubs know a boolean only; vectors gain nothing from one
     with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary) as writer:
-        for batch in batches:
-            num_rows += len(batch)
-            held.append(batch)
-            if sum(map(len, held)) >= _ROWS_AT_ONCE:
-                writer.write_table(pa.Table.from_batches(held, schema))
-                held = []
-        if held:
-            writer.write_table(pa.Table.from_batches(held, schema))
+        for table in _cut(batches, schema):
+            num_rows += len(table)
+            writer.write_table(table)
     return num_rows
+
+
+def _cut(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Cut rows into tables of `_ROWS_AT_ONCE`, the last one what is left, each in one piece."""
+    held, num_held = [], 0
+    for batch in batches:
+        while num_held + len(batch) >= _ROWS_AT_ONCE:
+            num_missing = _ROWS_AT_ONCE - num_held
+            held.append(batch[:num_missing])
+            yield pa.Table.from_batches(held, schema).combine_chunks()
+            batch, held, num_held = batch[num_missing:], [], 0
+        if len(batch):
+            held.append(batch)
+            num_held += len(batch)
+    if held:
+        yield pa.Table.from_batches(held, schema).combine_chunks()
 
 
 def write_json_lines(out: TextIO, batch: pa.RecordBatch) -> None:
