@@ -2,10 +2,14 @@
 
 One vector a segment, from the audio backbone alone; a track's is the mean of its segments'. Every
 segment of a clip is taken, in order, and nothing is random. Many files: `mulap.inference.embed`.
+
+On the CPU the backbone runs as `FrozenBackbone`, on as many cores as torch has threads; elsewhere
+it runs as it is.
 """
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -14,7 +18,9 @@ import torch
 
 from mulap.audio import AudioError, stream_audio
 from mulap.inference.backbones import hash_weights, load_backbone
+from mulap.inference.frozen import FrozenBackbone, is_freezable
 from mulap.inference.stream import stream_log_mels
+from mulap.inference.threads import BlockPool, open_pool
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnBackbone
 
@@ -60,8 +66,13 @@ class Embedder:
 
     Args:
         backbone: put into evaluation mode, so that BatchNorm uses its statistics and keeps them.
+            Its weights are taken as they are now: train it further and make a new embedder.
         name: what the rows are said to be made by.
         device: where the backbone runs. Another device may give other last bits.
+
+    Attributes:
+        frozen: what embeds on the CPU, to the same bits on any number of threads; None where the
+            backbone itself does.
     """
 
     def __init__(
@@ -70,6 +81,7 @@ class Embedder:
         self.name = name
         self.backbone = backbone.eval()
         self.backbone.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
+        self.frozen = FrozenBackbone(backbone) if is_freezable(backbone) else None
         self._features = {name: getattr(backbone.config, name) for name in _FEATURE_SETTINGS}
         self.feature_extractor = MulapFeatureExtractor(**self._features)
 
@@ -128,7 +140,9 @@ class Embedder:
             ValueError: the waveform is empty, or not mono.
         """
         log_mels = stream_log_mels(self.feature_extractor, [waveform])
-        return np.concatenate([vectors for _, vectors in self.stream_rows(log_mels, level)])
+        with self.open_pool() as pool:
+            rows = list(self.stream_rows(log_mels, level, pool))
+        return np.concatenate([vectors for _, vectors in rows])
 
     def embed_file(self, path: str | os.PathLike[str], level: Level = "segment") -> FileEmbedding:
         """Embed a file of any format and rate. (`embed_files` does it without holding all rows.)
@@ -143,8 +157,9 @@ class Embedder:
         Raises:
             AudioError: the file cannot be decoded, or gives no finite vectors.
         """
-        rows = check_finite(path, self.stream_rows(self.stream_file(path), level))
-        start_seconds, vectors = zip(*rows, strict=True)
+        with self.open_pool() as pool:
+            rows = self.stream_rows(self.stream_file(path), level, pool)
+            start_seconds, vectors = zip(*check_finite(path, rows), strict=True)
         return FileEmbedding(
             os.fspath(path), np.concatenate(vectors), np.concatenate(start_seconds)
         )
@@ -154,12 +169,23 @@ class Embedder:
         blocks = stream_audio(path, self.feature_extractor.sampling_rate)
         return stream_log_mels(self.feature_extractor, blocks)
 
-    def stream_rows(self, log_mels: Iterable[np.ndarray], level: Level = "segment") -> Rows:
+    def open_pool(self) -> AbstractContextManager[BlockPool | None]:
+        """Open threads for `stream_rows`, None where it needs none; see `threads.open_pool`."""
+        return open_pool() if self.frozen else nullcontext()
+
+    def stream_rows(
+        self,
+        log_mels: Iterable[np.ndarray],
+        level: Level = "segment",
+        pool: BlockPool | None = None,
+    ) -> Rows:
         """Embed the consecutive log-mels of one clip, in constant memory.
 
         Args:
             log_mels: each (M, F, N), from `stream_log_mels`.
             level: `segment` for a row each, `track` for one row in all.
+            pool: threads that embed, a few log-mels ahead of who reads the rows; without them all
+                is done as the rows are read. The rows are the same.
 
         Returns:
             See `to_rows`.
@@ -169,11 +195,14 @@ class Embedder:
         """
         extractor = self.feature_extractor
         stride_seconds = extractor.stride_samples / extractor.sampling_rate
-        return to_rows(map(self._embed, log_mels), stride_seconds, level)
+        vectors = (pool.map_blocks if pool else map)(self._embed, log_mels)
+        return to_rows(vectors, stride_seconds, level)
 
     @torch.inference_mode()
     def _embed(self, log_mel: np.ndarray) -> np.ndarray:
         """Return float32 (M, D) for log-mels (M, F, N)."""
+        if self.frozen:
+            return self.frozen(log_mel)
         vectors = self.backbone(torch.from_numpy(log_mel).to(self.backbone.device))
         return vectors.float().cpu().numpy()
 

@@ -1,14 +1,14 @@
 """Streaming a file through a model: blocks of samples -> log-mels of a fixed number of segments.
 
-A convolution's last bits can depend on how many segments pass at once. So a file's segments are
-grouped by their place in that file alone, never with another file's:
+Sums can differ in their last bits with the number of segments that pass at once, and of threads
+that share them. So a file's segments are grouped by their place in that file alone, never with
+another file's, and torch is kept to one thread:
 
     decoded blocks   |=======|=======|=====|        of any length
     segments         | 0| 1| 2| 3| 4| 5| 6|
     log-mel blocks   |-----------|--------|         SEGMENTS_AT_ONCE, the last one what is left
 
-What comes out for a file is then the same to the bit, whatever else a run embeds. (On one machine,
-with one number of threads.)
+What comes out for a file is then the same to the bit, whatever else a run embeds, on one machine.
 """
 
 from collections import deque
@@ -19,6 +19,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from mulap.inference.threads import one_torch_thread
 from mulap.model.features import MulapFeatureExtractor
 
 SEGMENTS_AT_ONCE = 10
@@ -46,10 +47,15 @@ def stream_log_mels(
         held = np.concatenate([held, segments])
         num_full = len(held) // SEGMENTS_AT_ONCE * SEGMENTS_AT_ONCE
         for start in range(0, num_full, SEGMENTS_AT_ONCE):
-            yield extractor.log_mel(held[start : start + SEGMENTS_AT_ONCE].copy())
+            yield _log_mel(extractor, held[start : start + SEGMENTS_AT_ONCE].copy())
         held = held[num_full:].copy()
     if len(held):
-        yield extractor.log_mel(held)
+        yield _log_mel(extractor, held)
+
+
+def _log_mel(extractor: MulapFeatureExtractor, segments: np.ndarray) -> np.ndarray:
+    with one_torch_thread():
+        return extractor.log_mel(segments)
 
 
 def read_ahead(items: Iterable[Item], num_ahead: int = 4) -> Iterator[Item]:
