@@ -41,12 +41,21 @@ _WITHOUT_DURATION = frozenset({"aac", "ac3", "amr", "dts", "eac3", "loas", "mp3"
 class AudioError(ValueError):
     """A file that cannot be used, in one line: "<path>: <what> (<remedy>)".
 
+    Args:
+        path: the file.
+        reason: what is wrong with it and what to do. None where torch's data loader makes an error
+            of a worker's anew: it gives the text of the traceback alone, and this error's line,
+            "mulap.decode.AudioError: <path>: <what> (<remedy>)", is the last of it.
+
     Attributes:
         path: the file.
         reason: what is wrong with it and what to do.
     """
 
-    def __init__(self, path: AnyPath, reason: str) -> None:
+    def __init__(self, path: AnyPath, reason: str | None = None) -> None:
+        if reason is None:
+            line = os.fspath(path).strip().rpartition("\n")[2]
+            path, _, reason = line.partition(": ")[2].partition(": ")
         super().__init__(path, reason)  # both, so that it survives the way between processes
         self.path = Path(path)
         self.reason = reason

@@ -1,6 +1,11 @@
-"""Commands that make a corpus."""
+"""Commands that make a corpus, and decode one for training."""
 
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -73,3 +78,121 @@ def corpus_folder(
     say(f"tags: {join_counts(report.num_by_tag)}")
     click.echo(output)
     end_with_failures(len(report.failures), output / "failures.jsonl")
+
+
+class _Seconds(click.ParamType):
+    """A number of seconds, or `all`."""
+
+    name = "seconds|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return math.inf if value == "all" else click.FLOAT.convert(value, param, ctx)
+
+
+@main.command()
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="A new folder.")
+@click.option(
+    "--store",
+    type=click.Choice(["log-mel", "pcm", "tars"]),
+    default="log-mel",
+    show_default=True,
+    help="What the model is fed; mono samples; or LAION's tars of FLAC files.",
+)
+@click.option(
+    "--seconds",
+    type=_Seconds(),
+    help="How much of each track. Default: 20 for log-mel, all for pcm and tars.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "int16"]),
+    help="Of a number. Default: float32 for log-mel, int16 for pcm.",
+)
+@click.option(
+    "--variant",
+    type=click.Choice(["port", "original"]),
+    default="port",
+    show_default=True,
+    help="As the setting model.audio_variant.",
+)
+@click.option(
+    "--db-reference",
+    type=click.Choice(["segment", "batch"]),
+    default="segment",
+    show_default=True,
+    help="As the setting model.db_reference.",
+)
+@click.option("--group-column", help="As the setting data.group_column.")
+@click.option("--processes", type=int, help="How many decode. Default: one a core.")
+@click.option("--force", is_flag=True, help="Replace an earlier preparation.")
+@click.option("--verify", is_flag=True, help="Check that DATA, prepared before, is undamaged.")
+@one_line_errors
+def prepare(data: Path, output: Path | None, verify: bool, **options: Any) -> None:
+    """Decode DATA once and store it, so that training reads it without decoding.
+
+    DATA is what training reads, and --output can be given to it in DATA's place. Called again after
+    an interruption it goes on. Random crops need --store pcm.
+    """
+    if verify:
+        _verify(data)
+    elif output is None:
+        raise click.UsageError("Missing option '--output' / '-o'.")
+    else:
+        _prepare(data, output, **options)
+
+
+def _prepare(data: Path, output: Path, processes: int | None, force: bool, **options: Any) -> None:
+    from mulap.data.prepare import prepare as run
+    from mulap.data.shards import make_recipe
+
+    recipe = make_recipe(**options)
+    num_processes = processes if processes is not None else len(os.sched_getaffinity(0))
+    with _bar("preparing") as show:
+
+        def on_shard(num_done: int, num_clips: int, audio_seconds: float) -> None:
+            show(num_done, num_clips, f"clips, {audio_seconds / 3600:.1f} h of audio")
+
+        report = run(data, output, recipe, num_processes, force, on_shard)
+    say(
+        f"{report.num_clips:,} clips, {report.audio_seconds / 3600:.2f} h of audio in "
+        f"{report.num_shards:,} shards of {report.num_bytes / 2**20:,.1f} MiB in all"
+    )
+    if report.new_audio_seconds:
+        rate = report.new_audio_seconds / report.elapsed_seconds
+        say(f"{report.elapsed_seconds:.0f} s on {num_processes} processes: {rate:.0f} x real time")
+    else:
+        say("nothing was left to decode")
+    click.echo(output)
+    end_with_failures(len(report.failures), output / "failures.jsonl")
+
+
+def _verify(folder: Path) -> None:
+    from mulap.data.prepared import verify_prepared
+
+    with _bar("checking") as show:
+        damaged = verify_prepared(folder, lambda done, total: show(done >> 20, total >> 20, "MiB"))
+    for path, reason in damaged:
+        say(f"damaged: {path}: {reason}")
+    if damaged:
+        raise ValueError(f"{folder}: {len(damaged)} files are damaged; prepare again with --force")
+    click.echo(f"{folder}: undamaged")
+
+
+@contextmanager
+def _bar(doing: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar on a terminal, nothing elsewhere; yield what is told (done, in all, of what)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    console = Console(stderr=True)
+    what = TextColumn("{task.fields[what]}")
+    columns = [TextColumn(doing), BarColumn(), MofNCompleteColumn(), what, TimeLeft()]
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, redirect_stdout=False
+    ) as progress:
+        task = progress.add_task("", total=None, what="")
+        yield lambda done, total, what: progress.update(
+            task, completed=done, total=total, what=what
+        )

@@ -4,7 +4,8 @@
 
 The epoch travels with the index, so an item is a pure function of its key: workers, processes and
 interruptions change nothing. A clip that cannot be decoded is found by `ClipDataset.verify` before
-training and left out; one that goes bad later stops the run with its name.
+training and left out; one that goes bad later stops the run with its name. Clips that
+`mulap prepare` stored give the same items and are not decoded; theirs were left out by it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,10 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mulap.audio import AudioError, load_audio, probe_audio
-from mulap.data.manifest import Clip
+from mulap.data.clips import Clip
+from mulap.data.prepared import PREPARE_OPTIONS, PreparedData, audio_settings
 from mulap.model.features import MulapFeatureExtractor
-from mulap.objectives.masking import (
-    keyed_generator,
-)
+from mulap.objectives.masking import keyed_generator
 
 Key = tuple[int, int]
 
@@ -49,7 +49,7 @@ class ClipReader:
         return max(1, 1 + num_strides)
 
     def read(self, clip: Clip, key: Key) -> np.ndarray:
-        """Decode what is needed of a clip.
+        """Decode what is needed of a clip, or read what was stored of it.
 
         Args:
             clip: which.
@@ -60,16 +60,76 @@ class ClipReader:
 
         Raises:
             AudioError: the file cannot be decoded.
+            ValueError: what was stored is damaged.
         """
+        if clip.stored and clip.stored.data.recipe.store == "log-mel":
+            return clip.stored.log_mels(self.num_segments)
         start_seconds = 0.0
         if self.crop == "random":
-            slack_seconds = probe_audio(clip.audio_path).duration_seconds - self.crop_seconds
+            known = clip.stored or probe_audio(clip.audio_path)
+            slack_seconds = known.duration_seconds - self.crop_seconds
             draw = keyed_generator(self.seed, *key, "crop").random()
             start_seconds = max(0.0, slack_seconds) * draw
-        rate = self.extractor.sampling_rate
-        waveform = load_audio(clip.audio_path, start_seconds, self.crop_seconds, rate)
+        if clip.stored:
+            waveform = clip.stored.waveform(start_seconds, self.crop_seconds)
+        else:
+            rate = self.extractor.sampling_rate
+            waveform = load_audio(clip.audio_path, start_seconds, self.crop_seconds, rate)
         segments = self.extractor.segment(waveform)[: self.num_segments]
         return self.extractor.log_mel(segments)
+
+    def check_prepared(self, data: PreparedData) -> None:
+        """Stop where prepared data would not give what this reader gives from the files.
+
+        Raises:
+            ValueError: they were prepared for other settings; the line says how to do it again.
+        """
+        recipe = data.recipe
+        wanted = audio_settings(self.extractor, recipe.store)
+        for name, value in recipe.audio.items():
+            if wanted[name] != value:
+                option = f"prepare it again with --{name.replace('_', '-')} {wanted[name]}"
+                remedy = option if name in PREPARE_OPTIONS else "train it on the audio itself"
+                raise ValueError(
+                    f"{data.folder}: was prepared with {name} {value}, the model wants "
+                    f"{wanted[name]}; {remedy}"
+                )
+        if self.crop == "random" and (recipe.store != "pcm" or recipe.seconds):
+            raise ValueError(
+                f"{data.folder}: holds {_describe(recipe.store, recipe.seconds)}, and "
+                "data.crop=random needs whole tracks; prepare it again with --store pcm, or set "
+                "data.crop=start"
+            )
+        if recipe.seconds not in (None, self.crop_seconds) and recipe.seconds < self.crop_seconds:
+            raise ValueError(
+                f"{data.folder}: holds {_describe(recipe.store, recipe.seconds)}, but "
+                f"data.crop_seconds is {self.crop_seconds:g}; prepare it again with --seconds "
+                f"{self.crop_seconds:g}"
+            )
+        if recipe.store == "log-mel" and not self._is_part_of(recipe.seconds):
+            raise ValueError(
+                f"{data.folder}: its log-mels of longer crops do not begin with those of "
+                f"{self.crop_seconds:g} s; prepare it again with --seconds {self.crop_seconds:g}"
+            )
+
+    def _is_part_of(self, seconds: float | None) -> bool:
+        """Whether this crop's log-mels are the first of those of a longer crop (None: of all).
+
+        They are where no segment reaches into the zeros, or the repetitions, that come after the
+        crop, and where a segment's floor does not depend on its neighbours.
+        """
+        if seconds == self.crop_seconds:
+            return True
+        extractor = self.extractor
+        end = (self.num_segments - 1) * extractor.stride_samples + extractor.segment_samples
+        crop_samples = round(self.crop_seconds * extractor.sampling_rate)
+        is_inside = end - extractor.pad_samples <= crop_samples
+        return is_inside and not (extractor.variant == "port" and extractor.db_reference == "batch")
+
+
+def _describe(store: str, seconds: float | None) -> str:
+    what = "log-mels" if store == "log-mel" else "samples"
+    return f"{what} of " + (f"the first {seconds:g} s of each track" if seconds else "whole tracks")
 
 
 @dataclass(frozen=True)
@@ -94,10 +154,15 @@ class ClipDataset(Dataset[Item]):
         clips: rows of a manifest.
         reader: how they are read.
         seed: of the choice between several captions of one clip.
+
+    Raises:
+        ValueError: the clips were prepared for other settings than the reader's.
     """
 
     def __init__(self, clips: Sequence[Clip], reader: ClipReader, seed: int = 0) -> None:
-        self.clips = list(clips)
+        if clips and clips[0].stored:  # all or none of a manifest's clips are
+            reader.check_prepared(clips[0].stored.data)
+        self.clips = clips
         self.reader = reader
         self.seed = seed
         self._features: list[np.ndarray] | None = None
@@ -122,6 +187,8 @@ class ClipDataset(Dataset[Item]):
     def verify(self, num_workers: int = 0, keep: bool = False) -> list[tuple[Clip, str]]:
         """Decode every clip once and leave out those that cannot be.
 
+        Prepared clips were decoded before: they are neither read nor kept in memory.
+
         Args:
             num_workers: processes that decode; 0 decodes in this one.
             keep: hold the log-mels in memory from here on (72 KB a segment), so that no epoch
@@ -138,6 +205,8 @@ class ClipDataset(Dataset[Item]):
                 "data.cache_features keeps one crop of each clip: set data.crop to start, or "
                 "data.cache_features to false"
             )
+        if self.clips and self.clips[0].stored:
+            return []
         kept: list[Clip] = []
         features: list[np.ndarray] = []
         failures: list[tuple[Clip, str]] = []

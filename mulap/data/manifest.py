@@ -2,7 +2,8 @@
 
 Read are: a Hugging Face audiofolder (`metadata.csv`, `.jsonl` or `.parquet`, at the top or in
 `train`, `valid` and `test` folders), one such file by its own path, the original authors' JSON
-(`dataset_train.json` and so on), parquet files that hold the audio, and LAION-style tars. Columns:
+(`dataset_train.json` and so on), parquet files that hold the audio, LAION-style tars, and what
+`mulap prepare` made of any of them. Columns:
 
     file_name (or audio_path)   relative to the metadata file; absolute paths and .. are allowed
     caption (or text)           one sentence, or a list; several rows of one file: several captions
@@ -17,12 +18,13 @@ leaves nothing to work with (no caption column, not UTF-8, every file missing) i
 import difflib
 import math
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mulap.data.captions import normalize_caption
+from mulap.data.clips import Clip, Manifest
+from mulap.data.prepared import is_prepared, read_prepared
 from mulap.data.splits import (
     GROUP_COLUMNS,
     SPLITS,
@@ -58,51 +60,6 @@ MAX_CAPTION_CHARACTERS = 10_000
 """The same for scripts without spaces."""
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A row of the manifest: one audio file with its captions.
-
-    Attributes:
-        audio_path: the file; it existed when the manifest was read.
-        captions: one or more, in normal form, none twice.
-        track_id: unique in the manifest.
-        group: artist, album or the like; the track id where there is none.
-        split: train, valid or test.
-        source: where the row came from, for error messages, such as "metadata.csv row 17".
-    """
-
-    audio_path: Path
-    captions: tuple[str, ...]
-    track_id: str
-    group: str
-    split: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The clips that can be used, and what was left out.
-
-    Attributes:
-        clips: in the order of the rows.
-        problems: (source, reason) of every row, caption or archive entry left out, and of a split
-            that tears groups apart. A reason begins with its kind and a colon.
-    """
-
-    clips: list[Clip]
-    problems: list[tuple[str, str]] = field(default_factory=list)
-
-    def split(self, name: str) -> list[Clip]:
-        """Return the clips of one split, train, valid or test."""
-        if name not in SPLITS:
-            raise ValueError(f"split {name!r}: must be one of {', '.join(SPLITS)}")
-        return [clip for clip in self.clips if clip.split == name]
-
-    def count_problems(self) -> dict[str, int]:
-        """Return kind of problem -> how many there are, most frequent first."""
-        return dict(Counter(reason.partition(":")[0] for _, reason in self.problems).most_common())
-
-
 def read_manifest(
     data: str | os.PathLike[str],
     *,
@@ -128,6 +85,8 @@ def read_manifest(
             parsed, or no row can be used. One line: file, row, remedy.
     """
     root = Path(data)
+    if is_prepared(root):
+        return read_prepared(root, group_column)
     collector = _Collector(root if root.is_dir() else root.parent, group_column, check_files)
     for path, split in find_tables(root):
         collector.read(path, split, Path(cache_folder) if cache_folder else None)
@@ -138,7 +97,7 @@ class _BadRow(Exception):
     """Why a row is left out; its text begins with the kind of trouble and a colon."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Draft:
     """A clip in the making: what the rows of one audio file have said so far."""
 

@@ -1,0 +1,64 @@
+"""`Clip` and `Manifest`: what a data set is to whatever reads one. Knows no files and no formats.
+
+`mulap.data.manifest` makes them of metadata files, `mulap.data.prepared` of a prepared data set,
+whose clips are made one by one when they are asked for, so that millions of them cost little.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mulap.data.splits import SPLITS
+
+if TYPE_CHECKING:
+    from mulap.data.prepared import PreparedClips, StoredTrack
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A row of the manifest: one audio file with its captions.
+
+    Attributes:
+        audio_path: the file; it existed when the manifest was read. Of a prepared clip, the folder.
+        captions: one or more, in normal form, none twice.
+        track_id: unique in the manifest.
+        group: artist, album or the like; the track id where there is none.
+        split: train, valid or test.
+        source: where the row came from, for error messages, such as "metadata.csv row 17".
+        stored: what `mulap prepare` made of the file; None where it is to be decoded.
+    """
+
+    audio_path: Path
+    captions: tuple[str, ...]
+    track_id: str
+    group: str
+    split: str
+    source: str
+    stored: "StoredTrack | None" = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The clips that can be used, and what was left out.
+
+    Attributes:
+        clips: in the order of the rows.
+        problems: (source, reason) of every row, caption or archive entry left out, and of a split
+            that tears groups apart. A reason begins with its kind and a colon.
+    """
+
+    clips: "list[Clip] | PreparedClips"
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    def split(self, name: str) -> "list[Clip] | PreparedClips":
+        """Return the clips of one split, train, valid or test."""
+        if name not in SPLITS:
+            raise ValueError(f"split {name!r}: must be one of {', '.join(SPLITS)}")
+        if not isinstance(self.clips, list):
+            return self.clips.split(name)
+        return [clip for clip in self.clips if clip.split == name]
+
+    def count_problems(self) -> dict[str, int]:
+        """Return kind of problem -> how many there are, most frequent first."""
+        return dict(Counter(reason.partition(":")[0] for _, reason in self.problems).most_common())

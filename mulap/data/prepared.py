@@ -1,0 +1,341 @@
+"""A prepared data set, read: tracks decoded once, in Arrow files that are memory-mapped.
+
+    PREPARED/data-00000-of-00063.arrow   tracks with their captions: an Arrow stream each
+             clips.arrow                 the same without the audio: what the manifest is read from
+             dataset_info.json, state.json   for `datasets.load_from_disk`, not for us
+             failures.jsonl              what could not be used, if anything
+             prepared.json               recipe, sizes and SHA-256 of all these; written last
+
+A row is found by arithmetic and read from the map: 72 KB a segment for log-mels, 32 KB a second for
+16-bit samples, and nothing is decoded. Of a clip, memory holds 8 bytes (its row in the order of its
+split); captions and names stay in `clips.arrow`, about 200 bytes a clip on disk, and become a
+`Clip` when they are asked for. So ten million clips need 80 MB here, and a map of 2 GB that all
+processes of a machine share. Shards are opened when they are needed and at most 64 at a time.
+
+Opening compares the size of every shard and the checksum of `clips.arrow` with `prepared.json`;
+`verify_prepared` reads everything. It does not know how the files are made: see `prepare`.
+"""
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mulap.data.clips import Clip, Manifest
+from mulap.data.tables import one_line
+from mulap.files import sha256_of
+
+if TYPE_CHECKING:
+    from mulap.model.features import MulapFeatureExtractor
+
+Store = Literal["log-mel", "pcm", "tars"]
+
+SUMMARY_FILE, CLIPS_FILE = "prepared.json", "clips.arrow"
+VERSION = 1
+DTYPES: dict[Store, tuple[str, ...]] = {
+    "log-mel": ("float32", "float16"),
+    "pcm": ("int16", "float32"),
+    "tars": ("int16",),
+}
+"""What can be stored, and as which numbers; the first is the default."""
+
+LOG_MEL_SETTINGS = (
+    "variant", "sampling_rate", "n_fft", "hop_length", "num_mel_bins", "segment_seconds",
+    "db_reference",
+)  # fmt: skip
+"""Settings of the feature extractor that a log-mel depends on."""
+
+PREPARE_OPTIONS = ("variant", "db_reference")
+"""Those of them that `mulap prepare` can be told; models differ in no others so far."""
+
+_OPEN_SHARDS = 64
+_ROWS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is stored of each track.
+
+    Attributes:
+        store: `log-mel`, what the model is fed; `pcm`, mono samples; or `tars` of FLAC files.
+        dtype: of the numbers stored, one of `DTYPES[store]`.
+        seconds: how much of each track, from its start; None means all of it.
+        audio: settings of the feature extractor, those that what is stored depends on.
+        group_column: the column that named the group, None where it was found.
+    """
+
+    store: Store
+    dtype: str
+    seconds: float | None
+    audio: dict[str, Any]
+    group_column: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.store not in DTYPES:
+            raise ValueError(f"store {self.store!r}: must be one of {', '.join(DTYPES)}")
+        if self.dtype not in DTYPES[self.store]:
+            choices = " or ".join(DTYPES[self.store])
+            raise ValueError(f"dtype {self.dtype!r}: {self.store} is stored as {choices}")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise ValueError(f"seconds {self.seconds:g}: must be more than 0")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def audio_settings(extractor: "MulapFeatureExtractor", store: Store) -> dict[str, Any]:
+    """Return the settings of an extractor that what is stored depends on."""
+    names = LOG_MEL_SETTINGS if store == "log-mel" else ("sampling_rate",)
+    return {name: getattr(extractor, name) for name in names}
+
+
+class PreparedData:
+    """A prepared data set on disk.
+
+    Args:
+        folder: what `mulap prepare` wrote.
+
+    Attributes:
+        recipe: what is stored.
+        summary: what `prepared.json` says.
+
+    Raises:
+        ValueError: a file is missing, cut short or damaged, or made by another version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.summary = read_summary(folder)
+        self.recipe = Recipe(**self.summary["recipe"])
+        shards = self.summary["shards"]
+        self._ends = np.cumsum([shard["num_clips"] for shard in shards])
+        for file in [*shards, self.summary["clips"]]:
+            if reason := _check_size(folder, file):
+                raise _damaged(folder / file["file"], reason)
+        self._open_shard = functools.lru_cache(_OPEN_SHARDS)(self._map_shard)
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return PreparedData, (self.folder,)  # another process maps the files for itself
+
+    def __len__(self) -> int:
+        return int(self.summary["num_clips"])
+
+    @functools.cached_property
+    def clips_table(self) -> pa.Table:
+        """Track ids, captions, groups, splits and sources of all rows, memory-mapped."""
+        return _map_stream(self.folder / CLIPS_FILE)
+
+    def read(self, row: int, column: str) -> pa.Array:
+        """Return one row of a column as an Arrow array of length 1 that copies nothing.
+
+        Raises:
+            ValueError: the shard is damaged.
+        """
+        shard = int(np.searchsorted(self._ends, row, side="right"))
+        ends, batches = self._open_shard(shard)
+        row -= int(self._ends[shard]) - int(ends[-1])
+        batch = int(np.searchsorted(ends, row, side="right"))
+        row -= int(ends[batch]) - batches[batch].num_rows
+        return batches[batch].column(column).slice(row, 1)
+
+    def _map_shard(self, shard: int) -> tuple[np.ndarray, list[pa.RecordBatch]]:
+        file = self.summary["shards"][shard]
+        batches = _map_stream(self.folder / file["file"]).to_batches()
+        ends = np.cumsum([batch.num_rows for batch in batches])
+        if not len(ends) or ends[-1] != file["num_clips"]:
+            found = int(ends[-1]) if len(ends) else 0
+            reason = f"holds {found:,} rows of {file['num_clips']:,}"
+            raise _damaged(self.folder / file["file"], reason)
+        return ends, batches
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrack:
+    """The audio of one row.
+
+    Attributes:
+        data: the data set.
+        row: in it.
+    """
+
+    data: PreparedData
+    row: int
+
+    @property
+    def duration_seconds(self) -> float:
+        """Playing time of the whole track; only where samples are stored."""
+        return self.data.read(self.row, "duration_seconds")[0].as_py()
+
+    def log_mels(self, num_segments: int) -> np.ndarray:
+        """Return the first log-mels: float32 (T, F, N), T <= num_segments, a copy."""
+        bins = self.data.read(self.row, "log_mel").flatten()[:num_segments]  # T lists of F lists
+        frames = bins.flatten().flatten().to_numpy()
+        shape = (len(bins), bins.type.list_size, bins.type.value_type.list_size)
+        return frames.reshape(shape).astype(np.float32)
+
+    def waveform(self, start_seconds: float, duration_seconds: float) -> np.ndarray:
+        """Return a part of the samples: float32 (num_samples,), less where the track ends before.
+
+        Both ends are rounded to a sample as `load_audio` rounds them.
+        """
+        rate = self.data.recipe.audio["sampling_rate"]
+        start = round(start_seconds * rate)
+        samples = self.data.read(self.row, "pcm").flatten()
+        # A header may claim more than could be decoded: there is always one sample to return.
+        start = min(start, len(samples) - 1)
+        samples = samples[start : start + round(duration_seconds * rate)].to_numpy()
+        if samples.dtype == np.float32:
+            return samples.copy()
+        return samples * np.float32(self.data.read(self.row, "pcm_step")[0].as_py())
+
+
+class PreparedClips(Sequence[Clip]):
+    """The clips of a prepared data set, or of a split of it; each is made when asked for.
+
+    Args:
+        data: the data set.
+        rows: which of its rows; None means all.
+    """
+
+    def __init__(self, data: PreparedData, rows: np.ndarray | None = None) -> None:
+        self.data = data
+        self.rows = np.arange(len(data)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+    @overload
+    def __getitem__(self, index: slice) -> "PreparedClips": ...
+    def __getitem__(self, index: int | slice) -> "Clip | PreparedClips":
+        if isinstance(index, slice):
+            return PreparedClips(self.data, self.rows[index])
+        row = int(self.rows[index])
+        return self._make_clip(row, self.data.clips_table.slice(row, 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Clip]:
+        for begin in range(0, len(self.rows), _ROWS_AT_ONCE):
+            rows = self.rows[begin : begin + _ROWS_AT_ONCE]
+            for row, values in zip(rows, self.data.clips_table.take(rows).to_pylist(), strict=True):
+                yield self._make_clip(int(row), values)
+
+    def split(self, name: str) -> "PreparedClips":
+        """Return those of one split."""
+        splits = self.data.clips_table.column("split").take(pa.array(self.rows))
+        is_wanted = pc.call_function("equal", [splits, name]).to_numpy()
+        return PreparedClips(self.data, self.rows[is_wanted])
+
+    def _make_clip(self, row: int, values: dict[str, Any]) -> Clip:
+        values["captions"] = tuple(values["captions"])
+        return Clip(self.data.folder, **values, stored=StoredTrack(self.data, row))
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether this is a folder of prepared Arrow data; a folder of tars is read as any tars."""
+    return (folder / SUMMARY_FILE).is_file() and read_summary(folder)["recipe"]["store"] != "tars"
+
+
+def read_prepared(folder: Path, group_column: str | None = None) -> Manifest:
+    """Read the manifest of a prepared data set. Nothing is decoded.
+
+    Args:
+        folder: what `mulap prepare` wrote.
+        group_column: as in `read_manifest`; it was settled when the data were prepared.
+
+    Raises:
+        ValueError: damaged, or prepared with another group column.
+    """
+    data = PreparedData(folder)
+    prepared_with = data.recipe.group_column
+    if group_column and group_column != prepared_with:
+        raise ValueError(
+            f"{folder}: was prepared with the group column {prepared_with or 'found by itself'}, "
+            f"not {group_column}; prepare it again with --group-column {group_column}"
+        )
+    if sha256_of(folder / CLIPS_FILE) != data.summary["clips"]["sha256"]:
+        raise _damaged(folder / CLIPS_FILE, "its checksum is not that of prepared.json")
+    return Manifest(PreparedClips(data))
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return what `prepared.json` says.
+
+    Raises:
+        ValueError: it is missing, damaged or of another version.
+    """
+    path = folder / SUMMARY_FILE
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        version = summary["version"]
+    except FileNotFoundError as error:
+        reason = "no prepared data set, or unfinished (call mulap prepare again to go on)"
+        raise ValueError(f"{folder}: {reason}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, one_line(error)) from error
+    if version != VERSION:
+        raise ValueError(
+            f"{folder}: was prepared in format {version}, this mulap reads {VERSION}; prepare it "
+            "again with --force"
+        )
+    return summary
+
+
+def verify_prepared(
+    folder: Path, on_file: Callable[[int, int], None] | None = None
+) -> list[tuple[Path, str]]:
+    """Compare all files of a prepared data set, tars too, with their checksums.
+
+    Args:
+        folder: what `mulap prepare` wrote.
+        on_file: called with (bytes read, bytes in all), for a progress bar.
+
+    Returns:
+        Damaged files, each with what is wrong with it.
+
+    Raises:
+        ValueError: `prepared.json` cannot be used.
+    """
+    summary = read_summary(folder)
+    files = [*summary["shards"], *filter(None, [summary.get("clips")])]
+    total = sum(file["bytes"] for file in files)
+    damaged, num_bytes = [], 0
+    for file in files:
+        path = folder / file["file"]
+        reason = _check_size(folder, file)
+        if not reason and sha256_of(path) != file["sha256"]:
+            reason = "its bytes are not those that were written"
+        if reason:
+            damaged.append((path, reason))
+        num_bytes += file["bytes"]
+        if on_file:
+            on_file(num_bytes, total)
+    return damaged
+
+
+def _check_size(folder: Path, file: dict[str, Any]) -> str:
+    """Say what is wrong with a file at first sight; nothing: ""."""
+    try:
+        size = os.stat(folder / file["file"]).st_size
+    except OSError as error:
+        return error.strerror or "cannot be read"
+    return "" if size == file["bytes"] else f"has {size:,} bytes of {file['bytes']:,}"
+
+
+def _map_stream(path: Path) -> pa.Table:
+    try:
+        return pa.ipc.open_stream(pa.memory_map(os.fspath(path))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, one_line(error)) from error
+
+
+def _damaged(path: Path, reason: str) -> ValueError:
+    return ValueError(f"{path}: damaged: {reason} (copy it again, or prepare with --force)")

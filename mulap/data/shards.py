@@ -1,0 +1,279 @@
+"""Writes one shard of a prepared data set: clips -> an Arrow stream, or a tar of FLAC files.
+
+    Arrow   track_id | captions | group | split | source | log_mel (T x F x N)
+                                                         | pcm, pcm_step, duration_seconds
+    tar     000000017.flac 000000017.json {"text": [...], "track_id", "group", "split"} ...
+
+A shard's bytes depend on its clips and the recipe alone. Arrow's stream format and the names of the
+columns are what Hugging Face's `datasets` reads; the tar is laid out as LAION's and the
+`webdataset` package's are: the files of a track stand together, its key has no dot in it, and keys
+are in order. A clip that cannot be decoded is left out and named.
+
+Samples as int16 count steps of `pcm_step`: 1/32,768, which 16-bit files at this rate survive to the
+bit, or coarser where a track exceeds 1 (a decoded mp3 often does), so that nothing is clipped. They
+are off by half a step at most. A tar's FLAC has no room for that: samples beyond 1 are clipped.
+
+It does not know which clips go together, nor what happens after a kill: see `prepare`.
+"""
+
+import io
+import json
+import math
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import soundfile
+
+from mulap.audio import AudioError, load_audio, probe_audio, stream_audio
+from mulap.data.clips import Clip
+from mulap.data.prepared import DTYPES, Recipe, Store, audio_settings
+from mulap.files import atomic_path
+from mulap.model.features import MulapFeatureExtractor
+
+CLIP_FIELDS = pa.schema(
+    [
+        pa.field("track_id", pa.string()),
+        pa.field("captions", pa.list_(pa.string())),
+        pa.field("group", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("source", pa.string()),
+    ]
+)
+_BATCH_BYTES = 4 * 2**20  # of audio: rows are gathered up to this before they are written
+_LARGEST_INT16, _INT16_STEP = 32_767, 1 / 32_768
+
+
+DEFAULT_SECONDS = {"log-mel": 20.0, "pcm": None, "tars": None}
+"""How much of a track: log-mels of the paper's crop; samples of all, for random crops."""
+
+
+def make_recipe(
+    store: Store,
+    seconds: float | None = None,
+    dtype: str | None = None,
+    variant: Literal["port", "original"] = "port",
+    db_reference: Literal["segment", "batch"] = "segment",
+    group_column: str | None = None,
+) -> Recipe:
+    """Return a recipe, filled up with what is usual for a store.
+
+    Args:
+        store: `log-mel`, `pcm` or `tars`.
+        seconds: how much of each track; infinite for all of it, None for what is usual.
+        dtype: of the numbers stored.
+        variant: of the log-mel.
+        db_reference: of the log-mel.
+        group_column: as `read_manifest` takes it.
+
+    Raises:
+        ValueError: an unknown store, a dtype that does not go with it, or no time at all.
+    """
+    if store not in DTYPES:
+        raise ValueError(f"store {store!r}: must be one of {', '.join(DTYPES)}")
+    seconds = DEFAULT_SECONDS[store] if seconds is None else seconds
+    seconds = None if seconds == math.inf else seconds
+    audio = audio_settings(MulapFeatureExtractor(variant, db_reference=db_reference), store)
+    return Recipe(store, dtype or DTYPES[store][0], seconds, audio, group_column)
+
+
+@dataclass
+class ShardReport:
+    """What became of the clips of a shard.
+
+    Attributes:
+        num_clips: written.
+        audio_seconds: of audio in them.
+        failures: (file, reason) of those left out.
+    """
+
+    num_clips: int = 0
+    audio_seconds: float = 0.0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def write_shard(path: Path, clips: Sequence[Clip], first_index: int, recipe: Recipe) -> ShardReport:
+    """Decode some clips into one file, which appears whole or not at all.
+
+    Args:
+        path: the shard.
+        clips: with audio files.
+        first_index: position of the first of them among all clips; makes the keys of a tar.
+        recipe: what to store.
+
+    Returns:
+        What became of them.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    report = ShardReport()
+    with atomic_path(path) as temporary:
+        if recipe.store == "tars":
+            _write_tar(temporary, clips, first_index, recipe, report)
+        else:
+            _write_arrow(temporary, clips, recipe, report)
+    return report
+
+
+def shard_schema(recipe: Recipe) -> pa.Schema:
+    """Return the columns of an Arrow shard."""
+    number = pa.from_numpy_dtype(np.dtype(recipe.dtype))
+    if recipe.store == "pcm":
+        audio = [
+            pa.field("pcm", pa.list_(number)),
+            pa.field("pcm_step", pa.float32()),
+            pa.field("duration_seconds", pa.float64()),
+        ]
+    else:
+        extractor = MulapFeatureExtractor(**recipe.audio)
+        segment = pa.list_(pa.list_(number, extractor.num_frames), extractor.num_mel_bins)
+        audio = [pa.field("log_mel", pa.list_(segment))]
+    return pa.schema([*CLIP_FIELDS, *audio])
+
+
+def _write_arrow(path: Path, clips: Sequence[Clip], recipe: Recipe, report: ShardReport) -> None:
+    schema = shard_schema(recipe)
+    with pa.OSFile(str(path), "wb") as out, pa.ipc.new_stream(out, schema) as writer:
+        rows: list[dict[str, Any]] = []
+        num_bytes = 0
+        for _, clip, decoded in _decode_clips(clips, recipe, report):
+            rows.append(describe_clip(clip) | decoded)
+            num_bytes += decoded[schema.names[len(CLIP_FIELDS)]].nbytes
+            if num_bytes >= _BATCH_BYTES:
+                writer.write_batch(_make_batch(schema, rows))
+                rows, num_bytes = [], 0
+        if rows:
+            writer.write_batch(_make_batch(schema, rows))
+
+
+def _write_tar(
+    path: Path, clips: Sequence[Clip], first_index: int, recipe: Recipe, report: ShardReport
+) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, clip, decoded in _decode_clips(clips, recipe, report):
+            row = describe_clip(clip)
+            said = {"text": row["captions"]} | {k: row[k] for k in ("track_id", "group", "split")}
+            key = f"{first_index + number:09d}"
+            _add_file(tar, f"{key}.flac", decoded["flac"])
+            _add_file(tar, f"{key}.json", json.dumps(said).encode("ascii"))
+
+
+def _add_file(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)  # of no owner and no time: the same bytes everywhere
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def describe_clip(clip: Clip) -> dict[str, Any]:
+    """Return the values of `CLIP_FIELDS` of a clip."""
+    values: dict[str, Any] = {name: getattr(clip, name) for name in CLIP_FIELDS.names}
+    # A lone surrogate, of a file name that is not UTF-8, cannot be stored: it becomes an escape.
+    values = {k: _as_utf8(v) for k, v in values.items() if k != "captions"}
+    return values | {"captions": [_as_utf8(caption) for caption in clip.captions]}
+
+
+def _as_utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _decode_clips(
+    clips: Sequence[Clip], recipe: Recipe, report: ShardReport
+) -> Iterator[tuple[int, Clip, dict[str, Any]]]:
+    """Yield (number, clip, audio columns) of each clip that can be decoded."""
+    decode = {"log-mel": _LogMels, "pcm": _Samples, "tars": _Flac}[recipe.store](recipe)
+    for number, clip in enumerate(clips):
+        try:
+            seconds, decoded = decode(clip.audio_path)
+        except AudioError as error:
+            report.failures.append((str(clip.audio_path), error.reason))
+            continue
+        report.num_clips += 1
+        report.audio_seconds += seconds
+        yield number, clip, decoded
+
+
+class _LogMels:
+    """A file -> its log-mels (T, F, N), as `ClipReader` makes them of the same crop."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.seconds, self.dtype = recipe.seconds, recipe.dtype
+        self.extractor = MulapFeatureExtractor(**recipe.audio)
+
+    def __call__(self, path: Path) -> tuple[float, dict[str, Any]]:
+        rate, num_samples = self.extractor.sampling_rate, 0
+
+        def blocks() -> Iterator[np.ndarray]:
+            nonlocal num_samples
+            for block in self._blocks(path, rate):
+                num_samples += len(block)
+                yield block
+
+        # Block by block, so that of a long track only its log-mels are in memory.
+        segments = self.extractor.stream_segments(blocks())
+        if self.extractor.db_reference == "batch":  # one maximum over all of a track
+            segments = iter([np.concatenate(list(segments))])
+        parts = [self.extractor.log_mel(some).astype(self.dtype) for some in segments]
+        return num_samples / rate, {"log_mel": np.concatenate(parts)}
+
+    def _blocks(self, path: Path, rate: int) -> Iterator[np.ndarray]:
+        if self.seconds is None:
+            return stream_audio(path, rate)
+        return iter([load_audio(path, 0.0, self.seconds, rate)])
+
+
+class _Samples:
+    """A file -> its samples, and what its headers say of its length, which places random crops."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def __call__(self, path: Path) -> tuple[float, dict[str, Any]]:
+        rate = self.recipe.audio["sampling_rate"]
+        samples = load_audio(path, 0.0, self.recipe.seconds, rate)
+        step = np.float32(1.0)
+        if self.recipe.dtype == "int16":
+            peak = float(np.abs(samples).max())
+            is_in_range = peak <= _LARGEST_INT16 * _INT16_STEP
+            step = np.float32(_INT16_STEP if is_in_range else peak / _LARGEST_INT16)
+            samples = np.rint(samples / step).astype(np.int16)
+        duration_seconds = probe_audio(path).duration_seconds
+        columns = {"pcm": samples, "pcm_step": step, "duration_seconds": duration_seconds}
+        return len(samples) / rate, columns
+
+
+class _Flac:
+    """A file -> 16-bit mono FLAC."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def __call__(self, path: Path) -> tuple[float, dict[str, Any]]:
+        rate = self.recipe.audio["sampling_rate"]
+        samples = load_audio(path, 0.0, self.recipe.seconds, rate)
+        out = io.BytesIO()
+        soundfile.write(out, samples, rate, format="FLAC", subtype="PCM_16")
+        return len(samples) / rate, {"flac": out.getvalue()}
+
+
+def _make_batch(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    columns = []
+    for column in schema:
+        values = [row[column.name] for row in rows]
+        is_array = isinstance(values[0], np.ndarray)
+        columns.append(_as_lists(values, column) if is_array else pa.array(values, column.type))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _as_lists(arrays: list[np.ndarray], column: pa.Field) -> pa.Array:
+    """Return arrays (T, ...) of different lengths T as one Arrow column, without Python's lists."""
+    joined = np.concatenate(arrays)
+    values = pa.array(joined.reshape(-1))
+    for size in reversed(joined.shape[1:]):
+        values = pa.FixedSizeListArray.from_arrays(values, size)
+    offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, values).cast(column.type)
