@@ -198,7 +198,6 @@ SETTINGS = {
         "log_every_steps": 1,
         "report_to": [],
         "retrieval_pool": 4,
-        "fused_front_end": False,  # its kernels take longer to compile than this to train
     },
 }
 
@@ -208,3 +207,8 @@ def write_settings(path: Path, **changes) -> Path:
     values = {name: {**keys, **changes.pop(name, {})} for name, keys in SETTINGS.items()}
     path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
     return path
+
+
+def has_no_gradient(name: str) -> bool:
+    """Whether this is a bias that BatchNorm takes out again; the fused front end says exactly 0."""
+    return ".timbral." in name and name.endswith(".conv.bias")

@@ -36,7 +36,6 @@ SECTIONS = {
         "weight_decay": 0.0,
         "log_every_steps": 1,
         "report_to": [],
-        "fused_front_end": False,  # its kernels take longer to compile than this to train
     },
 }
 SPLITS = ["train"] * 12 + ["valid"] * 5 + ["test"] * 5

@@ -45,7 +45,6 @@ def build(settings, corpus, run, callbacks=()):
     manifest = read_manifest(corpus)
     captions = [caption for clip in manifest.split("train") for caption in clip.captions]
     model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
-    model.mulap.audio_backbone.front_end.is_fused = False
     console = Console(quiet=True)
     failures = FailureLog(run / "failures.jsonl")
     datasets = make_datasets(settings, manifest, processor, failures, console)
