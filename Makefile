@@ -34,9 +34,8 @@ imports: setup  ## data flows one way
 docs: setup  ## write the generated pages: docs/cli.md, docs/configs.md
 	$(BIN)/python scripts/make_docs.py
 
-bench: setup
-	$(BIN)/python benchmarks/timbral.py
-	$(BIN)/python -m benchmarks.probe
+bench: setup  ## measure everything, about 15 minutes, and write docs/benchmarks.md
+	$(BIN)/python -m benchmarks --page docs/benchmarks.md
 
 golden: setup  ## cut the golden data out of SOURCE, the folder of full activations
 	$(BIN)/python scripts/make_golden.py $(SOURCE)

@@ -1,33 +1,29 @@
 """Probing from cached vectors against running the backbone again in every epoch.
 
-    python -m benchmarks.probe            # 1,000 tracks x 10 segments, 200 epochs, 3 seeds
-    python -m benchmarks.probe --toy      # does it still run?
+    cached      every segment is embedded once, from its file; then `train_probe` on vectors in a
+                memory map, all seeds together, no early stopping
+    re-running  in every epoch of every seed, the backbone on a random segment of each train track
+                and on the valid tracks: on every segment, as our probe validates, or on one of
+                each track, as the authors' code does for tags
 
-Three things are timed in one run, so that a slow machine slows all:
-
-    cached      `train_probe` on vectors in a memory map, all seeds together, no early stopping
-    one by one  the same, a seed after the other
-    backbone    the waveforms of a few batches of segments -> log-mel -> vectors
-
-From the last follows what an epoch costs that runs the frozen backbone again, as the authors' code
-does, and what filling the cache costs. These are EXTRAPOLATED from segments a second, and say so;
-decoding is in neither. The vectors are random with labels that depend on them, which changes no
-cost. Nothing here fails on a slow result.
+The authors' frozen backbone stays in training mode on train tracks, so BatchNorm takes the batch's
+statistics; batches of 64. How long re-running would take is EXTRAPOLATED from segments a second,
+decoding left out; probing is timed in full, and filling the cache is extrapolated from a few files,
+decoding included. The vectors are random with labels that depend on them, which changes no cost.
 """
 
-from __future__ import annotations
-
-import argparse
-import dataclasses
-import platform
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
-from mulap.inference.embedder import Embedder
+from benchmarks.measure import Conditions, Contestant, Outcome, Spread, digits, race
+from benchmarks.problems import write_files
+from benchmarks.sizes import Sizes
+from benchmarks.tables import Goal, Table
+from mulap.model.config import MulapAudioConfig
 from mulap.probing.features import TrackFeatures
 from mulap.probing.probe import train_probe
 from mulap.probing.settings import ProbeSettings
@@ -35,26 +31,46 @@ from mulap.tasks.task import Example, Task, TaskData, build_task_data
 
 NUM_LABELS = 50
 SHARES = {"train": 0.7, "valid": 0.15, "test": 0.15}
-TOY = {"tracks": 30, "segments": 2, "epochs": 2, "seeds": 2, "batches": 1, "batch_size": 4}
+TOGETHER, ALONE, FILL = "probe, seeds together", "probe, one seed", "filling the cache"
+FAST, TRAIN, VALID = "mulap's backbone", "plain backbone, training mode", "plain backbone"
 
 
-def _make_features(options: argparse.Namespace, width: int, folder: str) -> TrackFeatures:
+def run_probe(
+    tracks: int, segments: int, epochs: int, seeds: int, batch_size: int
+) -> Callable[[], None]:
+    """Make what trains probes of all seeds together, on vectors in a memory map."""
+    folder = tempfile.TemporaryDirectory()
+    features = _make_features(tracks, segments, folder.name)
+    data = _make_data(tracks, features)
+    settings = ProbeSettings(
+        batch_size=batch_size,
+        num_epochs=epochs,
+        stop_patience=epochs,
+        seeds=tuple(range(seeds)),
+    )
+
+    def run(kept: Any = folder) -> None:
+        train_probe(data, features, [settings])
+
+    return run
+
+
+def _make_features(tracks: int, segments: int, folder: str) -> TrackFeatures:
     """Write random vectors to a file and map it, as the cache does."""
-    shape = (options.tracks * options.segments, width)
+    shape = (tracks * segments, MulapAudioConfig().feature_size)
     vectors = np.memmap(Path(folder) / "vectors.f32", np.float32, "w+", shape=shape)
-    vectors[:] = np.random.default_rng(0).normal(size=shape)
+    vectors[:] = np.random.default_rng(0).standard_normal(shape, np.float32)
     vectors.flush()
-    counts = np.full(options.tracks, options.segments)
+    counts = np.full(tracks, segments)
     return TrackFeatures(vectors, np.cumsum(counts) - counts, counts, [])
 
 
-def _make_data(options: argparse.Namespace, features: TrackFeatures) -> TaskData:
+def _make_data(tracks: int, features: TrackFeatures) -> TaskData:
     """Make 50 tags: each the sign of another sum of a track's first vector, so not by chance."""
     weights = np.random.default_rng(1).normal(size=(features.vectors.shape[1], NUM_LABELS))
     labels = tuple(f"tag{index}" for index in range(NUM_LABELS))
     is_tagged = features.vectors[features.starts] @ weights > 0
-    ends = np.cumsum([round(share * options.tracks) for share in SHARES.values()])[:-1]
-    splits = np.repeat(list(SHARES), np.diff([0, *ends, options.tracks]))
+    splits = np.repeat(list(SHARES), _count_tracks(tracks))
     examples = [
         Example(f"{index}", f"{index}.wav", tuple(np.array(labels)[row].tolist()), str(split))
         for index, (row, split) in enumerate(zip(is_tagged, splits, strict=True))
@@ -62,100 +78,98 @@ def _make_data(options: argparse.Namespace, features: TrackFeatures) -> TaskData
     return build_task_data(Task("toy", "Toy", "tags", labels), "default", Path("toy"), examples)
 
 
-def _time_probe(data: TaskData, features: TrackFeatures, settings: ProbeSettings) -> float:
-    start = time.perf_counter()
-    train_probe(data, features, [settings])
-    return time.perf_counter() - start
+def _count_tracks(tracks: int) -> list[int]:
+    """Count the tracks in train, valid and test."""
+    ends = np.cumsum([round(share * tracks) for share in SHARES.values()])[:-1]
+    return np.diff([0, *ends, tracks]).tolist()
 
 
-def _time_segment(embedder: Embedder, options: argparse.Namespace) -> float:
-    """Return seconds a segment, waveform to vector, over a few batches; one more warms up."""
-    extractor = embedder.feature_extractor
-    shape = (options.batch_size, extractor.segment_samples)
-    waveforms = np.random.default_rng(2).uniform(-0.5, 0.5, shape).astype(np.float32)
-    start = 0.0
-    for index in range(options.batches + 1):
-        if index == 1:
-            start = time.perf_counter()
-        for _ in embedder.stream_rows([extractor.log_mel(waveforms)]):
-            pass
-    return (time.perf_counter() - start) / (options.batches * options.batch_size)
-
-
-def _compare(options: argparse.Namespace, folder: str) -> None:
-    embedder = Embedder.from_pretrained("random")
-    features = _make_features(options, embedder.embedding_size, folder)
-    data = _make_data(options, features)
-    settings = ProbeSettings(
-        batch_size=options.batch_size,
-        num_epochs=options.epochs,
-        stop_patience=options.epochs,
-        seeds=tuple(range(options.seeds)),
-    )
-    print(f"machine: {platform.machine()}, {platform.system()}, torch {torch.__version__}")
-    print(
-        f"{options.tracks} tracks x {options.segments} segments x {embedder.embedding_size}, "
-        f"{options.epochs} epochs, {options.seeds} seeds, {options.threads} threads"
-    )
-    one_epoch = dataclasses.replace(settings, num_epochs=1)
-    _time_probe(data, features, one_epoch)  # libraries are loaded, the file is in memory
-    alone = [dataclasses.replace(settings, seeds=(seed,)) for seed in settings.seeds]
-    # In turn, so that the machine's moods spread over the three.
-    together = _time_probe(data, features, settings)
-    segment = _time_segment(embedder, options)
-    one_by_one = sum(_time_probe(data, features, each) for each in alone)
-    segment = (segment + _time_segment(embedder, options)) / 2
-    print(f"cached, seeds together: {together:.1f} s")
-    print(f"cached, seeds one by one: {one_by_one:.1f} s, {one_by_one / together:.2f} times that")
-    print(
-        f"backbone: {1e3 * segment:.1f} ms a segment, measured on "
-        f"{2 * options.batches * options.batch_size}"
-    )
-    _print_extrapolated(options, data.counts(), segment, together, one_by_one)
-
-
-def _print_extrapolated(
-    options: argparse.Namespace,
-    counts: dict[str, int],
-    segment: float,
-    together: float,
-    one_by_one: float,
-) -> None:
-    """Print what epochs with the backbone in them would take; the times are all in seconds."""
-    filling = options.tracks * options.segments * segment
-    print(f"extrapolated, filling the cache once: {filling:.0f} s (decoding not counted)")
-    num_epochs = options.epochs * options.seeds
-    for name, num_valid in (
-        ("every segment of the valid tracks", counts["valid"] * options.segments),
-        ("one segment a valid track, as the authors' code", counts["valid"]),
-    ):
-        epoch = (counts["train"] + num_valid) * segment + one_by_one / num_epochs
-        total = num_epochs * epoch
-        print(
-            f"extrapolated, the backbone in every epoch, {name}: {epoch:.1f} s an epoch of one "
-            f"seed, {total:.0f} s in all: {total / together:.0f} times the cached probe, "
-            f"{total / (together + filling):.1f} times filling and probing"
-        )
-
-
-def main() -> None:
-    """Parse the options, then time everything."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tracks", type=int, default=1000)
-    parser.add_argument("--segments", type=int, default=10, help="of each track")
-    parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--batches", type=int, default=4, help="given to the backbone, twice")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--toy", action="store_true", help="a small size; others are ignored")
-    options = parser.parse_args()
-    if options.toy:
-        vars(options).update(TOY)
-    torch.set_num_threads(options.threads)
+def measure_probe(conditions: Conditions, sizes: Sizes) -> Table:
+    """Time probing, and the pieces of what it saves."""
+    probe = {
+        "tracks": sizes.probe_tracks,
+        "segments": sizes.probe_segments,
+        "epochs": sizes.probe_epochs,
+        "batch_size": sizes.probe_batch,
+    }
+    batch = {"num_segments": sizes.probe_batch, "at_once": sizes.probe_batch}
     with tempfile.TemporaryDirectory() as folder:
-        _compare(options, folder)
+        files = write_files(Path(folder), sizes.file_seconds, sizes.files_per_format, ["mp3"])[
+            "mp3"
+        ]
+        num_segments = len(files) * max(1, int(sizes.file_seconds // 3))
+        outcomes = race(
+            [
+                Contestant(
+                    TOGETHER, "benchmarks.probe:run_probe", probe | {"seeds": sizes.probe_seeds}
+                ),
+                Contestant(ALONE, "benchmarks.probe:run_probe", probe | {"seeds": 1}),
+                Contestant(FILL, "benchmarks.ours:embed", {"files": files}, num_segments),
+                Contestant(
+                    FAST,
+                    "benchmarks.ours:run_backbone",
+                    {"num_segments": sizes.probe_batch},
+                    sizes.probe_batch,
+                ),
+                Contestant(
+                    TRAIN,
+                    "benchmarks.authors:run_backbone",
+                    batch | {"is_training": True},
+                    sizes.probe_batch,
+                ),
+                Contestant(VALID, "benchmarks.authors:run_backbone", batch, sizes.probe_batch),
+            ],
+            conditions,
+            sizes.probe_rounds,
+        )
+    return _tabulate(outcomes, sizes)
 
 
-if __name__ == "__main__":
-    main()
+def _tabulate(outcomes: dict[str, Outcome], sizes: Sizes) -> Table:
+    """Put the pieces together, round by round."""
+    seconds = {name: np.array(outcome.seconds) for name, outcome in outcomes.items()}
+    rates = {name: np.array(outcome.rates) for name, outcome in outcomes.items()}
+    probing = seconds[TOGETHER]
+    one_by_one = seconds[ALONE] * sizes.probe_seeds
+    filling = sizes.probe_tracks * sizes.probe_segments / rates[FILL]
+    ours = filling + probing
+    num_train, num_valid, _ = _count_tracks(sizes.probe_tracks)
+    num_epochs = sizes.probe_epochs * sizes.probe_seeds
+    rows = [
+        _row("probing, all seeds together", probing, ours),
+        _row("probing, one seed after the other", one_by_one, ours),
+        _row("filling the cache, files to vectors *", filling, ours),
+        ["**both: filling, then all seeds**", _seconds(ours), "1", ""],
+    ]
+    goals = []
+    for scope, count in (
+        ("every segment of valid tracks", num_valid * sizes.probe_segments),
+        ("one segment of each valid track", num_valid),
+    ):
+        plain = num_epochs * (num_train / rates[TRAIN] + count / rates[VALID]) + one_by_one
+        fast = num_epochs * (num_train + count) / rates[FAST] + one_by_one
+        rows.append(_row(f"re-running the plain backbone, {scope} *", plain, ours, probing))
+        rows.append(_row(f"re-running mulap's, {scope} *", fast, ours, probing))
+        what = f"probing with its cache, against re-running the plain backbone, {scope}"
+        goals.append(Goal(what, 150, Spread.of(plain / ours)))
+    notes = [
+        f"{sizes.probe_tracks:,} tracks of {sizes.probe_segments} segments, {sizes.probe_epochs} "
+        f"epochs, {sizes.probe_seeds} seeds. * extrapolated: "
+        + "; ".join(
+            f"{name} {digits(rates[name].mean())} segments/s" for name in (FILL, FAST, TRAIN, VALID)
+        )
+        + ". An epoch re-runs the backbone on "
+        f"{num_train} + {num_valid * sizes.probe_segments} segments, or {num_train} + {num_valid}."
+    ]
+    head = ["", "seconds", "÷ both", "÷ probing alone"]
+    title = "Probes"
+    return Table("probe", title, head, rows, notes, goals, list(outcomes.values()))
+
+
+def _seconds(values: np.ndarray) -> str:
+    return Spread.of(values.tolist()).format()
+
+
+def _row(name: str, values: np.ndarray, *others: np.ndarray) -> list[str]:
+    ratios = [_seconds(values / other) for other in others]
+    return [name, _seconds(values), *ratios, *[""] * (2 - len(ratios))]
