@@ -9,7 +9,9 @@ fill the resampler. `mulap.decode` starts earlier still where a codec remembers 
 
 What becomes of unusual input:
     silence, samples outside [-1, 1]    kept as they are
-    truncated or damaged                what can be decoded is used; if that is nothing, AudioError
+    truncated                           what there is; if that is nothing, AudioError
+    damaged                             what can be decoded up to where the decoder gives up; a part
+                                        behind the damage may be displaced, or go on further
     shorter than asked for              what there is
     empty, NaN or infinite samples, a start beyond the end, not audio, missing, a folder: AudioError
 

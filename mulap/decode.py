@@ -188,11 +188,13 @@ class SoundFileReader:
         except sf.SoundFileError:  # it may have moved all the same: begin again
             self.close()
             self._sound, position = _open_sound(self._file), 0
-        while True:
+        is_whole = True
+        while is_whole:
+            block = np.full((_BLOCK_SAMPLES, self.num_channels), np.nan, np.float32)
             try:
-                block = self._sound.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
+                block = self._sound.read(_BLOCK_SAMPLES, out=block)
             except sf.SoundFileError:  # damaged from here on: what came before is used
-                return
+                block, is_whole = _before_gap(block), False
             if not len(block):
                 return
             yield block[max(0, start - position) :]
@@ -214,6 +216,15 @@ class SoundFileReader:
         """
         bit_rate = 8 * os.fstat(self._file.fileno()).st_size / self.duration_seconds()
         return bit_rate < 96_000 or self.num_channels > 2
+
+
+def _before_gap(block: np.ndarray) -> np.ndarray:
+    """Return the samples that were read into a block of NaN before an error, which hides how many.
+
+    Without them a file would end where a block began, and so elsewhere for each start.
+    """
+    is_unread = np.isnan(block).all(1)
+    return block[: np.argmax(is_unread)] if is_unread.any() else block
 
 
 class FFmpegReader:

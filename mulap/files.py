@@ -4,6 +4,7 @@ A job over many files must neither stop at the first bad one nor lose it: `Failu
 failure and writes it down with its reason.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -13,35 +14,80 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_LONGEST_NAME = 200  # bytes; most file systems take 255, and the temporary name is longer
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it over `path` only if the block ends well.
 
     A reader sees the old file or the whole new one, never a part, also after a kill. The parent
-    folder is made if it is missing.
+    folder is made if it is missing. What a kill leaves has one name, which the next that writes
+    `path` takes over, so that no litter piles up.
 
     Args:
         path: the file to be written.
 
     Yields:
         The path to write to, on the same file system and with the same ending as `path`.
+
+    Raises:
+        OSError: it cannot be written; `filename` is set, also where the writing library knew none.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
-    )
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary, descriptor = _open_temporary(target)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # while it is locked: no other's can be there
+            raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = os.fspath(target)
+        raise
+
+
+def leftover_path(path: str | os.PathLike[str]) -> Path:
+    """Return where `atomic_path` writes, and so what a kill may have left of it."""
+    target = Path(path)
+    stem = target.stem
+    if len(os.fsencode(target.name)) > _LONGEST_NAME:
+        stem = hashlib.sha256(os.fsencode(target.name)).hexdigest()
+    return target.with_name(f".{stem}.partial{target.suffix}")
+
+
+def _open_temporary(target: Path) -> tuple[Path, int]:
+    """Return an empty file that is this writer's alone, and its descriptor, which locks it."""
+    path = leftover_path(target)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except PermissionError:  # left by another user, or the folder is closed: this one will tell
+        return _open_other(target)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between the two calls another may have finished with it, and removed or renamed it.
+        is_ours = os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:  # another is writing, or the file system has no locks
+        is_ours = False
+    if not is_ours:
+        os.close(descriptor)
+        return _open_other(target)
+    os.ftruncate(descriptor, 0)
+    return path, descriptor
+
+
+def _open_other(target: Path) -> tuple[Path, int]:
+    """Make a temporary file of a name that nobody else has."""
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
+    return Path(name), descriptor
 
 
 def _umask() -> int:
@@ -76,6 +122,7 @@ class FailureLog:
         """Write the list; a list left by an earlier run is removed where nothing failed now."""
         if not self.failures:
             self.path.unlink(missing_ok=True)
+            leftover_path(self.path).unlink(missing_ok=True)
             return
         with (
             atomic_path(self.path) as temporary,

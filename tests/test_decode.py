@@ -153,6 +153,20 @@ def test_of_a_truncated_file_what_is_there_is_used(name, tmp_path):
     assert "ends before 8.5 s" in error_of(path, start_seconds=8.5)
 
 
+def test_a_cut_flac_is_read_to_its_last_whole_frame_wherever_it_begins(tmp_path):
+    # libsndfile's error hides how much of the last block had been read.
+    content = sample("flac").read_bytes()
+    path = tmp_path / "cut.flac"
+    path.write_bytes(content[: len(content) * 2 // 5])
+    lengths = {}
+    for start in (0, 1_000, 50_000, 90_001):
+        with open_reader(path) as reader:
+            lengths[start] = start + sum(map(len, reader.blocks(start)))
+    assert set(lengths.values()) == {lengths[0]}
+    assert lengths[0] % 4_096 == 0  # FLAC's frame
+    assert lengths[0] % 16_384 != 0  # our block
+
+
 def test_a_truncated_m4a_without_its_index_is_refused(tmp_path):
     path = tmp_path / "cut.m4a"
     path.write_bytes(sample("m4a").read_bytes()[:40_000])

@@ -1,13 +1,15 @@
 """Run: pytest tests/test_files.py."""
 
+import errno
 import hashlib
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mulap.files import FailureLog, atomic_path, sha256_of
+from mulap.files import FailureLog, atomic_path, leftover_path, sha256_of
 
 
 def test_a_file_appears_whole_and_its_folder_is_made(tmp_path):
@@ -78,3 +80,63 @@ def test_a_run_without_failures_removes_the_list_of_an_earlier_run(tmp_path):
     log.write()
     assert not log.path.exists()
     log.write()
+
+
+def test_what_a_kill_left_is_taken_over_by_the_next_writer(tmp_path):
+    target = tmp_path / "table.parquet"
+    leftover_path(target).write_text("a long text that a killed run left half written")
+    with atomic_path(target) as temporary:
+        assert temporary == leftover_path(target)
+        assert temporary.read_bytes() == b""
+        temporary.write_text("all")
+    assert target.read_text() == "all"
+    assert os.listdir(tmp_path) == ["table.parquet"]
+
+
+def test_two_that_write_one_file_at_once_do_not_mix(tmp_path):
+    target = tmp_path / "report.md"
+    with atomic_path(target) as first:
+        first.write_text("first")
+        with atomic_path(target) as second:
+            second.write_text("second")
+            assert first != second
+        assert target.read_text() == "second"
+    assert target.read_text() == "first"
+    assert os.listdir(tmp_path) == ["report.md"]
+
+
+def test_many_that_write_one_file_at_once_leave_one_whole_and_no_litter(tmp_path):
+    target = tmp_path / "report.md"
+
+    def write(number: int) -> None:
+        for _ in range(20):
+            with atomic_path(target) as temporary:
+                temporary.write_text(str(number) * 1_000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    text = target.read_text()
+    assert text == text[0] * 1_000
+    assert os.listdir(tmp_path) == ["report.md"]
+
+
+def test_a_name_as_long_as_may_be_is_written(tmp_path):
+    target = tmp_path / ("ä" * 125 + ".json")
+    with atomic_path(target) as temporary:
+        temporary.write_text("{}")
+    assert os.listdir(tmp_path) == [target.name]
+
+
+def test_an_error_of_the_disk_names_the_file_also_where_the_writer_did_not(tmp_path):
+    target = tmp_path / "table.parquet"
+    with pytest.raises(OSError, match="No space left") as raised, atomic_path(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(target)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_list_of_failures_that_a_kill_left_half_written_goes_with_the_list(tmp_path):
+    log = FailureLog(tmp_path / "failures.jsonl")
+    leftover_path(log.path).touch()
+    log.write()
+    assert os.listdir(tmp_path) == []

@@ -7,6 +7,8 @@ that `mulap --help` needs no torch. A command ends with
     1   could not be done; one line says what, where and what to do
     2   was called wrongly
     3   done, but some inputs could not be used; they are counted and listed with their reasons
+    130 was interrupted, by control-C; SIGTERM ends it at once, as SIGKILL does: what is on disk is
+        always such that the same command can go on
 """
 
 import functools
@@ -26,6 +28,7 @@ from mulap import __version__
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SOME_FAILED = 3
+INTERRUPTED = 130
 # Of the extras `probe` and `train`; embedding and tagging do without.
 _OPTIONAL_PACKAGES = {
     "accelerate",
@@ -130,8 +133,12 @@ class OneLineGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Parse the rest and call the command."""
-        with _wrong_use_in_one_line():
-            return super().invoke(ctx)
+        try:
+            with _wrong_use_in_one_line():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("\ninterrupted: what is done is kept (call it again to go on)")
+            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=OneLineGroup, context_settings=_CONTEXT)

@@ -110,6 +110,7 @@ def export_models(run: Path, best_step: int | None) -> None:
         run: the run's folder.
         best_step: of the best checkpoint; by its step, since the folder may have been moved.
     """
+    remove_old(run, best_step)  # what a kill after the last checkpoint left
     last = complete_checkpoints(run)[-1]
     best = checkpoint_path(run, best_step)
     export_model(last, run / "last")

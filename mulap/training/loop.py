@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import (
@@ -26,7 +27,7 @@ from transformers import (
 from mulap.data.dataset import KeyedSampler
 from mulap.files import atomic_path
 from mulap.training.checkpoints import checkpoint_path, mark_complete, remove_old
-from mulap.training.processes import leave_group_at_exit
+from mulap.training.processes import joined_processes, leave_group_at_exit
 from mulap.training.settings import TrainingSettings
 from mulap.training.supervised_settings import SupervisedTrainingSettings
 
@@ -123,6 +124,11 @@ class KeyedTrainer(Trainer):
         self._logged_at = time.monotonic()
         leave_group_at_exit()
         super().__init__(**kwargs)
+        self.processes = joined_processes()
+        if not self.processes.is_main:
+            # Or every process would drop out the same places of its own micro-batches.
+            entropy = np.random.SeedSequence([training.seed, self.processes.rank])
+            torch.manual_seed(int(entropy.generate_state(1)[0]))
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> KeyedSampler:
         num_items = len(cast(Sized, self.train_dataset))
@@ -201,9 +207,10 @@ class RunCallback(TrainerCallback):
             checkpoint = checkpoint_path(self.run, state.global_step)
             # The Trainer's own arguments, pickled; `settings.yaml` says the same for everybody.
             (checkpoint / "training_args.bin").unlink(missing_ok=True)
+            # Before the mark: a run that is killed after its last mark logs nothing any more.
+            write_log(self.run / "log.jsonl", state.log_history)
             mark_complete(checkpoint)
             remove_old(self.run, state.best_global_step)
-            write_log(self.run / "log.jsonl", state.log_history)
 
 
 def write_log(path: Path, history: list[dict[str, Any]]) -> None:

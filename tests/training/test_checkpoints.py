@@ -10,6 +10,7 @@ from mulap.training.checkpoints import (
     claim_run,
     complete_checkpoints,
     export_model,
+    export_models,
     hold_run,
     mark_complete,
     remove_incomplete,
@@ -64,6 +65,14 @@ def test_an_exported_model_is_without_the_optimiser_and_replaces_the_old_one(tmp
     assert names == {"config.json", "model.safetensors"}
     assert (tmp_path / "best" / "config.json").read_text() == "config.json of 2"
     assert not (tmp_path / ".best.new").exists()
+
+
+def test_what_a_kill_between_the_last_checkpoint_and_the_end_left_is_removed(tmp_path):
+    for step in (1, 2, 3):
+        make(tmp_path, step)
+    export_models(tmp_path, best_step=2)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoint-2", "checkpoint-3", "best", "last"}
 
 
 def test_a_run_goes_on_with_the_same_settings_and_corpus_only(tmp_path):

@@ -1,0 +1,156 @@
+"""The commands that are killed, each on inputs so small that a round takes about a second."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import toy_task
+from hostile.kit import contents
+from tiny import write_corpus, write_settings
+
+# What differs between two runs of one command, undisturbed: times.
+_TIMES = {"data_wait", "pairs_per_second", "crops_per_second", "step_seconds", "epoch_seconds"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command, and what it makes.
+
+    Attributes:
+        argv: arguments of `mulap`; `again` are those of every later call.
+        inputs: a folder of what it reads, found as `in` in the folder where it runs.
+        results: relative path of all that it leaves -> what must be the same in every run.
+        done: what it has reported as done at some moment; it may only grow.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    inputs: Callable[[], Path]
+    results: Callable[[Path], dict[str, str]]
+    done: Callable[[Path], set[str]]
+    again: tuple[str, ...] = ()
+
+    def prepare(self, folder: Path) -> Path:
+        """Make an empty folder to run in."""
+        folder.mkdir(parents=True)
+        (folder / "in").symlink_to(self.inputs(), target_is_directory=True)
+        return folder
+
+
+@cache
+def _music() -> Path:
+    """Short files of several lengths and formats, one of them broken, and a tiny backbone."""
+    folder = toy_task.temporary_folder("mulap-hostile-music-")
+    for index, seconds in enumerate((4.0, 1.6, 9.1, 3.2, 0.7, 6.4, 2.5, 5.0)):
+        samples = np.random.default_rng(index).normal(size=round(seconds * 16_000)) * 0.1
+        (folder / "music" / f"cd{index % 2}").mkdir(parents=True, exist_ok=True)
+        name = f"cd{index % 2}/{index}.{('wav', 'flac', 'ogg')[index % 3]}"
+        sf.write(folder / "music" / name, samples, 16_000)
+    (folder / "music" / "broken.mp3").write_bytes(b"no audio at all")
+    (folder / "model").symlink_to(toy_task.small_start(), target_is_directory=True)
+    return folder
+
+
+@cache
+def _labelled() -> Path:
+    """The toy task as a table of one's own."""
+    folder = toy_task.temporary_folder("mulap-hostile-labels-")
+    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as out:
+        rows = csv.writer(out)
+        rows.writerow(("file_name", "pitch", "split"))
+        for index, split in enumerate(toy_task.SPLITS):
+            label = "high" if index % 2 else "low"
+            rows.writerow((toy_task.toy_sounds() / f"{index}.wav", label, split))
+    (folder / "model").symlink_to(toy_task.small_start(), target_is_directory=True)
+    return folder
+
+
+@cache
+def _captioned() -> Path:
+    folder = toy_task.temporary_folder("mulap-hostile-captions-")
+    write_corpus(folder / "corpus", num_train=8, num_valid=4)
+    training = {"save_every_steps": 1, "num_epochs": 2}
+    write_settings(folder / "settings.yaml", training=training)
+    return folder
+
+
+def _embedded(folder: Path) -> dict[str, str]:
+    return {name: value for name, value in contents(folder).items() if name != "in"}
+
+
+def _embedded_parts(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("out.parquet.parts/[0-9a-f]*.parquet")}
+
+
+def _probed(folder: Path) -> dict[str, str]:
+    found = _embedded(folder)
+    # Holds only what was two seconds old when it was hashed.
+    return {name: value for name, value in found.items() if not name.endswith("files.jsonl")}
+
+
+def _probed_vectors(folder: Path) -> set[str]:
+    found = set()
+    for index in folder.glob("cache/*/index.jsonl"):
+        # A line that a kill tore was not reported yet.
+        found |= {line for line in index.read_text().splitlines(keepends=True) if "\n" in line}
+    return found
+
+
+def _trained(folder: Path) -> dict[str, str]:
+    found = _embedded(folder)
+    for name in found:
+        if name.endswith("trainer_state.json"):
+            state = json.loads((folder / name).read_text())
+            state["log_history"] = [_without_times(each) for each in state["log_history"]]
+            found[name] = json.dumps(state, sort_keys=True)
+        elif name.endswith("log.jsonl"):
+            lines = (folder / name).read_text().splitlines()
+            records = [_without_times(json.loads(line)) for line in lines]
+            found[name] = json.dumps(records, sort_keys=True)
+    return found
+
+
+def _without_times(record: dict) -> dict:
+    return {
+        name: value
+        for name, value in record.items()
+        if name not in _TIMES and not name.startswith("train_")
+    }
+
+
+def _newest_checkpoint(folder: Path) -> set[str]:
+    """All steps up to the newest checkpoint's: older checkpoints are removed."""
+    steps = [int(path.parent.name[11:]) for path in folder.glob("run/checkpoint-*/complete")]
+    return {str(step) for step in range(max(steps, default=0))}
+
+
+EMBED = Job(
+    "embed",
+    ("embed", "in/music", "--model", "in/model", "-o", "out.parquet", "--skip-existing"),
+    _music,
+    _embedded,
+    _embedded_parts,
+)
+PROBE = Job(
+    "probe",
+    (
+        *("probe", "--data", "in/labels.csv", "--label", "pitch", "--backbone", "in/model"),
+        *("--protocol", "linear", "--seeds", "1", "--cache", "cache", "-o", "out"),
+    ),
+    _labelled,
+    _probed,
+    _probed_vectors,
+)
+PRETRAIN = Job(
+    "pretrain",
+    ("pretrain", "in/settings.yaml", "--data", "in/corpus", "-o", "run"),
+    _captioned,
+    _trained,
+    _newest_checkpoint,
+)
+JOBS = {job.name: job for job in (EMBED, PROBE, PRETRAIN)}
