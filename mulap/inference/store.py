@@ -260,7 +260,7 @@ class LinePrinter:
                 self.out.flush()
                 self._num_rows += num_rows
 
-    def finish(self) -> int:
+    def finish(self, write_shards: WriteShards = write_here) -> int:
         """Return the number of rows that were printed."""
         return self._num_rows
 
