@@ -1,29 +1,30 @@
 """Many files -> one table of embeddings: the last step of the ladder above an encoder.
 
-    decode file 2, block 0  |  in a thread, a few blocks ahead and no more
-    embed  file 1, block 7  |  here; blocks never hold segments of two files
-    write  file 0, whole    |  into the store, from which a killed run can go on
+    files -> rows, on all cores       `mulap.inference.pipeline`
+    rows  -> a file's, whole          the store, from which a killed run can go on
+    all   -> one table
 
 A file that cannot be used is counted and listed with its reason; the others go on.
 """
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mulap.audio import AudioError, find_audio
 from mulap.files import FailureLog
-from mulap.inference.embedder import Level, check_finite, check_level
+from mulap.inference.embedder import Level, Rows, check_finite, check_level
 from mulap.inference.encoders import Encoder
+from mulap.inference.pipeline import map_files
+from mulap.inference.shards import Shard, write_here
 from mulap.inference.store import (
     EmbeddingStore,
     LinePrinter,
@@ -31,7 +32,6 @@ from mulap.inference.store import (
     file_name,
     file_version,
 )
-from mulap.inference.stream import read_ahead
 
 STDOUT = "-"
 
@@ -71,6 +71,47 @@ class Job(NamedTuple):
     version: str
 
 
+class Engine(Protocol):
+    """Embeds elsewhere, each file by `embed_file_rows`; see `mulap.inference.cluster`."""
+
+    def embed_jobs(
+        self,
+        jobs: Sequence[Job],
+        embedder: Encoder,
+        level: Level,
+        store: EmbeddingStore | LinePrinter,
+        failures: FailureLog,
+        advance: Callable[[int, int], None],
+    ) -> int:
+        """Embed files into the store; return how many of them could be used.
+
+        Args:
+            jobs: the files.
+            embedder: makes the vectors; or says what the ones that do must be like.
+            level: of a row.
+            store: where the rows go.
+            failures: is told of the others.
+            advance: is told of more (files, segments) done.
+        """
+        ...
+
+    def write_shards(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+        """Write the shards of a folder; yield each once it is there."""
+        ...
+
+
+def embed_file_rows(encoder: Encoder, path: str | os.PathLike[str], level: Level) -> Rows:
+    """Embed one file; what every engine gives is this, to the bit.
+
+    Yields:
+        Where some segments start, in seconds (M,), and their vectors, float32 (M, D).
+
+    Raises:
+        AudioError: the file cannot be decoded, or gives no finite vectors.
+    """
+    return check_finite(path, encoder.stream_rows(encoder.stream_file(path), level))
+
+
 def embed_files(
     paths: Sequence[str | os.PathLike[str]],
     embedder: Encoder,
@@ -79,6 +120,7 @@ def embed_files(
     skip_existing: bool = False,
     force: bool = False,
     console: Console | None = None,
+    engine: Engine | None = None,
 ) -> EmbedReport:
     """Embed files, and the files in folders.
 
@@ -94,6 +136,7 @@ def embed_files(
         force: replace an earlier run's output. Without either option it is refused, since hours of
             work may be in it.
         console: shows a progress bar, if it is a terminal; standard error where not given.
+        engine: does the work elsewhere, with the same result; here where not given.
 
     Returns:
         What was done.
@@ -118,8 +161,9 @@ def embed_files(
         jobs = list_jobs(found, failures)
         todo = [job for job in jobs if not store.has(job.file, job.version)]
         with progress_bar(console, len(found), len(found) - len(todo)) as advance:
-            num_embedded = _embed_jobs(todo, embedder, level, store, failures, advance)
-        num_rows = store.finish()
+            embed_jobs = engine.embed_jobs if engine else _embed_jobs
+            num_embedded = embed_jobs(todo, embedder, level, store, failures, advance)
+        num_rows = store.finish(engine.write_shards if engine else write_here)
     if not is_stdout:
         failures.write()
     return EmbedReport(
@@ -157,61 +201,53 @@ def _embed_jobs(
     advance: Callable[[int, int], None],
 ) -> int:
     """Embed files into the store; return how many of them could be used."""
-    num_embedded = 0
-    for job, (_, inputs) in zip(
-        jobs, read_files([job.path for job in jobs], embedder), strict=True
-    ):
+    # A table is put into order at the end; what is printed must be in order as it comes.
+    turns = _Turns() if isinstance(store, LinePrinter) else None
+
+    def add(index: int, rows: Rows) -> str | None:
+        """Add a file; return the reason where it could not be used."""
         try:
-            rows = embedder.stream_rows(_count(inputs, advance), level)
-            store.add(job.file, job.version, check_finite(job.path, rows))
-            num_embedded += 1
+            store.add(*jobs[index][1:], turns.hold_back(index, rows) if turns else rows)
         except AudioError as error:
-            failures.add(job.file, error.reason)
-        advance(1, 0)
-    return num_embedded
+            return error.reason
+        finally:
+            if turns:
+                turns.end(index)
+            advance(1, 0)
+        return None
+
+    paths = [job.path for job in jobs]
+    reasons = map_files(embedder, paths, add, level, lambda num_segments: advance(0, num_segments))
+    num_failed = 0
+    for job, reason in zip(jobs, reasons, strict=True):
+        if reason is not None:
+            failures.add(job.file, reason)
+            num_failed += 1
+    return len(jobs) - num_failed
 
 
-def read_files(
-    paths: Iterable[Path], encoder: Encoder
-) -> Iterator[tuple[Path, Iterator[np.ndarray]]]:
-    """Decode files in a thread, a few blocks ahead of who embeds them.
+class _Turns:
+    """Lets files that are embedded side by side come to their end one after the other."""
 
-    Args:
-        paths: no file twice in a row.
-        encoder: says what it wants to be given.
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._next_index = 0
 
-    Yields:
-        Each path, and the encoder's inputs out of that file, to be used up before the next one.
-        They raise the file's AudioError where it has one.
-    """
-    for path, items in groupby(read_ahead(_decode(paths, encoder)), key=lambda item: item[0]):
-        yield path, (_input_of(item) for _, item in items)
+    def hold_back(self, index: int, rows: Rows) -> Rows:
+        """Pass rows on; after the last one wait until all files before have ended."""
+        yield from rows
+        self._wait(index)
 
+    def end(self, index: int) -> None:
+        """End a file, whatever became of it. Each file that was begun has to come here."""
+        self._wait(index)
+        with self._condition:
+            self._next_index = index + 1
+            self._condition.notify_all()
 
-def _decode(
-    paths: Iterable[Path], encoder: Encoder
-) -> Iterator[tuple[Path, np.ndarray | AudioError]]:
-    """Yield every file's inputs, and its error where there is one: at least one item a file."""
-    for path in paths:
-        try:
-            for inputs in encoder.stream_file(path):
-                yield path, inputs
-        except AudioError as error:
-            yield path, error
-
-
-def _input_of(item: np.ndarray | AudioError) -> np.ndarray:
-    if isinstance(item, AudioError):
-        raise item
-    return item
-
-
-def _count(
-    inputs: Iterable[np.ndarray], advance: Callable[[int, int], None]
-) -> Iterator[np.ndarray]:
-    for some in inputs:
-        advance(0, len(some))
-        yield some
+    def _wait(self, index: int) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._next_index == index)
 
 
 @contextmanager
@@ -242,12 +278,13 @@ def progress_bar(
         *columns, console=console, disable=not console.is_terminal, redirect_stdout=False
     ) as progress:
         task = progress.add_task("", total=num_files, completed=num_done, segments="")
-        num_segments = 0
+        num_segments, lock = 0, threading.Lock()
 
         def advance(num_files: int, more_segments: int) -> None:
             nonlocal num_segments
-            num_segments += more_segments
-            segments = f", {num_segments} segments" if num_segments else ""
-            progress.update(task, advance=num_files, segments=segments)
+            with lock:  # several threads may have something to tell
+                num_segments += more_segments
+                segments = f", {num_segments} segments" if num_segments else ""
+                progress.update(task, advance=num_files, segments=segments)
 
         yield advance

@@ -65,7 +65,8 @@ class FrozenBackbone:
         self._idle: list[_Buffers] = []  # of no call at work; append and pop are atomic
 
     def _fold(self, backbone: MusicnnBackbone) -> None:
-        front_end, self._variant = backbone.front_end, backbone.config.variant
+        front_end: Any = backbone.front_end
+        self._variant = backbone.config.variant
         num_bands: int = backbone.config.num_mel_bins
         self._factor, self._offset = (each.item() for each in _affine(front_end.spectrogram_bn))
         self._analysis = _analyse(num_bands)

@@ -88,7 +88,10 @@ class BlockPool:
             for future in pending:
                 future.cancel()
 
-    def close(self) -> None:
+    def __enter__(self) -> "BlockPool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Drop what has not begun, and wait for what has."""
         self._executor.shutdown(cancel_futures=True)
 
@@ -103,9 +106,6 @@ def open_pool() -> Iterator[BlockPool | None]:
     with one_torch_thread() as num_threads:
         if num_threads == 1:
             yield None
-            return
-        pool = BlockPool(num_threads)
-        try:
-            yield pool
-        finally:
-            pool.close()
+        else:
+            with BlockPool(num_threads) as pool:
+                yield pool

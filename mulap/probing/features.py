@@ -8,9 +8,9 @@
         lock                             held by the one run that writes
 
 Tasks share it: a file that is in two of them, or under two names, is embedded once; one whose
-content changed is embedded anew. A kill at any moment loses the file at hand and no more than a
-second's work before it: rows are on the disk before the index speaks of them, and the next run cuts
-off what the index does not know.
+content changed is embedded anew. A kill at any moment loses the files at hand, a few for each core,
+and no more than a second's work before them: rows are on the disk before the index speaks of them,
+and the next run cuts off what the index does not know.
 Old rows are never removed; delete the folder of an encoder to be rid of them.
 """
 
@@ -29,9 +29,10 @@ from rich.console import Console
 
 from mulap.audio import AudioError
 from mulap.files import atomic_path, sha256_of
-from mulap.inference.embed import progress_bar, read_files
-from mulap.inference.embedder import check_finite
+from mulap.inference.embed import progress_bar
+from mulap.inference.embedder import Rows
 from mulap.inference.encoders import Encoder, encoder_sha256
+from mulap.inference.pipeline import map_files
 from mulap.inference.store import file_name
 from mulap.tasks.task import TaskData
 
@@ -305,18 +306,23 @@ def _embed_missing(
     paths = {sha256: data.audio_path(index) for index, sha256 in reversed(hashes.items())}
     todo = [each for each in dict.fromkeys(hashes.values()) if each not in writer.store.rows]
     reasons: dict[str, str] = {}
+
+    def embed(index: int, rows: Rows) -> np.ndarray | AudioError:
+        try:
+            vectors = np.concatenate([some for _, some in rows])
+            if not files.is_current(paths[todo[index]]):
+                raise AudioError(paths[todo[index]], "changed while it was read (run again)")
+        except AudioError as error:
+            return error
+        return vectors
+
     with progress_bar(console, len(paths), len(paths) - len(todo)) as advance:
-        decoded = read_files([paths[sha256] for sha256 in todo], encoder)
-        for sha256, (path, inputs) in zip(todo, decoded, strict=True):
-            num_segments = 0
-            try:
-                rows = check_finite(path, encoder.stream_rows(inputs))
-                vectors = np.concatenate([some for _, some in rows])
-                if not files.is_current(path):
-                    raise AudioError(path, "changed while it was read (run again)")
+        embedded = map_files(encoder, [paths[sha256] for sha256 in todo], embed)
+        for sha256, vectors in zip(todo, embedded, strict=True):
+            if isinstance(vectors, AudioError):
+                reasons[sha256] = vectors.reason
+                advance(1, 0)
+            else:
                 writer.add(sha256, vectors)
-                num_segments = len(vectors)
-            except AudioError as error:
-                reasons[sha256] = error.reason
-            advance(1, num_segments)
+                advance(1, len(vectors))
     return {index: reasons[sha256] for index, sha256 in hashes.items() if sha256 in reasons}

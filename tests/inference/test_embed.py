@@ -52,14 +52,14 @@ def rows_of(table, file):
 
 @pytest.fixture
 def calls(embedder, monkeypatch):
-    """The lengths of the blocks that passed the backbone."""
-    seen, forward = [], type(embedder.backbone).forward
+    """The lengths of the blocks that passed the backbone, in any order."""
+    seen, embed = [], Embedder._embed
 
-    def watch(self, input_features):
-        seen.append(len(input_features))
-        return forward(self, input_features)
+    def watch(self, log_mel):
+        seen.append(len(log_mel))
+        return embed(self, log_mel)
 
-    monkeypatch.setattr(type(embedder.backbone), "forward", watch)
+    monkeypatch.setattr(Embedder, "_embed", watch)
     return seen
 
 
@@ -91,7 +91,7 @@ def test_a_file_has_the_same_vectors_alone_and_with_others_to_the_bit(embedder, 
 
 def test_blocks_never_hold_segments_of_two_files(embedder, music, calls):
     embed_files(["music"], embedder, "out.npz")
-    assert calls == [10, 3, 1, 2, 10, 1]
+    assert sorted(calls) == [1, 1, 2, 3, 10, 10]
 
 
 def test_a_track_level_table_has_one_row_a_file(embedder, music):
