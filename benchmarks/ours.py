@@ -101,8 +101,6 @@ class Step:
         self.is_toy, self.options = is_toy, LossOptions()
         self.max_grad_norm = training.max_grad_norm
         self.model = make_model(is_toy).train()
-        # tests: its kernels take longer to compile than a toy to train
-        self.model.mulap.audio_backbone.front_end.is_fused = not is_toy
         self.extractor = MulapFeatureExtractor()
         betas = (training.adam_beta1, training.adam_beta2)
         groups = parameter_groups(self.model, set(), training)
