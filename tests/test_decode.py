@@ -19,6 +19,7 @@ from audio_samples import (
     write_sample,
     write_sound,
 )
+from torch.utils.data import DataLoader, Dataset
 
 from mulap.audio import (
     SAMPLING_RATE,
@@ -244,3 +245,18 @@ def test_damaged_bytes_either_decode_or_are_refused(tmp_path):
         assert np.isfinite(waveform).all()
     assert 50 < num_decoded < 290
     assert time.monotonic() - began < 60
+
+
+class _Missing(Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return load_audio(f"no: such: file-{index}.wav")
+
+
+def test_an_error_of_a_data_loader_s_worker_is_still_one_line():
+    loader = DataLoader(_Missing(), num_workers=1, multiprocessing_context="fork")
+    with pytest.raises(AudioError) as caught:
+        next(iter(loader))
+    assert str(caught.value) == "no: such: file-0.wav: does not exist (check the path)"

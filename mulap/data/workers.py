@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_LOOK_SECONDS = 0.2  # between two looks whether to go on
 _GRACE_SECONDS = 2.0  # for tidying up
 
 
@@ -51,20 +51,35 @@ def run_tasks(
         return
     # Forked, as the training's data loader is: a process starts at once and shares its memory.
     context = multiprocessing.get_context("fork")
-    stop = context.Event()
+    # What is read from it comes to an end when its one writer, this process, lets go or is killed.
+    read_end, write_end = os.pipe()
     waiting = iter(tasks)
-    with ProcessPoolExecutor(num_processes, context, _start, (stop, os.getpid())) as pool:
+    with (
+        _closing(read_end, write_end) as close,
+        ProcessPoolExecutor(num_processes, context, _start, (read_end, write_end)) as pool,
+    ):
         try:
-            running = {pool.submit(function, task) for task in islice(waiting, 2 * num_processes)}
+            running = {
+                pool.submit(_work, function, task) for task in islice(waiting, 2 * num_processes)
+            }
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(function, task) for task in islice(waiting, len(done))}
+                running |= {
+                    pool.submit(_work, function, task) for task in islice(waiting, len(done))
+                }
                 for future in done:
                     yield _result(future)
         except BaseException:
-            stop.set()
+            close(write_end)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _work(function: Callable[[Task], Result], task: Task) -> Result:
+    try:
+        return function(task)
+    except SystemExit:  # from `_leave`: all is tidied up, and the pool would begin the next task
+        os._exit(1)
 
 
 def _result(future: "Future[Result]") -> Result:
@@ -77,20 +92,35 @@ def _result(future: "Future[Result]") -> Result:
         ) from error
 
 
-def _start(stop: Any, parent: int) -> None:
+@contextmanager
+def _closing(*descriptors: int) -> Iterator[Callable[[int], None]]:
+    """Close descriptors in the end; yield what closes one of them before."""
+    are_open = set(descriptors)
+
+    def close(descriptor: int) -> None:
+        are_open.discard(descriptor)
+        os.close(descriptor)
+
+    try:
+        yield close
+    finally:
+        for descriptor in list(are_open):
+            close(descriptor)
+
+
+def _start(read_end: int, write_end: int) -> None:
+    os.close(write_end)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, _leave)
-    threading.Thread(target=_watch, args=(stop, parent), daemon=True).start()
+    threading.Thread(target=_watch, args=(read_end,), daemon=True).start()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(1)  # an exception, so that files which are being written are tidied up
 
 
-def _watch(stop: Any, parent: int) -> None:
-    while os.getppid() == parent:
-        if stop.wait(_LOOK_SECONDS):
-            break
+def _watch(read_end: int) -> None:
+    os.read(read_end, 1)  # returns when nobody can write any more
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(_GRACE_SECONDS)
     os._exit(1)

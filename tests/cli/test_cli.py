@@ -58,7 +58,7 @@ def test_the_commands_are_those_the_documentation_tells_of():
     names = {" ".join(words) for words in COMMANDS}
     training = {"corpus demo", "corpus folder", "pretrain", "evaluate"}
     transfer = {"download", "task", "probe", "pretrain-supervised", "benchmark", "report"}
-    assert names == {"", "corpus", "embed", "tag"} | training | transfer
+    assert names == {"", "corpus", "embed", "prepare", "tag"} | training | transfer
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
