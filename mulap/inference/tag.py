@@ -12,19 +12,19 @@ import numpy as np
 import torch
 
 from mulap.audio import stream_audio
+from mulap.inference.embedder import Embedder
+from mulap.inference.stream import stream_log_mels
 from mulap.model.bundled import locate_weights
 from mulap.model.config import MulapAudioConfig
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnForTagging
-
-_SEGMENTS_AT_ONCE = 16  # bounds the memory of one pass through the model
 
 
 class Tagger:
     """A tagging model and the feature extractor that belongs to it.
 
     Args:
-        model: `config.id2label` names its outputs.
+        model: `config.id2label` names its outputs. Its weights are taken as they are now.
         feature_extractor: of the same variant as the model.
         device: where the model runs.
 
@@ -45,6 +45,7 @@ class Tagger:
             )
         self.model = model.eval()
         self.model.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
+        self._embedder = Embedder(model.backbone, device=device)
         self.feature_extractor = feature_extractor
         self.tags: list[str] = [label for _, label in sorted((model.config.id2label or {}).items())]
 
@@ -123,12 +124,15 @@ class Tagger:
         scores = total / num_segments
         return {self.tags[index]: float(scores[index]) for index in np.argsort(-scores)}
 
-    @torch.inference_mode()
     def _probabilities(self, blocks: Iterable[np.ndarray | torch.Tensor]) -> Iterator[np.ndarray]:
         """Yield (some segments, num_tags) for consecutive blocks of samples."""
-        for segments in self.feature_extractor.stream_segments(blocks):
-            for start in range(0, len(segments), _SEGMENTS_AT_ONCE):
-                part = segments[start : start + _SEGMENTS_AT_ONCE]
-                log_mel = torch.from_numpy(self.feature_extractor.log_mel(part))
-                logits = self.model(log_mel.to(self.model.device))
-                yield torch.sigmoid(logits.float()).cpu().numpy()
+        log_mels = stream_log_mels(self.feature_extractor, blocks)
+        with self._embedder.open_pool() as pool:
+            for _, vectors in self._embedder.stream_rows(log_mels, pool=pool):
+                yield self._score(vectors)
+
+    @torch.inference_mode()
+    def _score(self, vectors: np.ndarray) -> np.ndarray:
+        features = torch.from_numpy(vectors).to(self.model.device, self.model.dtype)
+        logits = self.model.head(features)
+        return torch.sigmoid(logits.float()).cpu().numpy()

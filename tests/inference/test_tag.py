@@ -67,7 +67,8 @@ def test_a_file_without_samples_is_refused_by_name(tagger, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_length_of_a_stream(tagger, monkeypatch):
-    monkeypatch.setattr(tagger, "model", _Zeros(tagger.model))
+    zeros = np.zeros((10, 1506), np.float32)  # only what surrounds the network matters
+    monkeypatch.setattr(tagger._embedder, "_embed", lambda log_mel: zeros[: len(log_mel)])
 
     def peak(num_blocks):
         blocks = (np.zeros(30 * 16_000, np.float32) for _ in range(num_blocks))
@@ -79,16 +80,6 @@ def test_memory_does_not_grow_with_the_length_of_a_stream(tagger, monkeypatch):
         return peak_bytes
 
     assert peak(12) < 1.2 * peak(3)
-
-
-class _Zeros:
-    """Stands in for the model where only the front end matters."""
-
-    def __init__(self, model):
-        self.config, self.device = model.config, model.device
-
-    def __call__(self, log_mel):
-        return log_mel.new_zeros(len(log_mel), 50)
 
 
 def test_a_feature_extractor_of_the_other_variant_is_refused(tagger):
