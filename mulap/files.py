@@ -18,6 +18,17 @@ _LONGEST_NAME = 200  # bytes; most file systems take 255, and the temporary name
 
 
 @contextmanager
+def errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let the block's `OSError` name a path where it names none, as of a write to a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it over `path` only if the block ends well.
 
@@ -35,7 +46,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: it cannot be written; `filename` is set, also where the writing library knew none.
     """
     target = Path(path)
-    try:
+    with errors_name(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary, descriptor = _open_temporary(target)
         try:
@@ -49,10 +60,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise
         finally:
             os.close(descriptor)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = os.fspath(target)
-        raise
 
 
 def leftover_path(path: str | os.PathLike[str]) -> Path:

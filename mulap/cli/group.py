@@ -11,6 +11,7 @@ that `mulap --help` needs no torch. A command ends with
         always such that the same command can go on
 """
 
+import errno
 import functools
 import os
 import sys
@@ -38,6 +39,17 @@ _OPTIONAL_PACKAGES = {
     "sklearn",
     "tensorboard",
     "yaml",
+}
+_NO_ROOM = "free some space or give another place; what is done is kept"
+_CLOSED = "check your rights to it, or give another place"
+_REMEDIES = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: _NO_ROOM,
+    errno.EROFS: _CLOSED,
+    errno.EACCES: _CLOSED,
+    errno.EPERM: _CLOSED,
+    errno.ENOTDIR: "a file is where a folder should be; give another place",
 }
 ENCODERS_HELP = (
     "A checkpoint folder, musicnn-mtt, musicnn-msd, random, random-calibrated, mel, "
@@ -85,10 +97,20 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             message = f"the package {package} is missing (pip install 'mulap[probe,train]')"
             raise click.ClickException(message) from error
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            raise click.ClickException(describe_os_error(error)) from error
+        except ValueError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
 
     return wrapped
+
+
+def describe_os_error(error: OSError) -> str:
+    """Say in a line what failed, where, and what to do."""
+    if error.filename is None or not error.strerror:
+        return " ".join(str(error).split())
+    remedy = _REMEDIES.get(error.errno or 0, "check it by hand")
+    return f"{os.fsdecode(error.filename)}: {error.strerror} ({remedy})"
 
 
 def say(text: str) -> None:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mulap.files import errors_name
 from mulap.inference.tables import row_batch
 
 # Of one file, some at a time: where its segments start, in seconds (M,), and its vectors (M, D).
@@ -82,19 +83,22 @@ class PartWriter:
         """
         if self._part is not None and self._part.num_bytes >= PART_BYTES:
             self.close()
-        if self._part is None:
-            self._part = _OpenPart(self.folder, self.schema)
-        return self._part.add(file, version, file_batches(self.schema, file, version, rows))
+        with errors_name(self.folder):
+            if self._part is None:
+                self._part = _OpenPart(self.folder, self.schema)
+            return self._part.add(file, version, file_batches(self.schema, file, version, rows))
 
     def sync(self) -> None:
         """Bring all that was added to the disk, so that not even a power cut loses it."""
         if self._part is not None:
-            self._part.sync()
+            with errors_name(self.folder):
+                self._part.sync()
 
     def close(self) -> None:
         """Bring all to the disk and let go of the part; the next file begins another one."""
         if self._part is not None:
-            self._part.close()
+            with errors_name(self.folder):
+                self._part.close()
             self._part = None
 
 

@@ -94,11 +94,22 @@ def export_model(checkpoint: Path, target: Path) -> None:
     Args:
         checkpoint: a whole checkpoint.
         target: replaced as one.
+
+    Raises:
+        ValueError: it cannot be written.
     """
     ignored = shutil.ignore_patterns(*_TRAINING_STATE, COMPLETE_MARKER)
     fresh = target.with_name(f".{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(checkpoint, fresh, ignore=ignored)
+    try:
+        shutil.copytree(checkpoint, fresh, ignore=ignored)
+    except shutil.Error as error:  # it collects those of all files
+        shutil.rmtree(fresh, ignore_errors=True)
+        reason = " ".join(str(error.args[0][0][2]).split())
+        raise ValueError(
+            f"{target}: the model cannot be copied there, {reason} (free some space, or check its "
+            "rights, and call it again: the checkpoints are kept)"
+        ) from error
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     Trainer,
@@ -141,6 +142,17 @@ class KeyedTrainer(Trainer):
         samples = super().get_batch_samples(epoch_iterator, *args, **kwargs)
         self._wait_seconds += time.monotonic() - started
         return samples
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """As the Trainer's; torch and safetensors have errors of their own for a full disk."""
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            run = self.args.output_dir
+            raise ValueError(
+                f"{run}: a checkpoint cannot be written, {' '.join(str(error).split())} (free some"
+                " space there, or check its rights, and call it again: the last whole one is kept)"
+            ) from error
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of what was summed up since the last log, over all processes."""

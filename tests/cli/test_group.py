@@ -1,12 +1,14 @@
 """How commands end when they are interrupted."""
 
+import errno
 import os
 import signal
 
 import click
+import pytest
 from click.testing import CliRunner
 
-from mulap.cli.group import OneLineGroup, one_line_errors
+from mulap.cli.group import OneLineGroup, describe_os_error, one_line_errors
 
 
 @click.group(cls=OneLineGroup)
@@ -25,3 +27,21 @@ def test_control_c_ends_a_command_with_130_and_a_line():
     assert result.exit_code == 130
     assert result.stdout == ""
     assert result.stderr.strip() == "interrupted: what is done is kept (call it again to go on)"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out.npz"),
+            "out.npz: No space left on device (free some space",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", b"out.npz"),
+            "out.npz: Permission denied (check your rights",
+        ),
+        (OSError("two\nlines"), "two lines"),
+    ],
+)
+def test_an_error_of_the_disk_is_a_line_with_place_and_remedy(error, line):
+    assert describe_os_error(error).startswith(line)

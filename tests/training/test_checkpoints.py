@@ -1,6 +1,7 @@
 """Checkpoints: only whole ones count, and a run's folder belongs to one run."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -125,3 +126,17 @@ def test_two_processes_never_train_in_one_folder_and_a_kill_lets_go_of_it(tmp_pa
     for _ in range(2):
         with hold_run(run):
             pass
+
+
+def test_an_export_onto_a_full_disk_is_a_line_and_leaves_the_old_one(tmp_path, monkeypatch):
+    first, second = make(tmp_path, 1), make(tmp_path, 2)
+    export_model(first, tmp_path / "best")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(ValueError, match=r"best: the model cannot be copied there, .*No space"):
+        export_model(second, tmp_path / "best")
+    assert (tmp_path / "best" / "config.json").read_text() == "config.json of 1"
+    assert not (tmp_path / ".best.new").exists()

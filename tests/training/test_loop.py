@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import transformers
+from safetensors import SafetensorError
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from mulap.training import loop
-from mulap.training.loop import RunCallback
+from mulap.training.loop import KeyedTrainer, RunCallback
 
 
 class Accelerator:
@@ -34,3 +36,24 @@ def test_the_log_is_there_once_a_checkpoint_counts(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         RunCallback(Trainer(), tmp_path).on_save(arguments, state, TrainerControl())  # type: ignore
     assert (tmp_path / "log.jsonl").read_text() == '{"loss": 1.0, "step": 7}\n'
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at inline_container.cc:672] .\nunexpected pos 1 vs 0"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_is_a_line(tmp_path, monkeypatch, error):
+    def full(*args):
+        raise error
+
+    monkeypatch.setattr(transformers.Trainer, "_save_checkpoint", full)
+    trainer = KeyedTrainer.__new__(KeyedTrainer)
+    trainer.args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    with pytest.raises(ValueError, match="a checkpoint cannot be written, .*free some") as raised:
+        trainer._save_checkpoint(None, None)
+    assert str(raised.value).startswith(f"{tmp_path}: ")
+    assert "\n" not in str(raised.value)
