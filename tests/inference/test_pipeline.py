@@ -200,7 +200,7 @@ def test_lines_are_printed_in_the_order_of_files(paths, num_threads, capsys, tmp
 
 
 STOPPED = """
-import sys, time
+import os, sys, time
 sys.path.insert(0, {tests!r})
 import torch
 from pathlib import Path
@@ -209,7 +209,7 @@ torch.set_num_threads(3)
 embedder = Embedder(random_backbone(MulapAudioConfig(**SMALL)))
 embed = embedder._embed
 def told(log_mel):
-    print("at work", flush=True)
+    os.write(1, b"at work\\n")
     time.sleep(0.1)
     return embed(log_mel)
 embedder._embed = told
@@ -217,6 +217,7 @@ embed_files(["music"], embedder, "out.parquet")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_that_then_goes_on_to_the_same_table(
     paths, sent, tmp_path, monkeypatch
