@@ -1,6 +1,10 @@
 """Commands that train a model, and judge it by its own objectives."""
 
 import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +35,33 @@ def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...])
     Called again with the same arguments it goes on where it was stopped. On several processes:
     torchrun --nproc-per-node K -m mulap pretrain ...
     """
+    from mulap.training.processes import fail_together, join_processes
     from mulap.training.settings import load_settings
 
-    settings = load_settings(config, list(overrides))
-    quiet_transformers()
-    from mulap.training.pretrain import pretrain as run
+    with _tell_once():
+        processes = join_processes()
+        with fail_together(processes):
+            settings = load_settings(config, list(overrides))
+        quiet_transformers()
+        from mulap.training.pretrain import pretrain as run
 
-    report = run(settings, data, output)
-    click.echo(report.best)
-    end_with_failures(report.num_failures, output / "failures.jsonl")
+        report = run(settings, data, output)
+    if processes.is_main:
+        click.echo(report.best)
+        end_with_failures(report.num_failures, output / "failures.jsonl")
+
+
+@contextmanager
+def _tell_once() -> Iterator[None]:
+    """Tell of an error that all processes of a machine end by in the first one's words alone."""
+    from mulap.training.processes import FailedTogetherError
+
+    try:
+        yield
+    except FailedTogetherError:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            sys.exit(1)
+        raise
 
 
 @main.command()

@@ -9,6 +9,7 @@ Every loss is finite whatever the batch: with nothing to score it is 0 and still
 so that no process of a distributed run waits for a gradient that never comes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from mulap.model.pretraining import MulapForPreTrainingOutput
 
 OBJECTIVES = ("mlm", "mam", "atm", "contrastive")
+# A count -> its mean over the processes whose losses are averaged; see `compute_losses`.
+MeanCount = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,12 @@ class LossOptions:
         mismatch: what becomes of mlm and mam where the caption was swapped: `keep` both (ViLBERT,
             and the paper's expectation over all pairs), `drop_mlm` (the authors' code) or
             `drop_both`.
+        over_processes: where several processes train, every loss is that of all their micro-batches
+            at once: a mean over all hidden words and segments, and captions of other processes are
+            negatives of the contrastive loss. False leaves each process to its own micro-batch and
+            takes the mean of their losses. Of one process it says nothing. On by default: what is
+            learned then does not depend on how many processes share a batch, and a contrastive loss
+            wants many negatives; the price is one exchange of the projections a micro-batch.
     """
 
     mlm: float = 0.1
@@ -48,6 +57,7 @@ class LossOptions:
     mam_target: Literal["original", "normalized", "zeros"] = "original"
     mam_reduction: Literal["mean", "sum"] = "mean"
     mismatch: Literal["keep", "drop_mlm", "drop_both"] = "keep"
+    over_processes: bool = True
 
     def weights(self) -> dict[str, float]:
         """Return the weight of each objective that has one."""
@@ -64,27 +74,43 @@ class Targets:
         audio_attention_mask: (B, T), 1 where there is a segment.
         is_masked_segment: bool (B, T), True where a segment was hidden.
         is_same_caption: bool (B, C), True where a caption equals the clip's own.
+        caption_hash: int64 (C,), equal where captions are, also between processes.
     """
 
     atm_labels: Tensor
     audio_attention_mask: Tensor
     is_masked_segment: Tensor
     is_same_caption: Tensor
+    caption_hash: Tensor | None = None
 
 
-def mlm_loss(logits: Tensor, targets: Tensor, is_counted: Tensor) -> Tensor:
+def _own(count: Tensor) -> Tensor:
+    """Return a count as it is, where no other process takes part."""
+    return count
+
+
+def _mean(losses: Tensor, is_counted: Tensor, mean_count: MeanCount) -> Tensor:
+    """Mean of the losses that count; 0 if none does."""
+    num_counted = mean_count(is_counted.sum())
+    return (losses * is_counted).sum() / torch.where(num_counted > 0, num_counted, 1)
+
+
+def mlm_loss(
+    logits: Tensor, targets: Tensor, is_counted: Tensor, mean_count: MeanCount = _own
+) -> Tensor:
     """Cross-entropy of the hidden words.
 
     Args:
         logits: (K, V).
         targets: ids (K,).
         is_counted: bool (K,), words that count.
+        mean_count: see `compute_losses`.
 
     Returns:
         Scalar, the mean over the words that count; 0 if none does.
     """
     losses = cross_entropy(logits.float(), targets, reduction="none")
-    return (losses * is_counted).sum() / is_counted.sum().clamp_min(1)
+    return _mean(losses, is_counted, mean_count)
 
 
 def mam_loss(
@@ -93,6 +119,7 @@ def mam_loss(
     is_masked: Tensor,
     target: Literal["original", "normalized", "zeros"] = "original",
     reduction: Literal["mean", "sum"] = "mean",
+    mean_count: MeanCount = _own,
 ) -> Tensor:
     """Squared error of the hidden segments' features.
 
@@ -105,6 +132,7 @@ def mam_loss(
         is_masked: bool (B, T), True where a segment was hidden.
         target: see `LossOptions.mam_target`.
         reduction: see `LossOptions.mam_reduction`.
+        mean_count: see `compute_losses`.
 
     Returns:
         Scalar; 0 if no segment was hidden.
@@ -116,7 +144,7 @@ def mam_loss(
         goal = torch.zeros_like(goal)
     errors = (predictions.float() - goal).square()
     per_segment = errors.mean(dim=-1) if reduction == "mean" else errors.sum(dim=-1)  # (B, T)
-    return (per_segment * is_masked).sum() / is_masked.sum().clamp_min(1)
+    return _mean(per_segment, is_masked, mean_count)
 
 
 def atm_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -164,7 +192,10 @@ def counted_segments(targets: Targets, options: LossOptions) -> Tensor:
 
 
 def compute_losses(
-    outputs: MulapForPreTrainingOutput, targets: Targets, options: LossOptions
+    outputs: MulapForPreTrainingOutput,
+    targets: Targets,
+    options: LossOptions,
+    mean_count: MeanCount = _own,
 ) -> dict[str, Tensor]:
     """Compute every objective that has a weight.
 
@@ -172,6 +203,9 @@ def compute_losses(
         outputs: the model's answers for one batch.
         targets: what they are held against.
         options: weights and variants.
+        mean_count: the mean over processes of how many words or segments count. With it the mean of
+            the processes' losses is the mean over the words and segments of all; without, each
+            process's mean weighs the same.
 
     Returns:
         Unweighted losses by objective, scalars.
@@ -185,7 +219,7 @@ def compute_losses(
         if outputs.mlm_targets is None or outputs.mlm_clip_index is None:
             raise ValueError("the mlm loss needs labels: give the model mlm_labels")
         is_counted = counted_words(outputs.mlm_clip_index, targets, options)
-        losses["mlm"] = mlm_loss(outputs.mlm_logits, outputs.mlm_targets, is_counted)
+        losses["mlm"] = mlm_loss(outputs.mlm_logits, outputs.mlm_targets, is_counted, mean_count)
     if "mam" in weights:
         losses["mam"] = mam_loss(
             outputs.mam_predictions,
@@ -193,6 +227,7 @@ def compute_losses(
             counted_segments(targets, options),
             options.mam_target,
             options.mam_reduction,
+            mean_count,
         )
     if "atm" in weights:
         losses["atm"] = atm_loss(outputs.atm_logits, targets.atm_labels)

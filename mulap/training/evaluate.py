@@ -1,21 +1,16 @@
 """How well a model does on held-out tracks: each loss, matching accuracy, retrieval.
 
 Masks and swaps are those of epoch 0 under a fixed seed, so two evaluations of one model are equal
-and those of two models comparable. Retrieval ranks all tracks of a pool for each caption by one of
-two heads, and its figures carry that head's name:
+and those of two models comparable. Matching is measured twice: `atm/accuracy` on pairs swapped and
+masked as in training, one a clip; and `atm/pair_accuracy` on every pair of a pool, nothing hidden,
+a clip's own caption weighing as much as all others together. Chance is a half for both. Retrieval
+(`retrieval`) ranks that pool, and its figures carry the name of the head that ranked.
 
-    atm          the matching head, a cross-encoder: every pair passes the co-attention
-    contrastive  cosine similarity of the two projections, where the model has them
-
-Matching is measured twice: `atm/accuracy` on pairs swapped and masked as in training, one a clip;
-and `atm/pair_accuracy` on every pair of the pool, nothing hidden, a clip's own caption weighing as
-much as all others together. Chance is a half for both.
-
+Several processes share whole batches and whole clips, so their figures are those of one process.
 This file knows neither the training loop nor where clips come from.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from mulap.data.captions import caption_key
 from mulap.data.collator import PretrainCollator
-from mulap.data.dataset import ClipDataset, Item
+from mulap.data.dataset import ClipDataset
 from mulap.model.pretraining import MulapForPreTraining, MulapForPreTrainingOutput
 from mulap.objectives.losses import (
     LossOptions,
@@ -33,11 +28,16 @@ from mulap.objectives.losses import (
     compute_losses,
     counted_segments,
     counted_words,
-    feature_spread,
     weighted_sum,
 )
+from mulap.training.processes import ALONE, Processes
+from mulap.training.retrieval import (
+    pair_accuracy,
+    retrieval_ranks,
+    score_pool,
+    summarize_ranks,
+)
 
-RECALL_AT = (1, 5, 10)
 EVALUATION_SEED = 0
 
 
@@ -64,6 +64,7 @@ def split_batch(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Targets]:
         audio_attention_mask=batch["audio_attention_mask"],
         is_masked_segment=batch["is_masked_segment"],
         is_same_caption=inputs.pop("is_same_caption"),
+        caption_hash=inputs.pop("caption_hash", None),
     )
     return inputs, targets
 
@@ -77,6 +78,7 @@ def evaluate(
     batch_size: int = 32,
     retrieval_pool: int = 200,
     num_workers: int = 0,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Evaluate a model on the clips of a data set.
 
@@ -88,6 +90,8 @@ def evaluate(
         batch_size: clips at once; captions are swapped within it.
         retrieval_pool: the first that many clips make the pool; 0 leaves retrieval out.
         num_workers: processes that decode.
+        processes: that share the batches and the pool's clips; each gets all figures, which are
+            those that one process finds.
 
     Returns:
         Evaluation.
@@ -95,36 +99,34 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        result = _evaluate_pairs(model, dataset, collator, options, batch_size, num_workers)
+        result = _evaluate_pairs(
+            model, dataset, collator, options, batch_size, num_workers, processes
+        )
         pool = range(min(retrieval_pool, len(dataset)))
         if len(pool) > 1:
-            items = [dataset[index] for index in pool]
-            keys = [caption_key(item.caption) for item in items]
-            scores_by_head = score_pool(model, items, collator, batch_size)
-            result.pair_accuracy = pair_accuracy(scores_by_head["atm"], keys)
-            result.metrics["atm/pair_accuracy"] = float(result.pair_accuracy.mean())
-            for head, scores in scores_by_head.items():
-                result.ranks[head] = ranks = retrieval_ranks(scores, keys)
-                summary = summarize_ranks(ranks)
-                result.metrics |= {f"retrieval/{head}/{k}": v for k, v in summary.items()}
+            _evaluate_pool(model, dataset, pool, collator, batch_size, processes, result)
     finally:
         model.train(was_training)
     return result
 
 
-def _batches(
-    dataset: ClipDataset, collator: PretrainCollator, batch_size: int, num_workers: int
-) -> Iterator[dict[str, Tensor]]:
-    context = "fork" if num_workers else None
-    yield from DataLoader(
-        dataset,
-        batch_size,
-        collate_fn=collator,
-        num_workers=num_workers,
-        multiprocessing_context=context,
-        # A generator of its own: the loader would otherwise draw from the run's.
-        generator=torch.Generator(),
-    )
+@dataclass
+class _Batch:
+    """What the figures of all batches are made of.
+
+    Attributes:
+        losses: by objective, the mean and of how many.
+        is_right: bool (P,), whether each pair was told rightly.
+        num_segments: of the batch.
+        feature_sum: over its segments, float64 (A,).
+        feature_square: mean over features of the sum of squares over segments.
+    """
+
+    losses: dict[str, tuple[float, int]]
+    is_right: np.ndarray
+    num_segments: int
+    feature_sum: np.ndarray
+    feature_square: float
 
 
 def _evaluate_pairs(
@@ -134,27 +136,60 @@ def _evaluate_pairs(
     options: LossOptions,
     batch_size: int,
     num_workers: int,
+    processes: Processes,
 ) -> Evaluation:
-    sums: dict[str, float] = defaultdict(float)
-    counts: dict[str, float] = defaultdict(float)
-    is_right, features = [], []
-    for batch in _batches(dataset, collator, batch_size, num_workers):
-        batch = {name: value.to(model.device) for name, value in batch.items()}
-        inputs, targets = split_batch(batch)
-        outputs = model(**inputs)
-        losses = compute_losses(outputs, targets, options)
-        for name, count in _loss_counts(outputs, targets, options).items():
-            if name in losses:
-                sums[name] += float(losses[name]) * count
-                counts[name] += count
-        is_right.append(((outputs.atm_logits > 0) == targets.atm_labels.bool()).cpu().numpy())
-        features.append(outputs.backbone_features.cpu())
-    losses = {name: sums[name] / max(counts[name], 1.0) for name in sums}
+    all_indices = list(range(len(dataset)))
+    all_batches = [
+        all_indices[first : first + batch_size] for first in range(0, len(dataset), batch_size)
+    ]
+    loader = DataLoader(
+        dataset,
+        batch_sampler=all_batches[processes.rank :: processes.count],
+        collate_fn=collator,
+        num_workers=num_workers,
+        multiprocessing_context="fork" if num_workers else None,
+        # A generator of its own: the loader would otherwise draw from the run's.
+        generator=torch.Generator(),
+    )
+    own = [_evaluate_batch(model, batch, options) for batch in loader]
+    batches = processes.gather_shares(own, len(all_batches))
+    losses = {}
+    for name in batches[0].losses:
+        values, counts = np.array([batch.losses[name] for batch in batches]).T
+        losses[name] = float((values * counts).sum() / max(counts.sum(), 1.0))
     total = weighted_sum({name: torch.tensor(loss) for name, loss in losses.items()}, options)
     metrics = {"loss": float(total)} | {f"loss/{name}": loss for name, loss in losses.items()}
-    metrics["atm/accuracy"] = float(np.concatenate(is_right).mean())
-    metrics["feature_spread"] = feature_spread(torch.cat(features))
+    metrics["atm/accuracy"] = float(np.concatenate([batch.is_right for batch in batches]).mean())
+    metrics["feature_spread"] = _spread(batches)
     return Evaluation(metrics)
+
+
+def _evaluate_batch(
+    model: MulapForPreTraining, batch: dict[str, Tensor], options: LossOptions
+) -> _Batch:
+    batch = {name: value.to(model.device) for name, value in batch.items()}
+    inputs, targets = split_batch(batch)
+    outputs = model(**inputs)
+    losses = compute_losses(outputs, targets, options)
+    counts = _loss_counts(outputs, targets, options)
+    features = outputs.backbone_features.double().cpu().numpy()
+    return _Batch(
+        losses={name: (float(loss), counts[name]) for name, loss in losses.items()},
+        is_right=((outputs.atm_logits > 0) == targets.atm_labels.bool()).cpu().numpy(),
+        num_segments=len(features),
+        feature_sum=features.sum(0),
+        feature_square=float(np.square(features).sum(0).mean()),
+    )
+
+
+def _spread(batches: Sequence[_Batch]) -> float:
+    """Return `feature_spread` of the segments of all batches."""
+    num_segments = sum(batch.num_segments for batch in batches)
+    mean_square = sum(batch.feature_square for batch in batches) / num_segments
+    means = np.sum([batch.feature_sum for batch in batches], axis=0) / num_segments
+    if mean_square == 0:
+        return 0.0
+    return float(np.sqrt(max(0.0, 1 - np.square(means).mean() / mean_square)))
 
 
 def _loss_counts(
@@ -169,81 +204,31 @@ def _loss_counts(
     return counts
 
 
-@torch.no_grad()
-def score_pool(
+def _evaluate_pool(
     model: MulapForPreTraining,
-    items: Sequence[Item],
+    dataset: ClipDataset,
+    pool: range,
     collator: PretrainCollator,
-    batch_size: int = 32,
-) -> dict[str, Tensor]:
-    """Score every clip of a pool against every caption, by each head that can.
-
-    Args:
-        model: in eval mode.
-        items: the pool, P clips with a caption each.
-        collator: its tokenizer and length limit are used; nothing is hidden.
-        batch_size: clips or captions at once.
-
-    Returns:
-        By head, scores (P clips, P captions).
-    """
-    tokens = collator.tokenizer(
-        [item.caption for item in items],
-        truncation=True,
-        max_length=collator.max_tokens,
-        padding=True,
-        return_token_type_ids=False,
-        return_tensors="pt",
-    ).to(model.device)
-    num_segments = max(len(item.input_features) for item in items)
-    features = torch.zeros(len(items), num_segments, model.config.audio_config.feature_size)
-    is_segment = torch.zeros(len(items), num_segments, dtype=torch.long)
-    for row, item in enumerate(items):
-        log_mel = torch.from_numpy(item.input_features)[None].to(model.device)
-        mask = torch.ones(log_mel.shape[:2], dtype=torch.long, device=model.device)
-        features[row, : log_mel.shape[1]] = model.mulap.encode_audio(log_mel, mask)[0].cpu()
-        is_segment[row, : log_mel.shape[1]] = 1
-    audio_features, is_segment = features.to(model.device), is_segment.to(model.device)
-    text_states = torch.cat(
-        [
-            model.mulap.encode_text(ids, mask)
-            for ids, mask in zip(
-                tokens.input_ids.split(batch_size),
-                tokens.attention_mask.split(batch_size),
-                strict=True,
-            )
-        ]
-    )
-    scores = {
-        "atm": model.score_features(
-            audio_features, is_segment, text_states, tokens.attention_mask
-        ).cpu()
-    }
-    if model.config.has_contrastive_head:
-        audio = model.mulap.pool_audio(audio_features, is_segment)
-        scores["contrastive"] = (audio @ model.mulap.pool_text(text_states).T).cpu()
-    return scores
-
-
-def pair_accuracy(scores: Tensor, caption_keys: Sequence[str]) -> np.ndarray:
-    """How often each clip's matches and mismatches are told rightly.
-
-    Args:
-        scores: log-odds of a match (P clips, P captions).
-        caption_keys: what makes captions equal, one a clip. A caption equal to the clip's own is a
-            match.
-
-    Returns:
-        float (P,), the mean of the share of matches scored above 0 and of mismatches scored below.
-        A clip whose caption all others share has no mismatch; its matches count alone.
-    """
-    keys = np.asarray(caption_keys)
-    is_match = keys[:, None] == keys[None]
-    is_above = scores.numpy() > 0
-    matches = (is_above & is_match).sum(axis=1) / is_match.sum(axis=1)
-    num_mismatches = (~is_match).sum(axis=1)
-    mismatches = (~is_above & ~is_match).sum(axis=1) / np.maximum(num_mismatches, 1)
-    return np.where(num_mismatches > 0, (matches + mismatches) / 2, matches)
+    batch_size: int,
+    processes: Processes,
+    result: Evaluation,
+) -> None:
+    """Add what is measured among all pairs of a pool; each process scores a share of the clips."""
+    share = pool[processes.rank :: processes.count]
+    items = [dataset[index] for index in share or pool[:1]]  # one without a share scores for none
+    own = [item.caption for item in items][: len(share)]
+    captions = processes.gather_shares(own, len(pool))
+    keys = [caption_key(caption) for caption in captions]
+    scores_by_head = {}
+    for head, scores in score_pool(model, items, collator, batch_size, captions).items():
+        rows = processes.gather_shares(list(scores.numpy())[: len(share)], len(pool))
+        scores_by_head[head] = torch.from_numpy(np.stack(rows))
+    result.pair_accuracy = pair_accuracy(scores_by_head["atm"], keys)
+    result.metrics["atm/pair_accuracy"] = float(result.pair_accuracy.mean())
+    for head, scores in scores_by_head.items():
+        result.ranks[head] = ranks = retrieval_ranks(scores, keys)
+        summary = summarize_ranks(ranks)
+        result.metrics |= {f"retrieval/{head}/{k}": v for k, v in summary.items()}
 
 
 def bootstrap_interval(
@@ -265,41 +250,3 @@ def bootstrap_interval(
     tail = (1 - level) / 2
     low, high = np.quantile(values[draws].mean(axis=1), [tail, 1 - tail])
     return float(low), float(high)
-
-
-def retrieval_ranks(scores: Tensor, caption_keys: Sequence[str]) -> np.ndarray:
-    """Rank the right tracks of each caption among all tracks (text to audio).
-
-    Tracks whose captions are equal are all right answers to either; the best-ranked counts. Ties
-    count half: a head that gives every pair one score lands in the middle, not on top.
-
-    Args:
-        scores: (P clips, P captions).
-        caption_keys: what makes captions equal, one a clip.
-
-    Returns:
-        float (P,), 1 the best, of each caption.
-    """
-    values = scores.double().numpy()
-    values = np.where(np.isnan(values), -np.inf, values)  # a broken model must not rank first
-    keys = np.asarray(caption_keys)
-    ranks = np.empty(len(keys))
-    for column, key in enumerate(keys):
-        is_relevant = keys == key
-        best = values[is_relevant, column].max()
-        others = values[~is_relevant, column]
-        ranks[column] = 1 + (others > best).sum() + 0.5 * (others == best).sum()
-    return ranks
-
-
-def summarize_ranks(ranks: np.ndarray) -> dict[str, float]:
-    """Recall at 1, 5 and 10, median rank, and the size of the pool.
-
-    Args:
-        ranks: from `retrieval_ranks` (P,).
-
-    Returns:
-        Figures by name; chance is k / pool for recall at k, (pool + 1) / 2 for the median rank.
-    """
-    summary = {f"R@{k}": float((ranks <= k).mean()) for k in RECALL_AT}
-    return summary | {"median_rank": float(np.median(ranks)), "pool": float(len(ranks))}

@@ -10,7 +10,7 @@ OUT/log.jsonl                    losses and evaluations by step
 import hashlib
 import json
 import os
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from transformers import PrinterCallback, TrainingArguments
 from transformers.utils import logging
 
 from mulap.data.captions import CaptionRules, clean_manifest
-from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import Manifest, read_manifest
 from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
+from mulap.model.sync_batch_norm import convert_sync_batch_norm
 from mulap.training.checkpoints import (
     check_settings,
     claim_run,
@@ -36,10 +36,17 @@ from mulap.training.checkpoints import (
 )
 from mulap.training.initial import initial_model
 from mulap.training.loop import RunCallback
+from mulap.training.processes import (
+    fail_together,
+    join_processes,
+    joined_processes,
+    tell_of_lost_processes,
+)
 from mulap.training.progress import ProgressCallback
 from mulap.training.settings import PretrainSettings, settings_to_dict
 from mulap.training.trainer import (
     MulapTrainer,
+    SharingCollator,
     count_steps,
     swaps_captions,
     training_arguments,
@@ -158,38 +165,34 @@ def pretrain(
         ValueError: settings or data cannot be used, or the folder belongs to another run or is in
             use.
     """
-    is_main = int(os.environ.get("RANK", "0")) == 0
-    console = console or Console(stderr=True, quiet=not is_main)
+    processes = join_processes()
+    console = console or Console(stderr=True, quiet=not processes.is_main)
     logging.disable_progress_bar()
     run = Path(output)
-    check_settings(run, settings_to_dict(settings))
     failures = FailureLog(run / "failures.jsonl")
-    manifest = read_clips(settings, data, failures)
-    train_clips = manifest.split("train")
-    count_steps(settings.training, len(train_clips))
-    captions = [caption for clip in train_clips for caption in clip.captions]
-    model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
-    model.mulap.audio_backbone.front_end.is_fused = settings.training.fused_front_end
-    datasets = make_datasets(settings, manifest, processor, failures, console)
-    arguments = training_arguments(settings, run, len(datasets["train"]))
-    trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
-    trainer.add_callback(RunCallback(trainer, run))
-    # Only now, so that a run that cannot start claims no folder.
-    with hold_run(run) if is_main else nullcontext():
-        if is_main:
-            trainer.add_callback(ProgressCallback(console, settings.training.batch_size))
-            claim_run(run, settings_to_dict(settings), corpus_identity(datasets))
-            failures.write()
-            for name in remove_incomplete(run):
-                console.print(f"removed {name}, which an interruption left half written")
-        trainer.accelerator.wait_for_everyone()
+    with ExitStack() as held, tell_of_lost_processes(processes):
+        with fail_together(processes):
+            trainer, datasets = _prepare(settings, data, run, failures, console)
+            identity = corpus_identity(datasets)
+        identities = processes.gather(identity)
+        with fail_together(processes):
+            check_equal(identity, identities[0])
+        # Only now, so that a run that cannot start claims no folder.
+        with fail_together(processes):
+            if processes.is_main:
+                held.enter_context(hold_run(run))
+                trainer.add_callback(ProgressCallback(console, settings.training.batch_size))
+                claim_run(run, settings_to_dict(settings), identity)
+                failures.write()
+                for name in remove_incomplete(run):
+                    console.print(f"removed {name}, which an interruption left half written")
         checkpoints = complete_checkpoints(run)
         if checkpoints:
             console.print(f"going on from {checkpoints[-1].name}")
         trainer.train(resume_from_checkpoint=os.fspath(checkpoints[-1]) if checkpoints else None)
-        if is_main:
-            export_models(run, trainer.state.best_global_step)
-        trainer.accelerator.wait_for_everyone()
+        with fail_together(processes):
+            if processes.is_main:
+                export_models(run, trainer.state.best_global_step)
     return RunReport(
         best=run / "best",
         last=run / "last",
@@ -197,6 +200,43 @@ def pretrain(
         num_failures=len(failures),
         metrics=last_evaluation(trainer.state.log_history),
     )
+
+
+def _prepare(
+    settings: PretrainSettings,
+    data: str | os.PathLike[str],
+    run: Path,
+    failures: FailureLog,
+    console: Console,
+) -> tuple[MulapTrainer, dict[str, ClipDataset]]:
+    """Read the data, build the model, and put together what trains it."""
+    check_settings(run, settings_to_dict(settings))
+    manifest = read_clips(settings, data, failures)
+    train_clips = manifest.split("train")
+    count_steps(settings.training, len(train_clips))
+    captions = [caption for clip in train_clips for caption in clip.captions]
+    model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
+    model.mulap.audio_backbone.front_end.is_fused = settings.training.fused_front_end
+    if settings.training.sync_batch_norm and joined_processes().count > 1:
+        convert_sync_batch_norm(model)
+    datasets = make_datasets(settings, manifest, processor, failures, console)
+    arguments = training_arguments(settings, run, len(datasets["train"]))
+    trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
+    trainer.add_callback(RunCallback(trainer, run))
+    return trainer, datasets
+
+
+def check_equal(identity: dict[str, Any], main: dict[str, Any]) -> None:
+    """Check that this process has read the main one's clips: each trains on a share of its own.
+
+    Raises:
+        ValueError: it has others, being on another machine perhaps.
+    """
+    if identity != main:
+        raise ValueError(
+            f"has read other clips ({identity['num_clips']}) than process 0 "
+            f"({main['num_clips']}): give every machine the same --data"
+        )
 
 
 def make_trainer(
@@ -210,7 +250,7 @@ def make_trainer(
 ) -> MulapTrainer:
     """Put the trainer together."""
     masking = settings.masking
-    collator = PretrainCollator(
+    collator = SharingCollator(
         tokenizer=processor.tokenizer,
         seed=settings.training.seed,
         max_tokens=settings.data.max_tokens,

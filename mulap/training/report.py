@@ -4,6 +4,7 @@ What a number is worth is only seen next to chance and to the untrained model, s
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def evaluate_run(
 
 def _make_dataset(
     settings: PretrainSettings,
-    clips: list[Clip],
+    clips: Sequence[Clip],
     processor: MulapProcessor,
     failures: FailureLog,
 ) -> ClipDataset:

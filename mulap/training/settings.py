@@ -132,6 +132,10 @@ class TrainingSettings:
         report_to: `tensorboard`, `wandb`, both or none.
         fused_front_end: train musicnn's front end the fast way (`mulap.model.timbral`) where that
             is possible; the same numbers to rounding.
+        sync_batch_norm: where several processes train, BatchNorm's statistics are of all their
+            micro-batches at once, as if one process held them. On by default, so that a model does
+            not depend on how many processes share a batch; the price is a few exchanges of small
+            vectors a normalisation. False: each takes its own, and process 0's are kept.
     """
 
     batch_size: int = 512
@@ -153,6 +157,7 @@ class TrainingSettings:
     log_every_steps: int = 10
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     fused_front_end: bool = True
+    sync_batch_norm: bool = True
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,12 @@ from mulap.tasks.result import Predictions
 from mulap.tasks.task import Fold, TaskData
 from mulap.training.checkpoints import SETTINGS_FILE, check_settings
 from mulap.training.initial import feature_extractor, scaled_audio_config
+from mulap.training.processes import (
+    Processes,
+    fail_together,
+    join_processes,
+    tell_of_lost_processes,
+)
 from mulap.training.supervised_run import FoldInput, FoldOutcome, run_fold
 from mulap.training.supervised_settings import SupervisedSettings
 from mulap.training.tracks import (
@@ -143,9 +149,54 @@ def _train(
     start: str | None,
     console: Console | None,
 ) -> SupervisedReport:
-    is_main = int(os.environ.get("RANK", "0")) == 0
-    console = console or Console(stderr=True, quiet=not is_main)
+    processes = join_processes()
+    console = console or Console(stderr=True, quiet=not processes.is_main)
+    with tell_of_lost_processes(processes):
+        return _train_together(data, output, runs, start, console, processes)
+
+
+def _train_together(
+    data: TaskData,
+    output: Path,
+    runs: Sequence[tuple[SupervisedSettings, Path]],
+    start: str | None,
+    console: Console,
+    processes: Processes,
+) -> SupervisedReport:
     logging.disable_progress_bar()
+    with fail_together(processes):
+        given = _prepare(data, output, runs, start, console)
+    counts = {part: sum(len(getattr(each.fold, part)) for each in given) for part in SPLITS}
+    told = ", ".join(f"{count} {part}" for part, count in counts.items())
+    failures = given[0].failures
+    console.print(f"{data.task.title}: {told}; {len(failures)} tracks left out", soft_wrap=True)
+    outcomes: list[list[FoldOutcome]] = []  # of each fold for each seed
+    for run_settings, run in runs:
+        outcomes.append([])
+        for fold, folder in zip(given, _fold_folders(run, data), strict=True):
+            if len(runs) * len(given) > 1:
+                console.print(f"{folder}:", soft_wrap=True)
+            outcomes[-1].append(run_fold(fold, run_settings, folder))
+    predictions = _pool(data, [each.fold for each in given], outcomes)
+    if processes.is_main:
+        predictions.save(output / PREDICTIONS_FILE)
+    return SupervisedReport(
+        best=_fold_folders(runs[0][1], data)[0] / "best",
+        predictions=predictions,
+        valid_scores=tuple(outcome.valid_score for seed in outcomes for outcome in seed),
+        num_used=counts,
+        num_left_out=len(failures),
+    )
+
+
+def _prepare(
+    data: TaskData,
+    output: Path,
+    runs: Sequence[tuple[SupervisedSettings, Path]],
+    start: str | None,
+    console: Console,
+) -> list[FoldInput]:
+    """Check the folders, read the start and the tracks; return what a run of each fold is given."""
     settings = runs[0][0]
     _check_folders(output, [folder for _, run in runs for folder in _fold_folders(run, data)])
     for each, run in runs:
@@ -158,27 +209,7 @@ def _train(
     failures = FailureLog(output / "failures.jsonl")
     audio = _read_audio(data, feature_extractor(config), settings, failures, console)
     folds = [_drop_tracks(data, fold, audio, failures) for fold in data.folds]
-    counts = {part: sum(len(getattr(fold, part)) for fold in folds) for part in SPLITS}
-    told = ", ".join(f"{count} {part}" for part, count in counts.items())
-    console.print(f"{data.task.title}: {told}; {len(failures)} tracks left out", soft_wrap=True)
-    outcomes: list[list[FoldOutcome]] = []  # of each fold for each seed
-    for run_settings, run in runs:
-        outcomes.append([])
-        for fold, folder in zip(folds, _fold_folders(run, data), strict=True):
-            given = FoldInput(data, fold, audio, config, backbone, failures, console)
-            if len(runs) * len(folds) > 1:
-                console.print(f"{folder}:", soft_wrap=True)
-            outcomes[-1].append(run_fold(given, run_settings, folder))
-    predictions = _pool(data, folds, outcomes)
-    if is_main:
-        predictions.save(output / PREDICTIONS_FILE)
-    return SupervisedReport(
-        best=_fold_folders(runs[0][1], data)[0] / "best",
-        predictions=predictions,
-        valid_scores=tuple(outcome.valid_score for seed in outcomes for outcome in seed),
-        num_used=counts,
-        num_left_out=len(failures),
-    )
+    return [FoldInput(data, fold, audio, config, backbone, failures, console) for fold in folds]
 
 
 def _fold_folders(run: Path, data: TaskData) -> list[Path]:

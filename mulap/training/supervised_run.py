@@ -7,8 +7,7 @@ Which runs there are, and what becomes of their outputs, `supervised` knows.
 
 import hashlib
 import json
-import os
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from mulap.files import FailureLog
 from mulap.inference.backbones import RANDOM, hash_weights
 from mulap.model.config import MulapAudioConfig
 from mulap.model.musicnn import MusicnnBackbone
+from mulap.model.sync_batch_norm import convert_sync_batch_norm
 from mulap.tasks.metrics import HEADLINE, choose_thresholds, decide
 from mulap.tasks.task import Fold, TaskData
 from mulap.training.checkpoints import (
@@ -34,6 +34,7 @@ from mulap.training.checkpoints import (
 )
 from mulap.training.classifier import MusicnnClassifier, classifier_config, load_classifier
 from mulap.training.loop import RunCallback
+from mulap.training.processes import fail_together, joined_processes
 from mulap.training.progress import ProgressCallback
 from mulap.training.supervised_settings import SupervisedSettings
 from mulap.training.supervised_trainer import (
@@ -95,31 +96,39 @@ def run_fold(given: FoldInput, settings: SupervisedSettings, run: Path) -> FoldO
     Raises:
         ValueError: the folder belongs to another run or is in use.
     """
-    is_main = int(os.environ.get("RANK", "0")) == 0
+    processes = joined_processes()
     metric = HEADLINE[given.data.task.kind]
-    trainer = make_trainer(given, settings, run)
-    with hold_run(run) if is_main else nullcontext():
-        if is_main:
-            size = trainer.args.per_device_train_batch_size * trainer.args.world_size
-            trainer.add_callback(
-                ProgressCallback(given.console, size, "training", "crops", _describe_scores)
-            )
-            claim_run(run, asdict(settings), _identify(given))
-            given.failures.write()
-            for name in remove_incomplete(run):
-                given.console.print(f"removed {name}, which an interruption left half written")
-        trainer.accelerator.wait_for_everyone()
+    with ExitStack() as held:
+        with fail_together(processes):
+            trainer = make_trainer(given, settings, run)
+            if processes.is_main:
+                held.enter_context(hold_run(run))
+                _claim(given, settings, run, trainer)
         checkpoints = complete_checkpoints(run)
         if checkpoints:
             given.console.print(f"going on from {checkpoints[-1].name}")
             trainer.state = TrainerState.load_from_json(str(checkpoints[-1] / "trainer_state.json"))
         if not _is_finished(trainer.state, settings, metric):
             trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-        if is_main:
-            export_models(run, trainer.state.best_global_step)
-        trainer.accelerator.wait_for_everyone()
+        with fail_together(processes):
+            if processes.is_main:
+                export_models(run, trainer.state.best_global_step)
         outputs, decisions = _predict_test(given, trainer, run / "best")
     return FoldOutcome(outputs, decisions, max(validation_scores(trainer.state, metric)))
+
+
+def _claim(
+    given: FoldInput, settings: SupervisedSettings, run: Path, trainer: SupervisedTrainer
+) -> None:
+    """Make a folder this run's, and show its progress."""
+    size = trainer.args.per_device_train_batch_size * trainer.args.world_size
+    trainer.add_callback(
+        ProgressCallback(given.console, size, "training", "crops", _describe_scores)
+    )
+    claim_run(run, asdict(settings), _identify(given))
+    given.failures.write()
+    for name in remove_incomplete(run):
+        given.console.print(f"removed {name}, which an interruption left half written")
 
 
 def _is_finished(state: TrainerState, settings: SupervisedSettings, metric: str) -> bool:
@@ -173,6 +182,8 @@ def initial_classifier(
     if start is not None:
         model.backbone.load_state_dict(start.state_dict())
     model.backbone.front_end.is_fused = settings.training.fused_front_end
+    if settings.training.sync_batch_norm and joined_processes().count > 1:
+        convert_sync_batch_norm(model)
     return model
 
 

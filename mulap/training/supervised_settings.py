@@ -67,6 +67,7 @@ class SupervisedTrainingSettings:
         log_every_steps: steps between two lines of the log.
         report_to: `tensorboard`, `wandb`, both or none.
         fused_front_end: train musicnn's front end the fast way where that is possible.
+        sync_batch_norm: as in pre-training: statistics over the batches of all processes.
     """
 
     batch_size: int = 64
@@ -85,6 +86,7 @@ class SupervisedTrainingSettings:
     log_every_steps: int = 50
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     fused_front_end: bool = True
+    sync_batch_norm: bool = True
 
 
 @dataclass(frozen=True)

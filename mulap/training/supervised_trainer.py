@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
 from torch import nn
 from torch.optim import Adam
 from torch.utils.data import DataLoader
@@ -169,22 +168,17 @@ class SupervisedTrainer(KeyedTrainer):
 
     def predict_shared(self, dataset: SegmentDataset, model: MusicnnClassifier) -> np.ndarray:
         """Score tracks (n, C); the processes share them, and each gets all scores."""
-        rank, num_processes = self.accelerator.process_index, self.accelerator.num_processes
-        tracks = dataset.tracks[rank::num_processes]
+        tracks = dataset.tracks[self.processes.rank :: self.processes.count]
         share = SegmentDataset(dataset.audio, tracks, dataset.num_segments)
         cached = dataset.audio.log_mels is not None
         num_workers = 0 if cached else self.settings.data.num_workers
         rows = predict_tracks(model, share, num_workers)
-        if num_processes == 1:
-            return rows
-        scores = np.empty((len(dataset), rows.shape[1]), np.float32)
-        for first, part in enumerate(gather_object([rows])):
-            scores[first::num_processes] = part
-        return scores
+        return np.stack(self.processes.gather_shares(list(rows), len(dataset)))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the validation tracks by the task's first metric."""
         kind = self.classifier.kind
+        self.processes.share_buffers(self.classifier)
         scores = self.predict_shared(self.valid, self.classifier)
         value = float(headline(kind, self.valid_targets, scores[None])[0])
         metrics = {f"eval_{HEADLINE[kind]}": value}

@@ -6,6 +6,9 @@ The loop itself, its order, log and checkpoints, is `mulap.training.loop`'s.
 import math
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,14 @@ from torch import nn
 from torch.optim import AdamW
 from transformers import TrainingArguments
 
+from mulap.data.captions import caption_key
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset
-from mulap.objectives.losses import compute_losses, feature_spread, weighted_sum
+from mulap.model.pretraining import MulapForPreTrainingOutput
+from mulap.objectives.losses import Targets, compute_losses, feature_spread, weighted_sum
 from mulap.training.evaluate import EVALUATION_SEED, evaluate, split_batch
 from mulap.training.loop import KeyedTrainer, common_arguments, parameter_groups
+from mulap.training.processes import ALONE, Processes
 from mulap.training.settings import PretrainSettings, TrainingSettings
 
 
@@ -79,6 +85,47 @@ def has_idle_head(settings: PretrainSettings) -> bool:
     return not heads <= settings.objectives.weights().keys()
 
 
+class SharingCollator(PretrainCollator):
+    """As the collator it builds on, with a number for each caption that processes can compare."""
+
+    def _text(self, captions: list[str], owners: Sequence[Any]) -> dict[str, torch.Tensor]:
+        hashes = [
+            blake2b(caption_key(caption).encode(), digest_size=8).digest() for caption in captions
+        ]
+        numbers = [int.from_bytes(digest, "little", signed=True) for digest in hashes]
+        return super()._text(captions, list(owners)) | {"caption_hash": torch.tensor(numbers)}
+
+
+def join_batches(
+    outputs: MulapForPreTrainingOutput,
+    targets: Targets,
+    scale: torch.Tensor,
+    processes: Processes,
+) -> tuple[MulapForPreTrainingOutput, Targets]:
+    """Hold the clips of all processes against the captions of all, for the contrastive loss.
+
+    Args:
+        outputs: of this process's micro-batch, with a contrastive head.
+        targets: of it, with `caption_hash`.
+        scale: what similarities are multiplied with.
+        processes: that all do the same.
+
+    Returns:
+        The two with `logits_per_audio` and `is_same_caption` of all clips and captions. Every
+        process has the same, and computes the same loss of them.
+    """
+    assert targets.caption_hash is not None
+    audio = processes.gather_rows(outputs.audio_embeds)
+    text = processes.gather_rows(outputs.text_embeds)
+    own = targets.caption_hash[: len(outputs.audio_embeds)]
+    clips = processes.gather_rows(own)
+    captions = processes.gather_rows(targets.caption_hash)
+    return (
+        replace(outputs, logits_per_audio=scale * audio @ text.T),
+        replace(targets, is_same_caption=clips[:, None] == captions),
+    )
+
+
 class MulapTrainer(KeyedTrainer):
     """The Trainer with MuLaP's losses, groups and evaluation.
 
@@ -122,7 +169,11 @@ class MulapTrainer(KeyedTrainer):
         model_inputs, targets = split_batch(inputs)
         outputs = model(**model_inputs)
         options = self.settings.objectives
-        losses = compute_losses(outputs, targets, options)
+        shared = self.processes if options.over_processes else ALONE
+        if shared.count > 1 and options.contrastive:
+            scale = self.accelerator.unwrap_model(model).mulap.logit_scale.exp()
+            outputs, targets = join_batches(outputs, targets, scale, shared)
+        losses = compute_losses(outputs, targets, options, shared.mean)
         for name, loss in losses.items():
             self._sums[f"loss/{name}"] += loss.detach()
         self._sums["feature_spread"] += feature_spread(outputs.backbone_features)
@@ -133,16 +184,19 @@ class MulapTrainer(KeyedTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate on the validation clips; every process does, the first one's figures count."""
+        """Evaluate on the validation clips, which the processes share."""
         training = self.settings.training
         assert isinstance(self.eval_dataset, ClipDataset)
+        model = self.accelerator.unwrap_model(self.model)
+        self.processes.share_buffers(model)
         result = evaluate(
-            self.accelerator.unwrap_model(self.model),
+            model,
             self.eval_dataset,
             evaluation_collator(self.settings, self.tokenizer),
             self.settings.objectives,
             training.micro_batch_size,
             training.retrieval_pool,
+            processes=self.processes,
         )
         metrics = {f"eval_{name}": value for name, value in result.metrics.items()}
         self.log(dict(metrics))

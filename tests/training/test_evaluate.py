@@ -12,13 +12,11 @@ from torch.nn.functional import cross_entropy
 
 from mulap.data.captions import caption_key
 from mulap.objectives.losses import LossOptions
-from mulap.training.evaluate import (
-    bootstrap_interval,
-    evaluate,
+from mulap.training.evaluate import bootstrap_interval, evaluate, split_batch
+from mulap.training.retrieval import (
     pair_accuracy,
     retrieval_ranks,
     score_pool,
-    split_batch,
     summarize_ranks,
 )
 

@@ -1,0 +1,138 @@
+"""Every clip of a pool held against every caption: scores, matching accuracy, retrieval.
+
+Retrieval ranks all clips of the pool for each caption by one of two heads:
+
+    atm          the matching head, a cross-encoder: every pair passes the co-attention
+    contrastive  cosine similarity of the two projections, where the model has them
+
+Captions that say the same in the same words are one: all their clips are right answers.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mulap.data.collator import PretrainCollator
+from mulap.data.dataset import Item
+from mulap.model.pretraining import MulapForPreTraining
+
+RECALL_AT = (1, 5, 10)
+
+
+@torch.no_grad()
+def score_pool(
+    model: MulapForPreTraining,
+    items: Sequence[Item],
+    collator: PretrainCollator,
+    batch_size: int = 32,
+    captions: Sequence[str] | None = None,
+) -> dict[str, Tensor]:
+    """Score every clip of a pool against every caption, by each head that can.
+
+    Args:
+        model: in eval mode.
+        items: A clips.
+        collator: its tokenizer and length limit are used; nothing is hidden.
+        batch_size: clips or captions at once.
+        captions: C of them; by default the clips' own, which makes the two a pool.
+
+    Returns:
+        By head, scores (A clips, C captions).
+    """
+    tokens = collator.tokenizer(
+        [item.caption for item in items] if captions is None else list(captions),
+        truncation=True,
+        max_length=collator.max_tokens,
+        padding=True,
+        return_token_type_ids=False,
+        return_tensors="pt",
+    ).to(model.device)
+    num_segments = max(len(item.input_features) for item in items)
+    features = torch.zeros(len(items), num_segments, model.config.audio_config.feature_size)
+    is_segment = torch.zeros(len(items), num_segments, dtype=torch.long)
+    for row, item in enumerate(items):
+        log_mel = torch.from_numpy(item.input_features)[None].to(model.device)
+        mask = torch.ones(log_mel.shape[:2], dtype=torch.long, device=model.device)
+        features[row, : log_mel.shape[1]] = model.mulap.encode_audio(log_mel, mask)[0].cpu()
+        is_segment[row, : log_mel.shape[1]] = 1
+    audio_features, is_segment = features.to(model.device), is_segment.to(model.device)
+    text_states = torch.cat(
+        [
+            model.mulap.encode_text(ids, mask)
+            for ids, mask in zip(
+                tokens.input_ids.split(batch_size),
+                tokens.attention_mask.split(batch_size),
+                strict=True,
+            )
+        ]
+    )
+    scores = {
+        "atm": model.score_features(
+            audio_features, is_segment, text_states, tokens.attention_mask
+        ).cpu()
+    }
+    if model.config.has_contrastive_head:
+        audio = model.mulap.pool_audio(audio_features, is_segment)
+        scores["contrastive"] = (audio @ model.mulap.pool_text(text_states).T).cpu()
+    return scores
+
+
+def pair_accuracy(scores: Tensor, caption_keys: Sequence[str]) -> np.ndarray:
+    """How often each clip's matches and mismatches are told rightly.
+
+    Args:
+        scores: log-odds of a match (P clips, P captions).
+        caption_keys: what makes captions equal, one a clip. A caption equal to the clip's own is a
+            match.
+
+    Returns:
+        float (P,), the mean of the share of matches scored above 0 and of mismatches scored below.
+        A clip whose caption all others share has no mismatch; its matches count alone.
+    """
+    keys = np.asarray(caption_keys)
+    is_match = keys[:, None] == keys[None]
+    is_above = scores.numpy() > 0
+    matches = (is_above & is_match).sum(axis=1) / is_match.sum(axis=1)
+    num_mismatches = (~is_match).sum(axis=1)
+    mismatches = (~is_above & ~is_match).sum(axis=1) / np.maximum(num_mismatches, 1)
+    return np.where(num_mismatches > 0, (matches + mismatches) / 2, matches)
+
+
+def retrieval_ranks(scores: Tensor, caption_keys: Sequence[str]) -> np.ndarray:
+    """Rank the right tracks of each caption among all tracks (text to audio).
+
+    Tracks whose captions are equal are all right answers to either; the best-ranked counts. Ties
+    count half: a head that gives every pair one score lands in the middle, not on top.
+
+    Args:
+        scores: (P clips, P captions).
+        caption_keys: what makes captions equal, one a clip.
+
+    Returns:
+        float (P,), 1 the best, of each caption.
+    """
+    values = scores.double().numpy()
+    values = np.where(np.isnan(values), -np.inf, values)  # a broken model must not rank first
+    keys = np.asarray(caption_keys)
+    ranks = np.empty(len(keys))
+    for column, key in enumerate(keys):
+        is_relevant = keys == key
+        best = values[is_relevant, column].max()
+        others = values[~is_relevant, column]
+        ranks[column] = 1 + (others > best).sum() + 0.5 * (others == best).sum()
+    return ranks
+
+
+def summarize_ranks(ranks: np.ndarray) -> dict[str, float]:
+    """Recall at 1, 5 and 10, median rank, and the size of the pool.
+
+    Args:
+        ranks: from `retrieval_ranks` (P,).
+
+    Returns:
+        Figures by name; chance is k / pool for recall at k, (pool + 1) / 2 for the median rank.
+    """
+    summary = {f"R@{k}": float((ranks <= k).mean()) for k in RECALL_AT}
+    return summary | {"median_rank": float(np.median(ranks)), "pool": float(len(ranks))}
