@@ -183,7 +183,7 @@ def test_threads_may_read_at_the_same_time():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join()
     for name, waveform in results.items():
         np.testing.assert_array_equal(waveform, whole(name))
     assert len(results) == 3

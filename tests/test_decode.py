@@ -222,7 +222,7 @@ def test_damaged_bytes_either_decode_or_are_refused(tmp_path):
     originals = [write_sample(name, tmp_path, seconds=0.3).read_bytes() for name in FORMATS]
     path = tmp_path / "damaged"
     num_decoded = 0
-    began = time.monotonic()
+    began = time.process_time()
     for trial in range(300):
         content = bytearray(originals[trial % len(originals)])
         if trial % 4 == 0:
@@ -244,7 +244,7 @@ def test_damaged_bytes_either_decode_or_are_refused(tmp_path):
         assert waveform.size
         assert np.isfinite(waveform).all()
     assert 50 < num_decoded < 290
-    assert time.monotonic() - began < 60
+    assert time.process_time() - began < 60
 
 
 class _Missing(Dataset):

@@ -269,14 +269,15 @@ def test_what_only_a_benchmark_can_train_is_no_backbone_of_a_probe(tmp_path, mac
 def test_two_runs_cannot_share_a_folder(tmp_path, machine):
     config = write_config(tmp_path, ["one"], ["random"])
     code = (
-        "import sys, time; from pathlib import Path;"
+        "import sys; from pathlib import Path;"
         "from mulap.training.checkpoints import hold_run\n"
-        "with hold_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "with hold_run(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     output = str(tmp_path / "out")
     with subprocess.Popen(
-        [sys.executable, "-c", code, output], stdout=subprocess.PIPE, text=True
-    ) as other:
+        [sys.executable, "-c", code, output],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as other:  # fmt: skip
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with pytest.raises(ValueError, match="another process"):

@@ -102,18 +102,21 @@ def test_a_run_goes_on_with_the_same_settings_and_corpus_only(tmp_path):
 
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from mulap.training.checkpoints import hold_run
 with hold_run(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
 def test_two_processes_never_train_in_one_folder_and_a_kill_lets_go_of_it(tmp_path):
     run = tmp_path / "run"
-    other = subprocess.Popen([sys.executable, "-c", HOLD, run], stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, run],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(ValueError, match="another process is at work here: wait") as caught:
