@@ -193,10 +193,24 @@ class MulapModel(MulapPreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        """Run the text-only layers over token ids (C, L); returns hidden states (C, L, Dt)."""
+        """Run the text-only layers.
+
+        Args:
+            input_ids: token ids (C, L).
+            attention_mask: (C, L), 1 where there is a token. None: everywhere.
+            token_type_ids: (C, L). None: zeros.
+            inputs_embeds: the ids' word embeddings (C, L, Dt), where they are looked up already.
+
+        Returns:
+            Hidden states (C, L, Dt).
+        """
         return self.text_encoder(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+            input_ids=input_ids if inputs_embeds is None else None,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
         ).last_hidden_state
 
     def fuse(
@@ -281,6 +295,7 @@ class MulapModel(MulapPreTrainedModel):
         token_type_ids: Tensor | None = None,
         caption_index: Tensor | None = None,
         is_masked_segment: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
     ) -> MulapOutput:
         """Encode clips and captions and join each clip with its caption.
 
@@ -293,6 +308,7 @@ class MulapModel(MulapPreTrainedModel):
             caption_index: (P,), the caption that each clip is paired with; P is a multiple of B,
                 and pair p has clip p % B. None: each clip with its own (P = C = B).
             is_masked_segment: bool (B, T), True where a segment is hidden. None hides none.
+            inputs_embeds: see `encode_text`.
 
         Returns:
             MulapOutput.
@@ -303,10 +319,12 @@ class MulapModel(MulapPreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if caption_index is None:
             caption_index = torch.arange(len(input_features), device=input_ids.device)
+        # Audio after text: going back, the backbone's many activations are then given up before
+        # the gradients of the text layers, which are large, are made.
+        text_states = self.encode_text(input_ids, attention_mask, token_type_ids, inputs_embeds)
         is_segment = audio_attention_mask.bool()
         backbone_features = self.audio_backbone(input_features[is_segment])
         audio_features = self._place(backbone_features, is_segment)
-        text_states = self.encode_text(input_ids, attention_mask, token_type_ids)
         num_draws = len(caption_index) // len(input_features)
         audio, text = self.fuse(
             audio_features.repeat(num_draws, 1, 1),

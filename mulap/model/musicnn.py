@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -69,12 +70,15 @@ class ConvBlock(nn.Module):
         self.variant, self.residual = variant, residual
         # An even kernel has its extra frame at the right, as TensorFlow pads.
         self.padding = ((kernel_frames - 1) // 2, kernel_frames // 2)
-        self.conv = nn.Conv1d(num_inputs, num_filters, kernel_frames)
+        self.is_padded_evenly = kernel_frames % 2 == 1  # the convolution then pads, without a copy
+        padding = kernel_frames // 2 if self.is_padded_evenly else 0
+        self.conv = nn.Conv1d(num_inputs, num_filters, kernel_frames, padding=padding)
         self.bn = nn.BatchNorm1d(num_filters, eps=_BATCH_NORM_EPS[variant])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (M, C, N) for (M, num_inputs, N)."""
-        y = _activate(self.conv(F.pad(x, self.padding)), self.bn, self.variant)
+        padded = x if self.is_padded_evenly else F.pad(x, self.padding)
+        y = _activate(self.conv(padded), self.bn, self.variant)
         return x + y if self.residual else y
 
 
@@ -175,10 +179,45 @@ class MidEnd(nn.Module):
 
     def forward(self, front_end: torch.Tensor) -> torch.Tensor:
         """Return the front end and all three outputs, (M, C, N), for the front end's output."""
+        return torch.cat(self.stages(front_end), dim=1)
+
+    def stages(self, front_end: torch.Tensor) -> list[torch.Tensor]:
+        """Return the front end's output and all three others, each (M, C, N)."""
         outputs = [front_end]
         for block in self.blocks:
             outputs.append(block(outputs[-1]))
-        return torch.cat(outputs, dim=1)
+        return outputs
+
+
+class _PoolTime(torch.autograd.Function):
+    """Maximum and mean over time, which remember where the maximum was and nothing else.
+
+    Of frames that tie, the first gets the gradient. torch's `amax` shares it out, which ends in the
+    same: what ties here is what a ReLU has cut off, and the ReLU stops the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return two tensors (M, C) for (M, C, N)."""
+        maximum, positions = x.max(2)
+        ctx.save_for_backward(positions)
+        ctx.num_frames = x.shape[2]
+        return maximum, x.mean(2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> torch.Tensor:
+        """Return the gradient (M, C, N)."""
+        (positions,), (on_maximum, on_mean) = ctx.saved_tensors, grad_outputs
+        shared = (on_mean / ctx.num_frames)[..., None].expand(-1, -1, ctx.num_frames).contiguous()
+        return shared.scatter_add_(2, positions[..., None], on_maximum[..., None])
+
+
+def pool_time(channels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the maximum and the mean over time, (M, C) each, of channels (M, C, N)."""
+    if torch.is_grad_enabled() and channels.requires_grad:
+        return _PoolTime.apply(channels)
+    return channels.amax(2), channels.mean(2)
 
 
 class MusicnnPreTrainedModel(PreTrainedModel):
@@ -235,8 +274,9 @@ class MusicnnBackbone(MusicnnPreTrainedModel):
         Returns:
             Maximum over time of every channel, then the mean, (M, feature_size).
         """
-        channels = self.mid_end(self.front_end(input_features))  # (M, C, N)
-        return torch.cat([channels.amax(2), channels.mean(2)], dim=1)
+        stages = self.mid_end.stages(self.front_end(input_features))
+        maxima, means = zip(*map(pool_time, stages), strict=True)
+        return torch.cat([*maxima, *means], dim=1)
 
 
 class TaggingHead(nn.Module):

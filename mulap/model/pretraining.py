@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding, gelu, linear
 from transformers import AutoModelForPreTraining
 
 from .config import MulapConfig
@@ -55,9 +56,39 @@ class MlmHead(nn.Module):
         self.norm = nn.LayerNorm(text.hidden_size, eps=text.layer_norm_eps)
         self.decoder = nn.Linear(text.hidden_size, text.vocab_size)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Map hidden states (K, Dt) to scores (K, V)."""
-        return self.decoder(self.norm(gelu(self.transform(hidden_states))))
+    def forward(self, hidden_states: Tensor, words: Tensor | None = None) -> Tensor:
+        """Map hidden states (K, Dt) to scores (K, V), by the words given (V, Dt) or its own."""
+        hidden_states = self.norm(gelu(self.transform(hidden_states)))
+        if words is None:
+            return self.decoder(hidden_states)
+        return linear(hidden_states, words, self.decoder.bias)
+
+
+class _LookUp(torch.autograd.Function):
+    """Rows of the word embeddings, and the embeddings themselves for the head that shares them.
+
+    Two uses of one parameter have two gradients of its size, by far the largest there is, and a
+    third for their sum. Here the rows' gradient is added to the head's, in place.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, words: Tensor, input_ids: Tensor, padding_id: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return rows (C, L, Dt) and the words (V, Dt) as they are."""
+        ctx.save_for_backward(input_ids)
+        ctx.padding_id = padding_id
+        return embedding(input_ids, words), words.view_as(words)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of the words; a padding's row gets none from the look-up."""
+        (input_ids,), (on_rows, on_words) = ctx.saved_tensors, grad_outputs
+        if ctx.padding_id is not None:
+            on_rows = on_rows.masked_fill((input_ids == ctx.padding_id)[..., None], 0.0)
+        # Nobody else holds the head's gradient: it was made for this and is used up by it.
+        return on_words.index_add_(0, input_ids.flatten(), on_rows.flatten(0, 1)), None, None
 
 
 class MatchScore(nn.Linear):
@@ -162,6 +193,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
         Returns:
             MulapForPreTrainingOutput.
         """
+        rows, words = self._look_up(input_ids)
         base = self.mulap(
             input_ids,
             input_features,
@@ -170,6 +202,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
             token_type_ids,
             caption_index,
             is_masked_segment,
+            rows,
         )
         num_clips = len(input_features)
         text = base.text_hidden_states[:num_clips]
@@ -183,12 +216,21 @@ class MulapForPreTraining(MulapPreTrainedModel):
             clip_index = is_labelled.nonzero()[:, 0]
         return MulapForPreTrainingOutput(
             **base,
-            mlm_logits=self.mlm_head(labelled),
+            mlm_logits=self.mlm_head(labelled, words),
             mlm_targets=targets,
             mlm_clip_index=clip_index,
             mam_predictions=self.mam_head(base.audio_hidden_states[:num_clips, 1:]),
             atm_logits=self.atm_head(base.audio_hidden_states[:, 0], base.text_hidden_states[:, 0]),
         )
+
+    def _look_up(self, input_ids: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Look up words that the head shares (`_LookUp`); None where there is nothing to gain."""
+        words = self.get_input_embeddings()
+        assert isinstance(words, nn.Embedding)
+        is_shared = words.weight is self.mlm_head.decoder.weight and type(words) is nn.Embedding
+        if not (is_shared and torch.is_grad_enabled() and words.weight.requires_grad):
+            return None, None
+        return _LookUp.apply(words.weight, input_ids, words.padding_idx)
 
     @torch.no_grad()
     def score_features(

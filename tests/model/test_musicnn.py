@@ -9,7 +9,7 @@ import torch
 
 from mulap.model.config import MulapAudioConfig
 from mulap.model.features import MulapFeatureExtractor
-from mulap.model.musicnn import MusicnnBackbone, MusicnnForTagging
+from mulap.model.musicnn import MusicnnBackbone, MusicnnForTagging, pool_time
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "musicnn.npz"
 VARIANTS = ["port", "original"]
@@ -235,6 +235,22 @@ def test_every_parameter_gets_a_gradient(variant):
     (model(log_mel(4)) * weights).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
+
+
+@pytest.mark.parametrize("num_frames", [1, 7])
+def test_maximum_and_mean_over_time_have_torch_s_values_and_gradients(num_frames):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((3, 5, num_frames), generator=generator, dtype=torch.double)
+    x[0, 0] = -1.0  # all frames tie at what the ReLU has cut off
+    directions = torch.randn((2, 3, 5), generator=generator, dtype=torch.double)
+    gradients = []
+    for pool in (pool_time, lambda values: (values.amax(2), values.mean(2))):
+        leaf = x.clone().requires_grad_()
+        pooled = torch.stack(pool(leaf.relu()))
+        torch.testing.assert_close(pooled, torch.stack([x.relu().amax(2), x.relu().mean(2)]))
+        (pooled * directions).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
 def test_initial_weights_depend_on_the_seed_alone():

@@ -63,6 +63,34 @@ def test_the_authors_matching_head_is_an_option():
     assert not torch.equal(head(audio, text), head(audio, text))
 
 
+@pytest.mark.parametrize("is_scored", [True, False])
+def test_the_shared_words_get_the_gradient_of_both_their_uses(monkeypatch, is_scored):
+    """Looked up apart or together, with words that come twice and with padding."""
+    gradients = []
+    for is_together in (True, False):
+        model = make_model().double().train()
+        if not is_together:
+            monkeypatch.setattr(MulapForPreTraining, "_look_up", lambda *_: (None, None))
+        batch = make_batch((2, 3), (4, 6))
+        batch["input_features"] = batch["input_features"].double()
+        batch["input_ids"][:, 2] = batch["input_ids"][0, 1]
+        batch["input_ids"][0, 4:] = 0
+        torch.manual_seed(0)  # of the dropout
+        out = model(**batch, caption_index=torch.tensor([1, 0]))
+        loss = out.atm_logits.sum() + out.mam_predictions.square().sum()
+        (loss + out.mlm_logits.square().sum() if is_scored else loss).backward()
+        gradients.append({name: each.grad for name, each in model.named_parameters()})
+    together, apart = gradients
+    words = "mulap.text_encoder.embeddings.word_embeddings.weight"
+    assert (together[words][0] == 0).all() == (not is_scored)  # [PAD] is scored, never looked up
+    assert together.keys() == apart.keys()
+    for name, gradient in apart.items():
+        if gradient is None:  # the head, where nothing is scored
+            assert together[name] is None
+        else:
+            torch.testing.assert_close(together[name], gradient, rtol=1e-10, atol=1e-12, msg=name)
+
+
 @pytest.mark.parametrize("layout", ["paper", "official"])
 @pytest.mark.parametrize("pairs_per_pass", [1, 4, 512])
 def test_scores_of_pairs_are_the_matching_head_s(layout, pairs_per_pass):
