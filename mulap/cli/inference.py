@@ -1,8 +1,9 @@
 """Commands that use a trained model on files."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,13 +17,21 @@ from mulap.cli.group import (
     say,
 )
 
+if TYPE_CHECKING:
+    from mulap.inference.embed import Engine
+
 LEVELS = ["segment", "track"]
+ENGINES = ["local", "ray"]
 
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--output", "-o", default="-", show_default=True, help="A .parquet, .npz or .jsonl file."
+    "--output",
+    "-o",
+    default="-",
+    show_default=True,
+    help="A .parquet, .npz or .jsonl file, or DIR/ for a folder of Parquet shards.",
 )
 @click.option(
     "--model",
@@ -36,27 +45,41 @@ LEVELS = ["segment", "track"]
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @click.option("--skip-existing", is_flag=True, help="Keep the rows of files that did not change.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    help="ray: many processes, or machines.",
+)
+@click.option("--num-actors", type=int, help="Of ray: processes.  [default: one a CPU]")
+@click.option("--gpus-per-actor", type=float, help="Of ray: 0.25 puts four on a GPU.")
+@click.option(
+    "--ray-address", metavar="ADDRESS", help="Of ray: a running cluster, auto for this machine's."
+)
 @one_line_errors
-def embed(
-    paths: tuple[Path, ...],
-    output: str,
-    model: str,
-    level: Any,
-    device: str,
-    skip_existing: bool,
-    force: bool,
-) -> None:
+def embed(paths: tuple[Path, ...], output: str, model: str, level: Any, **options: Any) -> None:
     """Embed audio files, and those in folders: one vector a 3-second segment or a track.
 
     Without --output, JSON lines go to standard output.
     """
     quiet_transformers()
-    check_device(device)
-    from mulap.inference.embed import embed_files
-    from mulap.inference.encoders import load_encoder
+    with ExitStack() as opened:
+        engine = _open_engine(opened, output, options)
+        from mulap.inference.embed import embed_files
+        from mulap.inference.encoders import load_encoder
 
-    embedder = load_encoder(model, device)
-    report = embed_files(paths, embedder, output, level, skip_existing, force)
+        # With an engine, the encoder here only says what the actors' must be like.
+        embedder = load_encoder(model, "cpu" if engine else options["device"])
+        report = embed_files(
+            paths,
+            embedder,
+            output,
+            level,
+            options["skip_existing"],
+            options["force"],
+            engine=engine,
+        )
     say(
         f"{report.num_files} files: {report.num_embedded} embedded, {report.num_skipped} there "
         f"already; {report.num_rows} rows of {embedder.embedding_size}"
@@ -64,6 +87,26 @@ def embed(
     for file, reason in report.failures if report.failures_path is None else ():
         say(f"left out: {file}: {reason}")
     end_with_failures(len(report.failures), report.failures_path or "the lines above")
+
+
+def _open_engine(opened: ExitStack, output: str, options: dict[str, Any]) -> "Engine | None":
+    """Return what is to do the work; None for this process."""
+    asked = {
+        "num_actors": options["num_actors"],
+        "gpus_per_actor": options["gpus_per_actor"],
+        "address": options["ray_address"],
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if options["engine"] == "local":
+        if given:
+            raise ValueError("--num-actors and the like are of another engine (give --engine ray)")
+        check_device(options["device"])
+        return None
+    if output == "-":
+        raise ValueError("--engine ray needs a place that all machines see (give --output)")
+    from mulap.inference.cluster import Cluster, RayEngine
+
+    return opened.enter_context(RayEngine(Cluster(device=options["device"], **given)))
 
 
 @main.command()

@@ -1,0 +1,307 @@
+"""Embedding on many machines, or in many processes of one: the same table by Ray Data.
+
+    driver    lists the files, holds the output      actor    loads the encoder once
+      |  blocks of files, some hundred bytes each  ---->  embeds a file by `embed_file_rows`
+      |  where each file's rows are, or why not    <----  appends them to a part of its own
+      |                                                       in OUT.parts, a folder all share
+      '- puts the output together; a folder's shards are written by tasks, many at a time
+
+Vectors never pass through the driver or Ray's object store. Shared by all machines must be: the
+audio, the output's folder, a model's folder, all under one absolute path; and mulap is installed.
+
+An actor whose process dies is started again, and so is its block; rows that it had finished twice
+are the same, and count once. A file that kills its process `DEATHS_OF_A_FILE` times is listed as a
+failure. A run that was killed goes on with `skip_existing`, by this engine or without.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from mulap.audio import AudioError
+from mulap.files import FailureLog
+from mulap.inference.embed import Job, embed_file_rows
+from mulap.inference.embedder import Level
+from mulap.inference.encoders import Encoder, load_encoder
+from mulap.inference.parts import Entry, PartWriter, is_same_making
+from mulap.inference.shards import Shard, write_shard
+from mulap.inference.store import EmbeddingStore, LinePrinter
+from mulap.inference.tables import row_schema
+
+try:
+    import ray
+    import ray.data
+    import ray.exceptions
+except ModuleNotFoundError as error:
+    raise ValueError(f"the package {error.name} is missing (pip install 'mulap[scale]')") from error
+
+DEATHS_OF_A_FILE = 3
+_DEATHS_WHILE_LOADING = 10  # on one machine; Ray itself starts an actor again without end
+_FILES_PER_BLOCK = 16  # lost with a process, at most; about a minute of one core
+_MAX_BLOCKS = 20_000  # each costs the driver some time and memory
+_OBJECT_STORE_BYTES = 2**27  # of a cluster that we start; only lists of files are in it
+_STDERR = 2  # the system's number of it
+_OUTCOME = pa.schema(
+    [
+        *((name, pa.string()) for name in ("stop", "reason", "file", "version", "part")),
+        *((name, pa.int64()) for name in ("num_rows", "offset", "num_bytes", "checksum")),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What to ask of Ray.
+
+    Attributes:
+        num_actors: processes that embed; None takes as many as there are CPUs, or shares of GPUs.
+        gpus_per_actor: 0.25 puts four on a GPU.
+        address: of a running cluster, `auto` for the one of this machine; None starts one here.
+        device: where each actor's encoder runs.
+    """
+
+    num_actors: int | None = None
+    gpus_per_actor: float = 0.0
+    address: str | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.num_actors is not None and self.num_actors < 1:
+            raise ValueError(f"--num-actors {self.num_actors}: must be 1 or more")
+        if self.gpus_per_actor < 0:
+            raise ValueError(f"--gpus-per-actor {self.gpus_per_actor:g}: must be 0 or more")
+        if (self.gpus_per_actor > 0) != (self.device.partition(":")[0] != "cpu"):
+            raise ValueError(
+                f"--device {self.device} with --gpus-per-actor {self.gpus_per_actor:g}: "
+                "an actor sees the GPUs that it asks for (give both, or neither)"
+            )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What an actor has to know."""
+
+    encoder_name: str
+    device: str
+    level: Level
+    parts: str
+    schema: pa.Schema
+
+
+class RayEngine:
+    """An engine for `embed_files`. Use it in a `with` block: what it started ends there.
+
+    Args:
+        cluster: what to ask of Ray. A Ray that this process has already started is used as it is.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._opened = contextlib.ExitStack()
+
+    def __enter__(self) -> "RayEngine":
+        self._opened.enter_context(_quiet_ray())
+        if not ray.is_initialized():
+            self._opened.callback(ray.shutdown)
+            _start_ray(self.cluster.address)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    def embed_jobs(
+        self,
+        jobs: Sequence[Job],
+        embedder: Encoder,
+        level: Level,
+        store: EmbeddingStore | LinePrinter,
+        failures: FailureLog,
+        advance: Callable[[int, int], None],
+    ) -> int:
+        """See `mulap.inference.embed.Engine`; actors load the encoder by the embedder's name."""
+        if isinstance(store, LinePrinter):
+            raise ValueError("--engine ray needs a place that all machines see (give --output)")
+        if not jobs:
+            return 0
+        folder = store.parts.resolve()
+        for left in folder.glob("*.now"):  # of a run that was killed
+            left.unlink()
+        name = os.path.abspath(embedder.name) if os.path.isdir(embedder.name) else embedder.name
+        work = _Work(name, self.cluster.device, level, os.fspath(folder), store.schema)
+        num_embedded = 0
+        for outcome in self._run(jobs, work):
+            stop, reason = outcome.pop("stop"), outcome.pop("reason")
+            if stop:
+                raise ValueError(f"{stop} (mend it, and go on with --skip-existing)")
+            if reason:
+                failures.add(outcome["file"], reason)
+            else:
+                store.take(Entry(**outcome))
+                num_embedded += 1
+            advance(1, outcome["num_rows"] if level == "segment" and not reason else 0)
+        failures.failures.sort()  # they came in any order
+        return num_embedded
+
+    def write_shards(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+        """Write shards, many at a time; each is yielded once it is there."""
+        write: Any = ray.remote(write_shard)
+        num_at_once, running = 2 * _count_actors(gpus_per_actor=0), []
+        for shard in shards:
+            whole = shard._replace(path=shard.path.resolve(), parts=shard.parts.resolve())
+            running.append(write.remote(whole))
+            if len(running) >= num_at_once:
+                done, running = ray.wait(running)
+                yield ray.get(done[0])
+        for each in running:
+            yield ray.get(each)
+
+    def _run(self, jobs: Sequence[Job], work: _Work) -> Iterator[dict[str, Any]]:
+        """Yield what became of each file, in any order."""
+        num_actors = self.cluster.num_actors or _count_actors(self.cluster.gpus_per_actor)
+        # At least four blocks an actor, so that none is left waiting for long at the end.
+        per_block = max(1, min(_FILES_PER_BLOCK, len(jobs) // (4 * num_actors)))
+        num_blocks = min(-(-len(jobs) // per_block), _MAX_BLOCKS)
+        items = [
+            {"path": os.fsencode(os.path.abspath(path)), "file": file, "version": version}
+            for path, file, version in jobs
+        ]
+        dataset = ray.data.from_items(items, override_num_blocks=num_blocks).map_batches(
+            _EmbedFiles,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(
+                size=min(num_actors, num_blocks), max_tasks_in_flight_per_actor=2
+            ),
+            fn_constructor_args=[work],
+            num_cpus=1,
+            num_gpus=self.cluster.gpus_per_actor or None,
+        )
+        dataset.context.enable_progress_bars = False
+        try:
+            for batch in dataset.iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=0
+            ):
+                yield from batch.to_pylist()  # pyright: ignore[reportAttributeAccessIssue] (Arrow)
+        except ray.exceptions.RaySystemError as error:
+            raise ValueError(f"Ray: {_last_line(error)} (go on with --skip-existing)") from error
+
+
+class _EmbedFiles:
+    """An actor: an encoder, and a part of its own."""
+
+    def __init__(self, work: _Work) -> None:
+        self.work = work
+        self.parts = Path(work.parts)
+        self.now = self.parts / f"{socket.gethostname()}-{os.getpid()}.now"
+        self.writer: PartWriter | None = None
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Embed a block of files; return what became of each, or why the whole run must stop."""
+        try:
+            self.writer = self.writer or self._load()
+            outcomes = [self._embed(self.writer, **row) for row in block.to_pylist()]
+            self.writer.sync()  # before anything is said of it, so that other machines see it too
+            self.now.unlink(missing_ok=True)
+        except (ValueError, OSError) as error:
+            outcomes = [{"stop": f"{error} (on {socket.gethostname()})"}]
+        return pa.Table.from_pylist(outcomes, _OUTCOME)
+
+    def _load(self) -> PartWriter:
+        torch.set_num_threads(1)  # of the one CPU that Ray counts for it
+        if not self.parts.is_dir():
+            raise ValueError(f"{self.parts}: is not there (all machines must share it)")
+        self.deadly = self._count_deaths()
+        self.now.touch()
+        self.encoder = load_encoder(self.work.encoder_name, self.work.device)
+        schema = row_schema(self.encoder.embedding_size, self.encoder.describe(self.work.level))
+        if not is_same_making(schema, self.work.schema):
+            raise ValueError(f"{self.work.encoder_name}: is another model than the driver has")
+        return PartWriter(self.parts, self.work.schema)
+
+    def _count_deaths(self) -> set[str]:
+        """Return the files that ended too many processes; see at which file each one was."""
+        num_at = Counter(path.read_text() for path in self.parts.glob("*.now"))
+        host = socket.gethostname()
+        loading = [path for path in self.parts.glob(f"{host}-*.now") if not path.stat().st_size]
+        if sum(not _is_alive(path) for path in loading) >= _DEATHS_WHILE_LOADING:
+            raise ValueError("processes end while they load the encoder (give them more memory)")
+        return {file for file, count in num_at.items() if file and count >= DEATHS_OF_A_FILE}
+
+    def _embed(self, writer: PartWriter, path: bytes, file: str, version: str) -> dict[str, Any]:
+        if file in self.deadly:
+            reason = f"ended its process {DEATHS_OF_A_FILE} times (too little memory, or a crash)"
+            return {"file": file, "reason": reason}
+        self.now.write_text(file)
+        rows = embed_file_rows(self.encoder, os.fsdecode(path), self.work.level)
+        try:
+            return asdict(writer.add(file, version, rows))
+        except AudioError as error:
+            return {"file": file, "reason": error.reason}
+
+
+def _is_alive(now: Path) -> bool:
+    return Path("/proc", now.stem.rpartition("-")[2]).exists()
+
+
+def _start_ray(address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what is not Python's to be kept quiet
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if address is None:
+        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    try:
+        with _quiet_stderr():
+            ray.init(address or "local", **options)
+    except (ConnectionError, RuntimeError) as error:
+        where = f"--ray-address {address}" if address else "a Ray of this machine"
+        raise ValueError(f"{where}: {_last_line(error)} (see `ray status`)") from error
+
+
+def _count_actors(gpus_per_actor: float) -> int:
+    resources = ray.cluster_resources()
+    if gpus_per_actor:
+        return max(1, int(resources.get("GPU", 0) / gpus_per_actor))
+    return max(1, int(resources.get("CPU", 1)))
+
+
+@contextlib.contextmanager
+def _quiet_ray() -> Iterator[None]:
+    """Keep Ray's talk off the terminal; its own log files have it."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    # Ray prints of every process that died, to standard output.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep even what is not Python's off standard error."""
+    before = os.dup(_STDERR)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), _STDERR)
+        yield
+    finally:
+        os.dup2(before, _STDERR)
+        os.close(before)
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__

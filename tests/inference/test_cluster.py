@@ -1,0 +1,204 @@
+"""The Ray engine: the same bytes as the local one, also where workers die; nothing left behind.
+
+One cluster for all, since it takes seconds to start, and so does every worker.
+"""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+import soundfile as sf
+from command_line import call, check_one_line
+
+from mulap.inference import cluster, shards
+from mulap.inference.backbones import random_backbone
+from mulap.inference.cluster import Cluster, RayEngine
+from mulap.inference.embed import embed_files
+from mulap.inference.embedder import Embedder
+from mulap.inference.encoders import load_encoder
+from mulap.inference.tables import row_schema
+from mulap.model.config import MulapAudioConfig
+
+SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
+RATE = 16_000
+# An encoder that ends its process at audio of 0.5, but only once: then the marker is there.
+DEADLY_ENCODER = """
+import os, pathlib, signal
+import torch
+
+class Model(torch.nn.Module):
+    sample_rate = 16000
+    scene_embedding_size = 3
+    timestamp_embedding_size = 3
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.arange(3.0))
+
+def load_model(model_file_path=""):
+    return Model()
+
+def get_scene_embeddings(audio, model):
+    marker = pathlib.Path(__file__).with_name("killed-once")
+    if float(audio[0, 0]) == 0.5 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return audio.abs().mean(1, keepdim=True) * model.scale
+
+def get_timestamp_embeddings(audio, model):
+    raise NotImplementedError
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Music, an encoder and the deadly one."""
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "music").mkdir()
+    for index in range(10):
+        samples = np.random.default_rng(index).normal(size=(1 + 4 * index) * RATE) * 0.1
+        sf.write(folder / "music" / f"{index}.wav", samples, RATE)
+    random_backbone(MulapAudioConfig(**SMALL), 0).save_pretrained(folder / "encoder")
+    (folder / "modules").mkdir()
+    (folder / "modules" / "deadly_encoder.py").write_text(DEADLY_ENCODER)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(folder):
+    """An engine of two workers, over a cluster that it has started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder / "modules"))  # the workers' too
+        patch.syspath_prepend(folder / "modules")
+        assert not ray.is_initialized()
+        with RayEngine(Cluster(num_actors=2)) as engine:
+            yield engine
+        assert not ray.is_initialized()
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch):
+    """An empty working folder, to which all paths are relative."""
+    monkeypatch.chdir(tmp_path)
+    os.symlink(folder / "music", "music")
+    os.symlink(folder / "encoder", "encoder")
+
+
+def same_bytes(one, other):
+    return open(one, "rb").read() == open(other, "rb").read()
+
+
+@pytest.mark.slow
+def test_the_command_says_little_and_its_shards_have_the_same_bytes(here, engine, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 4 * 62 * 20)
+    common = ["embed", "music", "--model", "encoder", "-o"]
+    result = call(*common, "ray/", "--engine", "ray", "--num-actors", 2)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert result.stderr == "10 files: 10 embedded, 0 there already; 61 rows of 62\n"
+    assert call(*common, "local/").exit_code == 0
+    assert len(os.listdir("local")) > 2
+    assert sorted(os.listdir("ray")) == sorted(os.listdir("local"))
+    assert all(same_bytes(f"ray/{name}", f"local/{name}") for name in os.listdir("local"))
+    assert sorted(os.listdir()) == ["encoder", "local", "music", "ray"]
+
+
+@pytest.mark.slow
+def test_a_run_one_of_whose_workers_is_killed_half_way_has_all_rows(here, folder, engine):
+    os.remove("music")
+    os.mkdir("music")
+    for index in range(12):
+        samples = np.full(7 * RATE, 0.5 if index == 5 else 0.01 * (index + 1), np.float32)
+        sf.write(f"music/{index:02}.wav", samples, RATE, subtype="FLOAT")
+    open("music/broken.wav", "wb").close()
+    encoder = load_encoder("hear:deadly_encoder")
+    report = embed_files(["music"], encoder, "ray.parquet", engine=engine)
+    assert (folder / "modules" / "killed-once").exists()
+    assert (report.num_embedded, report.num_rows) == (12, 24)
+    assert report.failures == [("music/broken.wav", "is empty, 0 bytes (replace the file)")]
+    assert sorted(os.listdir()) == ["encoder", "music", "ray.parquet", report.failures_path.name]
+    embed_files(["music"], encoder, "local.parquet")  # the marker is there
+    assert same_bytes("ray.parquet", "local.parquet")
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_with_another_engine(here, engine, monkeypatch):
+    encoder, plain = load_encoder("encoder"), engine._run
+
+    def stop_half_way(jobs, work):
+        for index, outcome in enumerate(plain(jobs, work)):
+            if index == 5:
+                raise KeyboardInterrupt
+            yield outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_run", stop_half_way)
+        with pytest.raises(KeyboardInterrupt):
+            embed_files(["music"], encoder, "out.parquet", "track", engine=engine)
+    assert sorted(os.listdir()) == ["encoder", "music", "out.parquet.parts"]
+    report = embed_files(["music"], encoder, "out.parquet", "track", skip_existing=True)
+    assert report.num_skipped >= 5
+    embed_files(["music"], encoder, "local.parquet", "track")
+    assert same_bytes("out.parquet", "local.parquet")
+    assert sorted(os.listdir()) == ["encoder", "local.parquet", "music", "out.parquet"]
+
+
+def ask_worker(name="encoder", seed=0):
+    """Have a worker, in this process, embed a file; return what it says of it."""
+    backbone = random_backbone(MulapAudioConfig(**SMALL), seed)
+    schema = row_schema(62, Embedder(backbone, name).describe())
+    work = cluster._Work(name, "cpu", "segment", "parts", schema)
+    row = {"path": os.fsencode("music/1.wav"), "file": "music/1.wav", "version": "1-1"}
+    (outcome,) = cluster._EmbedFiles(work)(pa.Table.from_pylist([row])).to_pylist()
+    return outcome
+
+
+def test_a_file_that_ended_its_process_too_often_is_left_out(here):
+    os.mkdir("parts")
+    for pid in range(cluster.DEATHS_OF_A_FILE):
+        assert ask_worker()["num_rows"] == 1
+        (Path("parts") / f"other-machine-{pid}.now").write_text("music/1.wav")
+    assert "ended its process 3 times" in ask_worker()["reason"]
+
+
+def test_a_worker_that_cannot_work_says_why_in_one_line(here):
+    assert "parts: is not there (all machines must share it)" in ask_worker()["stop"]
+    os.mkdir("parts")
+    assert "encoder: is another model than the driver has" in ask_worker(seed=1)["stop"]
+    assert "nothing: is no encoder" in ask_worker("nothing")["stop"]
+    for pid in range(10):
+        (Path("parts") / f"{socket.gethostname()}-{2**30 + pid}.now").touch()
+    assert "processes end while they load the encoder" in ask_worker()["stop"]
+
+
+def test_what_a_worker_cannot_do_stops_the_run_and_is_told_once(here, monkeypatch):
+    engine = RayEngine(Cluster())
+    told = dict.fromkeys(cluster._OUTCOME.names) | {"stop": "[Errno 28] No space left on device"}
+    monkeypatch.setattr(engine, "_run", lambda jobs, work: iter([told]))
+    with pytest.raises(ValueError, match=r"No space left on device .*--skip-existing"):
+        embed_files(["music"], load_encoder("encoder"), "out.parquet", engine=engine)
+
+
+def test_wrong_requests_are_one_line(here):
+    arguments = ["embed", "music", "--model", "encoder", "-o", "out.parquet"]
+    ray = [*arguments, "--engine", "ray"]
+    check_one_line(call(*arguments, "--num-actors", 2), 1, "--engine ray")
+    check_one_line(call(*arguments[:4], "--engine", "ray"), 1, "--output")
+    check_one_line(call(*ray, "--num-actors", 0), 1, "--num-actors 0", "1 or more")
+    check_one_line(call(*ray, "--gpus-per-actor", -1), 1, "--gpus-per-actor -1", "0 or more")
+    check_one_line(call(*ray, "--gpus-per-actor", 0.5), 1, "--device cpu", "give both")
+    check_one_line(call(*ray, "--device", "cuda"), 1, "--device cuda", "give both")
+    assert sorted(os.listdir()) == ["encoder", "music"]
+
+
+def test_without_ray_the_extra_is_named(here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "mulap.inference.cluster", raising=False)
+    result = call("embed", "music", "--model", "encoder", "-o", "out.npz", "--engine", "ray")
+    check_one_line(result, 1, "ray is missing", "pip install 'mulap[scale]'")
+    assert not os.path.exists("out.npz.parts")
