@@ -2,6 +2,10 @@
 .PHONY: all setup tour test quick lint fix types imports docs bench golden clean
 
 BIN := .venv/bin
+# As many tests at a time as there are cores, 8 at most: each process holds a gigabyte.
+# WORKERS=0 runs them in one process, as --pdb needs.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 all: test lint types imports
 
@@ -12,10 +16,10 @@ tour: setup  ## corpus, pre-training, evaluation, embedding, tags, report: tour/
 	@bash runs/tour.sh
 
 test: setup  ## all tests that need no GPU and no network
-	$(BIN)/python -m pytest -m "not gpu and not network"
+	$(PYTEST) -m "not gpu and not network"
 
 quick: setup  ## the tests that take no time
-	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
+	$(PYTEST) -m "not slow and not gpu and not network"
 
 lint: setup
 	$(BIN)/ruff check .
