@@ -18,10 +18,13 @@ os.environ.update(
 )
 for _name in ("HF_HUB_CACHE", "HF_MODULES_CACHE", "HF_TOKEN", "TRANSFORMERS_CACHE"):
     os.environ.pop(_name, None)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # the others have the other cores
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `mulap.cli` does
 
 import pytest  # noqa: E402
+from hostile.kit import Template  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,3 +36,11 @@ def quiet_machine():
     torch.set_num_threads(min(2, torch.get_num_threads()))
     logging.disable_progress_bar()
     return _CACHE
+
+
+@pytest.fixture(scope="session")
+def template():
+    """A process that has imported everything and forks what tests start and kill."""
+    process = Template()
+    yield process
+    process.close()
