@@ -42,6 +42,7 @@ _OPTIONAL_PACKAGES = {
 }
 _NO_ROOM = "free some space or give another place; what is done is kept"
 _CLOSED = "check your rights to it, or give another place"
+_NO_FOLDER = "a file is where a folder should be; give another place"
 _REMEDIES = {
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
@@ -49,7 +50,8 @@ _REMEDIES = {
     errno.EROFS: _CLOSED,
     errno.EACCES: _CLOSED,
     errno.EPERM: _CLOSED,
-    errno.ENOTDIR: "a file is where a folder should be; give another place",
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.EEXIST: _NO_FOLDER,
 }
 ENCODERS_HELP = (
     "A checkpoint folder, musicnn-mtt, musicnn-msd, random, random-calibrated, mel, "

@@ -25,6 +25,9 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _GRACE_SECONDS = 2.0  # for tidying up
+# From `_watch` or a terminal; and from the pool, to all that are left once one has ended.
+_END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_is_at_work = threading.Event()  # of this process, which is one of the pool's
 
 
 def run_tasks(
@@ -76,10 +79,13 @@ def run_tasks(
 
 
 def _work(function: Callable[[Task], Result], task: Task) -> Result:
+    _is_at_work.set()
     try:
         return function(task)
     except SystemExit:  # from `_leave`: all is tidied up, and the pool would begin the next task
         os._exit(1)
+    finally:
+        _is_at_work.clear()
 
 
 def _result(future: "Future[Result]") -> Result:
@@ -111,11 +117,16 @@ def _closing(*descriptors: int) -> Iterator[Callable[[int], None]]:
 def _start(read_end: int, write_end: int) -> None:
     os.close(write_end)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, _leave)
+    for number in _END_SIGNALS:
+        signal.signal(number, _leave)
     threading.Thread(target=_watch, args=(read_end,), daemon=True).start()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    if not _is_at_work.is_set():
+        os._exit(1)  # not by an exception: it could cut a task that is being handed over in two
+    for each in _END_SIGNALS:  # a second one would disturb the tidying up
+        signal.signal(each, signal.SIG_IGN)
     sys.exit(1)  # an exception, so that files which are being written are tidied up
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,3 +101,22 @@ def is_alive(pid):
             return status.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def _die_or_tidy_up(path: Path) -> None:
+    begun = path.with_name("begun")
+    if path.name == "die":
+        while not begun.exists():
+            time.sleep(0.01)
+        os._exit(9)
+    try:
+        begun.touch()
+        time.sleep(60)
+    finally:
+        path.write_text("tidied up")
+
+
+def test_processes_that_the_pool_ends_since_one_died_tidy_up(tmp_path):
+    with pytest.raises(ValueError, match="a process died"):
+        list(run_tasks(_die_or_tidy_up, [tmp_path / "die", tmp_path / "other"], 2))
+    assert (tmp_path / "other").read_text() == "tidied up"

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
 import toy_task
-from hostile.kit import contents
+from hostile.kit import Child, Template, contents
 from tiny import write_corpus, write_settings
 
 # What differs between two runs of one command, undisturbed: times.
@@ -22,10 +23,12 @@ class Job:
     """A command, and what it makes.
 
     Attributes:
-        argv: arguments of `mulap`; `again` are those of every later call.
+        name: of the command.
+        argv: its arguments, the same in every run.
         inputs: a folder of what it reads, found as `in` in the folder where it runs.
         results: relative path of all that it leaves -> what must be the same in every run.
-        done: what it has reported as done at some moment; it may only grow.
+        done: what it has put on disk for good at some moment; it may only grow.
+        patches: `module:name` -> value, which cut small inputs into many pieces.
     """
 
     name: str
@@ -33,13 +36,17 @@ class Job:
     inputs: Callable[[], Path]
     results: Callable[[Path], dict[str, str]]
     done: Callable[[Path], set[str]]
-    again: tuple[str, ...] = ()
+    patches: tuple[tuple[str, int], ...] = ()
 
     def prepare(self, folder: Path) -> Path:
         """Make an empty folder to run in."""
         folder.mkdir(parents=True)
         (folder / "in").symlink_to(self.inputs(), target_is_directory=True)
         return folder
+
+    def start(self, template: Template, folder: Path, *more: str, **hostility: Any) -> Child:
+        """Run it in a folder; see `hostile.workers.run_cli`."""
+        return template.mulap(*self.argv, *more, cwd=folder, patches=self.patches, **hostility)
 
 
 @cache
@@ -83,8 +90,20 @@ def _embedded(folder: Path) -> dict[str, str]:
     return {name: value for name, value in contents(folder).items() if name != "in"}
 
 
-def _embedded_parts(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("out.parquet.parts/[0-9a-f]*.parquet")}
+def _embedded_files(folder: Path) -> set[str]:
+    """The files that journals of parts speak of; all, once their table is there."""
+    if (folder / "out.parquet").exists():
+        music = folder / "in" / "music"
+        return {f"in/music/{path.relative_to(music)}" for path in music.rglob("*.*")}
+    found = set()
+    for journal in folder.glob("out.parquet.parts/*.jsonl"):
+        lines = [
+            json.loads(each)
+            for each in journal.read_text().splitlines(keepends=True)
+            if "\n" in each
+        ]
+        found |= {line["file"] for line in lines if "file" in line}
+    return found
 
 
 def _probed(folder: Path) -> dict[str, str]:
@@ -129,12 +148,16 @@ def _newest_checkpoint(folder: Path) -> set[str]:
     return {str(step) for step in range(max(steps, default=0))}
 
 
+def _prepared_shards(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("out/data-*.arrow")}
+
+
 EMBED = Job(
     "embed",
     ("embed", "in/music", "--model", "in/model", "-o", "out.parquet", "--skip-existing"),
     _music,
     _embedded,
-    _embedded_parts,
+    _embedded_files,
 )
 PROBE = Job(
     "probe",
@@ -153,4 +176,12 @@ PRETRAIN = Job(
     _trained,
     _newest_checkpoint,
 )
-JOBS = {job.name: job for job in (EMBED, PROBE, PRETRAIN)}
+PREPARE = Job(
+    "prepare",
+    ("prepare", "in/corpus", "-o", "out", "--store", "pcm", "--processes", "2"),
+    _captioned,
+    _embedded,
+    _prepared_shards,
+    patches=(("mulap.data.prepare:_MIN_SHARD_CLIPS", 2),),
+)
+JOBS = {job.name: job for job in (EMBED, PROBE, PRETRAIN, PREPARE)}

@@ -28,8 +28,8 @@ PRELOADED = (
     "mulap.cli", "mulap.inference.embed", "mulap.inference.encoders", "mulap.training.pretrain",
     "mulap.training.supervised", "mulap.benchmark.pair", "mulap.tasks.folder", "mulap.audio",
     "mulap.tasks.registry", "mulap.tasks.mediaeval", "mulap.data.manifest", "pyarrow.parquet",
-    "pyarrow.ipc", "torch", "transformers", "accelerate", "sklearn.metrics", "yaml", "soundfile",
-    "torch.utils.data", "transformers.models.bert.modeling_bert", "numba",
+    "mulap.data.prepare", "pyarrow.ipc", "torch", "transformers", "accelerate", "sklearn.metrics",
+    "yaml", "soundfile", "torch.utils.data", "transformers.models.bert.modeling_bert", "numba",
 )  # fmt: skip
 
 

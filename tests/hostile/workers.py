@@ -1,6 +1,7 @@
 """What the children of `hostile.template` do."""
 
 import atexit
+import importlib
 import json
 import os
 import resource
@@ -46,8 +47,13 @@ def run_cli(argv: list[str], hostility: dict[str, Any]) -> None:
     Args:
         argv: its arguments.
         hostility: `event` and `signal` end it before it touches a file for so many times; `count`
-            names a file for how often it did; `max_file_bytes` and `max_memory_bytes` are limits.
+            names a file for how often it did; `max_file_bytes` and `max_memory_bytes` are limits;
+            `patches` sets names of modules.
     """
+    for where, value in hostility.get("patches", ()):
+        module, _, name = where.partition(":")
+        assert hasattr(importlib.import_module(module), name), where
+        setattr(importlib.import_module(module), name, value)
     limits = {"max_file_bytes": resource.RLIMIT_FSIZE, "max_memory_bytes": resource.RLIMIT_AS}
     for name, kind in limits.items():
         if name in hostility:
