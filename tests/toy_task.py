@@ -111,6 +111,12 @@ def run(data, output, console=QUIET, start="small", **changes):
     return train_supervised(data, output, make_settings(**changes), start, console)
 
 
+def train_tags(sounds: str, start: str, changes: dict, *outputs: str) -> None:
+    """Train as `run` does, in the process of a test; into each folder in turn."""
+    for output in outputs:
+        train_supervised(make_data("tags", Path(sounds)), output, make_settings(**changes), start)
+
+
 def run_watched(monkeypatch, callback, *args, **kwargs):
     """`run` with a callback."""
     make_trainer = supervised_run.make_trainer

@@ -2,16 +2,13 @@
 
 import dataclasses
 import json
-import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from launched import Launched, kill_in_training
 from toy_task import (
     QUIET,
     Watch,
@@ -140,70 +137,46 @@ def test_a_folder_in_use_is_refused(tmp_path):
         pass
 
 
+CHANGES = {
+    "model": {"dropout": 0.2},
+    "training": {"num_epochs": 20, "save_every_steps": 1, "evaluate_every_epochs": 5},
+}
 SCRIPT = """
 import json
 import sys
-from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from toy_task import make_data, make_settings
-from mulap.training.supervised import train_supervised
-output, sounds, changes, start = sys.argv[1:]
-settings = make_settings(**json.loads(changes))
-train_supervised(make_data("tags", Path(sounds)), output, settings, start)
+from toy_task import train_tags
+sounds, start, changes, *outputs = sys.argv[1:]
+train_tags(sounds, start, json.loads(changes), *outputs)
 """
 
 
-def begin(folder: Path, output: Path, changes, num_processes: int = 1) -> subprocess.Popen:
-    (folder / "run.py").write_text(SCRIPT)
-    command = [sys.executable]
-    if num_processes > 1:
-        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(num_processes)]
-        command += ["--standalone"]
-    command += [folder / "run.py", output, toy_sounds(), json.dumps(changes), small_start()]
-    paths = os.pathsep.join([os.getcwd(), str(Path(__file__).parents[1])])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    stderr = open(folder / "stderr.txt", "a")
-    return subprocess.Popen(list(map(str, command)), env=environment, stderr=stderr)
-
-
-def descendants(process_id: int) -> list[int]:
-    """Return a process and all below it. (The launcher's workers have sessions of their own.)"""
-    found = [process_id]
-    for task in Path(f"/proc/{process_id}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += descendants(int(child))
-    return found
-
-
-def kill_in_training(process: subprocess.Popen, output: Path) -> None:
-    """Wait for a first whole checkpoint and a little longer, then kill -9 all processes."""
-    until = time.monotonic() + 120
-    while not list(output.glob("checkpoint-*/complete")):
-        assert process.poll() is None, "ended before its first checkpoint"
-        assert time.monotonic() < until, "no checkpoint in time"
-        time.sleep(0.01)
-    time.sleep(random.Random(time.time_ns()).uniform(0.0, 0.4))
-    for process_id in descendants(process.pid):
-        os.kill(process_id, signal.SIGKILL)
-    process.wait()
-    assert not (output / "best").exists(), "ended before it was killed"
+def assert_equal_runs(first: Path, second: Path) -> None:
+    for name in ("best", "last"):
+        assert_equal_weights(first / name, second / name)
+    ours, theirs = (folder / "predictions.npz" for folder in (first, second))
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_kill_9_and_rerun_resume_bit_exactly(tmp_path, num_processes):
-    changes = {
-        "model": {"dropout": 0.2},
-        "training": {"num_epochs": 20, "save_every_steps": 1, "evaluate_every_epochs": 2},
-    }
-    process = begin(tmp_path, tmp_path / "straight", changes, num_processes)
-    assert process.wait(timeout=150) == 0, (tmp_path / "stderr.txt").read_text()[-3000:]
-    process = begin(tmp_path, tmp_path / "run", changes, num_processes)
-    kill_in_training(process, tmp_path / "run")
-    process = begin(tmp_path, tmp_path / "run", changes, num_processes)
-    assert process.wait(timeout=150) == 0, (tmp_path / "stderr.txt").read_text()[-3000:]
-    for name in ("best", "last"):
-        assert_equal_weights(tmp_path / "straight" / name, tmp_path / "run" / name)
-    first, second = (tmp_path / name / "predictions.npz" for name in ("straight", "run"))
-    assert first.read_bytes() == second.read_bytes()
+def test_kill_9_and_rerun_resume_bit_exactly(template, tmp_path):
+    given = str(toy_sounds()), small_start(), CHANGES, str(tmp_path / "run")
+    kill_in_training(template.start("toy_task:train_tags", *given, cwd=tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run" / "best").exists()
+    ended = template.start("toy_task:train_tags", *given, cwd=tmp_path).wait()
+    assert ended.code == 0, ended.err
+    run(make_data("tags"), tmp_path / "straight", **CHANGES)
+    assert_equal_runs(tmp_path / "straight", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_kill_9_and_rerun_resume_bit_exactly_in_two_processes(tmp_path):
+    given = toy_sounds(), small_start(), json.dumps(CHANGES)
+    straight, killed = tmp_path / "straight", tmp_path / "run"
+    # One launch for the run that nobody stops and for the one that is killed: imports take longest.
+    kill_in_training(Launched(SCRIPT, tmp_path, *given, straight, killed), killed)
+    assert not (killed / "best").exists()
+    ended = Launched(SCRIPT, tmp_path, *given, killed).wait()
+    assert ended.code == 0, ended.err
+    assert_equal_runs(straight, killed)
