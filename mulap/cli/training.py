@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,7 @@ def _tell_once() -> Iterator[None]:
         yield
     except FailedTogetherError:
         if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(1)  # the launcher ends all when one ends: let the first one speak
             sys.exit(1)
         raise
 

@@ -1,11 +1,13 @@
 """Processes that train together: they learn what one would, fail together and leave in order.
 
-All that needs two processes runs in one launch (`launched`), with the same runs in one beside it.
+All that needs two processes runs in one launch (`launched`), each on a machine of its own as far as
+it can tell, with the same runs in one process beside it.
 """
 
 import atexit
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -179,20 +181,33 @@ def launched(tmp_path_factory):
         write_settings(folder / f"{name}.yaml", **changed)
         training["micro_batch_size"] = 4 if name == "joint" else 2
         write_settings(folder / f"{name}-one.yaml", **changed)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    paths = os.pathsep.join([os.getcwd(), str(Path(__file__).parents[1])])
-    done = subprocess.run(
-        [*command, str(folder / "run.py"), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    port = free_port()
+    started = [launch(folder, machine, port) for machine in (0, 1)]
     for name in RUNS:
         settings = load_settings(folder / f"{name}-one.yaml")
         pretrain(settings, folder / "corpus", folder / f"{name}-one", QUIET)
+    for machine, process in enumerate(started):
+        assert process.wait(timeout=300) == 0, (folder / f"stderr-{machine}").read_text()[-3000:]
     return folder
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def launch(folder: Path, machine: int, port: int) -> subprocess.Popen:
+    """Start one process on one of two machines, which are this one."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    command += [f"--node-rank={machine}", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    paths = os.pathsep.join([os.getcwd(), str(Path(__file__).parents[1])])
+    with open(folder / f"stderr-{machine}", "w") as stderr:
+        return subprocess.Popen(
+            [*command, str(folder / "run.py"), str(folder)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+            stderr=stderr,
+        )
 
 
 def read_log(run: Path) -> list[dict]:
@@ -223,7 +238,7 @@ def test_two_processes_that_share_a_micro_batch_leave_the_weights_of_one(launche
         if not name.endswith(("key.bias", "conv.bias")):  # whose gradients are noise
             torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4, msg=name)
     model = MulapForPreTraining.from_pretrained(launched / "joint-two" / "last")
-    assert type(model.mulap.audio_backbone.front_end.bn) is torch.nn.BatchNorm2d
+    assert type(model.mulap.audio_backbone.front_end.spectrogram_bn) is torch.nn.BatchNorm2d
 
 
 @pytest.mark.slow
