@@ -3,18 +3,13 @@
 import dataclasses
 import io
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import soundfile as sf
 import torch
+from launched import Launched, kill_in_training
 from rich.console import Console
 from safetensors.torch import load_file
 from tiny import CAPTIONS, RATE, has_no_gradient, tone, write_corpus, write_settings
@@ -23,7 +18,6 @@ from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor, Trai
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.training import pretrain as pretrain_module
 from mulap.training import trainer as trainer_module
-from mulap.training.checkpoints import complete_checkpoints
 from mulap.training.evaluate import Evaluation
 from mulap.training.initial import initial_model
 from mulap.training.pretrain import pretrain
@@ -372,6 +366,20 @@ def test_the_other_variants_train_too(corpus, tmp_path, variant):
     assert heads == ({"atm", "contrastive"} if variant == "contrastive" else {"atm"})
 
 
+@pytest.mark.slow
+def test_kill_9_and_rerun_resume_bit_exactly_in_one_process_vii_E29(template, corpus, tmp_path):
+    changes = {"num_epochs": 10, "save_every_steps": 1, "evaluate_every_epochs": 5}
+    settings = make_settings(tmp_path, training=changes)
+    command = ("pretrain", tmp_path / "settings.yaml", "--data", corpus, "-o", tmp_path / "run")
+    kill_in_training(template.mulap(*command, cwd=tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run" / "last").exists()
+    resumed = pretrain(settings, corpus, tmp_path / "run", QUIET)
+    straight = pretrain(settings, corpus, tmp_path / "straight", QUIET)
+    assert_equal_weights(straight.last, resumed.last)
+    assert_equal_weights(straight.best, resumed.best)
+    assert straight.metrics == resumed.metrics
+
+
 SCRIPT = """
 import os
 import sys
@@ -381,7 +389,6 @@ from mulap.data.collator import PretrainCollator
 from mulap.training.pretrain import pretrain
 from mulap.training.settings import load_settings
 collate = PretrainCollator.__call__
-keys = open(f"{sys.argv[3]}-keys-{os.environ.get('RANK', 0)}.txt", "a")
 
 
 def collate_and_tell(self, items):
@@ -391,66 +398,11 @@ def collate_and_tell(self, items):
 
 
 PretrainCollator.__call__ = collate_and_tell
-pretrain(load_settings(sys.argv[1]), sys.argv[2], sys.argv[3])
-keys.close()
+settings, corpus, *runs = sys.argv[1:]
+for run in runs:
+    with open(f"{run}-keys-{os.environ['RANK']}.txt", "a") as keys:
+        pretrain(load_settings(settings), corpus, run)
 """
-
-
-def start(folder: Path, corpus: Path, run: Path, num_processes: int = 1) -> subprocess.Popen:
-    (folder / "run.py").write_text(SCRIPT)
-    command = [sys.executable]
-    if num_processes > 1:
-        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(num_processes)]
-        command += ["--standalone"]
-    command += [folder / "run.py", folder / "settings.yaml", corpus, run]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
-    return subprocess.Popen(
-        list(map(str, command)),
-        env=environment,
-        stderr=open(folder / "stderr.txt", "a"),
-    )
-
-
-def descendants(process_id: int) -> list[int]:
-    """Return a process and all below it. (The launcher's workers have sessions of their own.)"""
-    found = [process_id]
-    for task in Path(f"/proc/{process_id}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += descendants(int(child))
-    return found
-
-
-def kill_in_training(process: subprocess.Popen, run: Path) -> None:
-    """Wait for a first whole checkpoint and a little longer, then kill -9 all processes."""
-    until = time.monotonic() + 120
-    while not list(run.glob("checkpoint-*/complete")):
-        assert process.poll() is None, "ended before its first checkpoint"
-        assert time.monotonic() < until, "no checkpoint in time"
-        time.sleep(0.01)
-    # At any moment: of a step, or of the writing of a checkpoint.
-    time.sleep(random.Random(time.time_ns()).uniform(0.0, 0.4))
-    for process_id in descendants(process.pid):
-        os.kill(process_id, signal.SIGKILL)
-    process.wait()
-    last = complete_checkpoints(run)[-1].name
-    assert last != "checkpoint-30", "ended before it was killed"
-    print(f"killed with {last} and {sorted(path.name for path in run.glob('checkpoint-*'))}")
-
-
-def finish(process: subprocess.Popen, folder: Path) -> None:
-    assert process.wait(timeout=150) == 0, (folder / "stderr.txt").read_text()[-3000:]
-
-
-@pytest.mark.slow
-def test_kill_9_and_rerun_resume_bit_exactly_in_one_process_vii_E29(corpus, tmp_path):
-    changes = {"num_epochs": 10, "save_every_steps": 1, "evaluate_every_epochs": 5}
-    settings = make_settings(tmp_path, training=changes)
-    kill_in_training(start(tmp_path, corpus, tmp_path / "run"), tmp_path / "run")
-    resumed = pretrain(settings, corpus, tmp_path / "run", QUIET)
-    straight = pretrain(settings, corpus, tmp_path / "straight", QUIET)
-    assert_equal_weights(straight.last, resumed.last)
-    assert_equal_weights(straight.best, resumed.best)
-    assert straight.metrics == resumed.metrics
 
 
 def assert_processes_share_each_epoch(folder: Path) -> None:
@@ -470,15 +422,17 @@ def assert_processes_share_each_epoch(folder: Path) -> None:
 def test_kill_9_and_rerun_resume_bit_exactly_in_two_processes_vii_E29(corpus, tmp_path):
     changes = {"num_epochs": 10, "save_every_steps": 2, "evaluate_every_epochs": 5}
     make_settings(tmp_path, training=changes | {"micro_batch_size": 2})
-    straight = start(tmp_path, corpus, tmp_path / "straight", num_processes=2)
-    finish(straight, tmp_path)
+    given = tmp_path / "settings.yaml", corpus
+    straight, killed = tmp_path / "straight", tmp_path / "run"
+    # One launch for the run that nobody stops and for the one that is killed: imports take longest.
+    kill_in_training(Launched(SCRIPT, tmp_path, *given, straight, killed), killed)
+    assert not (killed / "last").exists()
     assert_processes_share_each_epoch(tmp_path)
-    killed = start(tmp_path, corpus, tmp_path / "run", num_processes=2)
-    kill_in_training(killed, tmp_path / "run")
-    finish(start(tmp_path, corpus, tmp_path / "run", num_processes=2), tmp_path)
-    assert_equal_weights(tmp_path / "straight" / "last", tmp_path / "run" / "last")
-    assert_equal_weights(tmp_path / "straight" / "best", tmp_path / "run" / "best")
-    log = [r for r in read_log(tmp_path / "run") if "loss/mlm" in r]
+    ended = Launched(SCRIPT, tmp_path, *given, killed).wait()
+    assert ended.code == 0, ended.err
+    for name in ("last", "best"):
+        assert_equal_weights(straight / name, killed / name)
+    log = [r for r in read_log(killed) if "loss/mlm" in r]
     weighted = [0.1 * r["loss/mlm"] + 4 * r["loss/mam"] + 2 * r["loss/atm"] for r in log]
     # The figures are of both processes, as the total is.
     assert [r["loss"] for r in log] == pytest.approx(weighted, rel=1e-4)
