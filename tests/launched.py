@@ -1,4 +1,4 @@
-"""Training runs in processes of their own, which are killed in the middle of it."""
+"""Code in processes of its own, which are killed in the middle of it."""
 
 import os
 import random
@@ -34,6 +34,12 @@ class Launched:
     def wait(self) -> Ended:
         code = self._process.wait(PATIENCE_SECONDS)
         return Ended(code, "", self.stderr.read_text()[-3000:], 0)
+
+
+def run_code(code: str, *arguments: str) -> None:
+    """Run a script with these as `sys.argv[1:]`; a child of the template is asked to call this."""
+    sys.argv[1:] = arguments
+    exec(compile(code, "script", "exec"), {"__name__": "__main__"})
 
 
 def descendants(process_id: int) -> list[int]:

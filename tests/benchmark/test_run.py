@@ -6,7 +6,6 @@ real one.
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import yaml
+from launched import is_running
 from tiny import RATE, tone
 
 from mulap.benchmark import pair as pair_module
@@ -286,7 +286,7 @@ def test_two_runs_cannot_share_a_folder(tmp_path, machine):
 
 
 @pytest.mark.slow
-def test_a_real_run_killed_by_the_system_ends_with_the_same_bytes(tmp_path):
+def test_a_real_run_killed_by_the_system_ends_with_the_same_bytes(template, tmp_path):
     entry = write_table(tmp_path / "one.csv", 16)
     for index in range(16):
         sf.write(tmp_path / f"one-{index}.wav", tone(index, 3.2), RATE)
@@ -294,27 +294,26 @@ def test_a_real_run_killed_by_the_system_ends_with_the_same_bytes(tmp_path):
     values = {"tasks": [entry], "backbones": ["random", "mel", "musicnn-mtt"]}
     path.write_text(yaml.safe_dump(values | {"cache": "cache"}), encoding="utf-8")
     code = (
-        "import sys, torch; from pathlib import Path; torch.set_num_threads(1);"
+        "import sys; from pathlib import Path;"
         "from mulap.benchmark.config import load_config;"
         "from mulap.benchmark.run import run_benchmark;"
         "run_benchmark(load_config(Path(sys.argv[1])), Path(sys.argv[2]))"
     )
 
     def start(output):
-        return subprocess.Popen([sys.executable, "-c", code, str(path), str(output)])
+        return template.start("launched:run_code", code, str(path), str(output), cwd=tmp_path)
 
     killed = tmp_path / "killed"
     process = start(killed)
     results = killed / "results.jsonl"
-    deadline = time.monotonic() + 240
-    while process.poll() is None and time.monotonic() < deadline:
+    while is_running(process.pid):
         if results.is_file() and results.stat().st_size:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill(signal.SIGKILL)
             break
         time.sleep(0.01)
-    assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
+    assert process.wait().code == -signal.SIGKILL, "it was over before it could be killed"
     assert 0 < len(read_rows(results)) < 3
     for output in (killed, tmp_path / "whole"):
-        assert start(output).wait() == 0
+        assert start(output).wait().code == 0
     assert read_outputs(killed) == read_outputs(tmp_path / "whole")
     assert len(read_rows(results)) == 3

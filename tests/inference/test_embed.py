@@ -5,14 +5,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from launched import is_running
 from rich.console import Console
 
 from mulap.inference.backbones import random_backbone
@@ -253,18 +252,16 @@ embed_files(["music"], embedder, "out.parquet")
 """
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_like_one_that_was_not(embedder, music, calls):
+def test_a_run_that_was_killed_goes_on_and_ends_like_one_that_was_not(
+    template, embedder, music, calls
+):
     code = SLOW_RUN.format(tests=os.path.dirname(__file__))
-    run = subprocess.Popen([sys.executable, "-c", code])
-    try:
-        deadline = time.monotonic() + 120
-        while not any(path.stat().st_size for path in music.parent.glob("*.parts/*.jsonl")):
-            assert time.monotonic() < deadline
-            assert run.poll() is None
-            time.sleep(0.02)
-    finally:
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+    run = template.start("launched:run_code", code, cwd=music.parent)
+    while not any(path.stat().st_size for path in music.parent.glob("*.parts/*.jsonl")):
+        assert is_running(run.pid), run.wait().err
+        time.sleep(0.01)
+    run.kill(signal.SIGKILL)
+    assert run.wait().code == -signal.SIGKILL
     assert not os.path.exists("out.parquet")
     with pytest.raises(ValueError, match="a stopped run left rows for it .--skip-existing"):
         embed_files(["music"], embedder, "out.parquet")
@@ -316,36 +313,32 @@ def test_the_old_output_stays_until_the_new_one_is_whole(embedder, music, monkey
 
 
 MEASURED_RUN = """
-import resource, sys
+import ctypes, sys
+ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX: fewer heaps, less noise
 sys.path.insert(0, {tests!r})
 from test_embed import embed_files, make_embedder
 embedder = make_embedder()
 embedder._embed = lambda log_mel: log_mel[:, 0, : embedder.embedding_size]
 embed_files([sys.argv[1]], embedder, sys.argv[2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def peak_bytes(folder, minutes, suffix):
+def peak_bytes(template, folder, minutes, suffix):
     """Embed so many minutes of silence in a process of its own; return its peak of memory."""
     path, output = folder / f"{minutes}.wav", folder / f"{minutes}{suffix}"
     with sf.SoundFile(path, "w", 16_000, 1, "PCM_16") as out:
         for _ in range(minutes):
             out.write(np.zeros(60 * 16_000, np.int16))
-    run = subprocess.run(
-        [sys.executable, "-c", MEASURED_RUN.format(tests=os.path.dirname(__file__)), path, output],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "MALLOC_ARENA_MAX": "1"},  # fewer heaps, less noise
-    )
+    code = MEASURED_RUN.format(tests=os.path.dirname(__file__))
+    ended = template.start("launched:run_code", code, str(path), str(output), cwd=folder).wait()
+    assert ended.code == 0, ended.err
     assert len(read_embeddings(output).embeddings) == minutes * 20
-    return int(run.stdout) * 1024
+    return ended.peak_bytes
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path):
-    short = peak_bytes(tmp_path, 10, ".parquet")
+def test_memory_does_not_grow_with_the_length_of_a_file(template, tmp_path):
+    short = peak_bytes(template, tmp_path, 10, ".parquet")
     for suffix in FORMATS:
         # The longer one's samples are 307 MB more, its log-mels 115 MB.
-        assert peak_bytes(tmp_path, 90, suffix) < short + 70e6, suffix
+        assert peak_bytes(template, tmp_path, 90, suffix) < short + 70e6, suffix

@@ -233,7 +233,7 @@ def test_a_signal_ends_a_run_that_then_goes_on_to_the_same_table(
     for _ in range(8):
         assert run.stdout.readline() == b"at work\n"
     run.send_signal(sent)
-    run.communicate(timeout=120)  # it ends by itself, and soon
+    run.communicate(timeout=300)  # it ends by itself, and soon
     assert run.returncode != 0
     embedder = Embedder(random_backbone(MulapAudioConfig(**SMALL)))
     embed_files(["music"], embedder, "out.parquet", skip_existing=True)

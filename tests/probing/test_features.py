@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
+from launched import is_running
 from rich.console import Console
 from tiny import tone
 
@@ -438,39 +437,30 @@ def test_an_interrupted_run_keeps_what_is_done(data, encoder, tmp_path, monkeypa
 
 KILLED = """
 import sys
-sys.path[:0] = {paths!r}
-import torch
-torch.set_num_threads(1)
+sys.path.insert(0, {here!r})
 from pathlib import Path
 from test_features import SECONDS, make_data, make_encoder
 from mulap.probing import features
 features._SECONDS_BETWEEN_SYNCS = 0.0
-print("ready", flush=True)
 features.cache_features(make_data(Path({music!r}), SECONDS), make_encoder(), Path({cache!r}))
-print("done", flush=True)
 """
 
 
 @pytest.mark.slow
-def test_runs_that_are_killed_add_up_to_the_same_vectors(data, encoder, tmp_path):
-    cache, here = tmp_path / "cache", Path(__file__).resolve()
-    paths = [str(here.parent), str(here.parents[1]), str(here.parents[2])]
-    script = KILLED.format(paths=paths, music=str(data.root), cache=str(cache))
+def test_runs_that_are_killed_add_up_to_the_same_vectors(template, data, encoder, tmp_path):
+    cache, here = tmp_path / "cache", str(Path(__file__).resolve().parent)
+    script = KILLED.format(here=here, music=str(data.root), cache=str(cache))
     folder = folder_of(cache, encoder)
     sizes = []
     for num_bytes in (1, 3_000):  # of vectors, after which it is killed
-        process = subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        while process.poll() is None:
+        process = template.start("launched:run_code", script, cwd=tmp_path)
+        while is_running(process.pid):
             there = folder / "vectors.f32"
             if there.exists() and there.stat().st_size >= num_bytes:
-                process.send_signal(signal.SIGKILL)
+                process.kill(signal.SIGKILL)
                 break
-        assert process.wait() in (0, -signal.SIGKILL)
-        process.stdout.close()
+        ended = process.wait()
+        assert ended.code in (0, -signal.SIGKILL), ended.err
         sizes.append(len(VectorStore(folder, encoder.embedding_size).rows))
     assert sizes == sorted(sizes)
     check_rows(cache_features(data, encoder, cache), data, encoder)
