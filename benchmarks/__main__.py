@@ -4,11 +4,13 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import torch
 
+from benchmarks.embed import measure_shares
 from benchmarks.inference import (
     measure_cnn,
     measure_decoding,
@@ -24,12 +26,19 @@ from benchmarks.sizes import FULL, TOY, Sizes
 from benchmarks.tables import Table
 from benchmarks.training import measure_backbone, measure_optimizer, measure_step, measure_text
 
+
+def _measure_shares(conditions: Conditions, sizes: Sizes) -> Table:
+    rounds = min(conditions.rounds, sizes.shares_rounds)  # it has many rows
+    return measure_shares(replace(conditions, rounds=rounds), sizes)
+
+
 TABLES: dict[str, Callable[[Conditions, Sizes], Table]] = {
     "machine": measure_machine,
     "embedding": measure_embedding,
     "formats": measure_formats,
     "cnn": measure_cnn,
     "decoding": measure_decoding,
+    "shares": _measure_shares,
     "growth": measure_growth,
     "step": measure_step,
     "backbone": measure_backbone,

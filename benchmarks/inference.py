@@ -107,29 +107,31 @@ def measure_embedding(conditions: Conditions, sizes: Sizes) -> Table:
 
 def measure_formats(conditions: Conditions, sizes: Sizes) -> Table:
     """Time files of one format to 3-second embeddings, by us and by the authors' recipe."""
-    rows, all_outcomes = [], []
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder), sizes.file_seconds, sizes.files_per_format)
-        for name, paths in files.items():
-            seconds = len(paths) * sizes.file_seconds
-            contestants = [
-                Contestant(f"{name}: mulap", "benchmarks.ours:embed", {"files": paths}, seconds),
-                Contestant(
-                    f"{name}: authors", "benchmarks.authors:embed", {"files": paths}, seconds
-                ),
-            ]
-            ours, authors = race(contestants, conditions).values()
-            rows.append(
-                [name, ours.rate().format(), authors.rate().format(), ours.times(authors).format()]
+        contestants = [
+            Contestant(
+                f"{name}, {module}",
+                f"benchmarks.{module}:embed",
+                {"files": paths},
+                len(paths) * sizes.file_seconds,
             )
-            all_outcomes += [ours, authors]
+            for name, paths in files.items()
+            for module in ("ours", "authors")
+        ]
+        outcomes = race(contestants, conditions)
+    rows = []
+    for name in files:
+        ours, authors = outcomes[f"{name}, ours"], outcomes[f"{name}, authors"]
+        factor = ours.times(authors).format()
+        rows.append([name, ours.rate().format(), authors.rate().format(), factor])
     head = ["", "mulap, s of audio a s", "authors' recipe", "mulap ÷ authors"]
     note = (
-        f"{sizes.files_per_format} files of {sizes.file_seconds:g} s a format, so that the start "
+        f"Files of {sizes.file_seconds:g} s, {sizes.files_per_format} a format, so that the start "
         "and the end, where nothing overlaps, weigh more than in a library."
     )
     title = "Files to embeddings, format by format"
-    return Table("formats", title, head, rows, [note], outcomes=all_outcomes)
+    return Table("formats", title, head, rows, [note], outcomes=list(outcomes.values()))
 
 
 def measure_cnn(conditions: Conditions, sizes: Sizes) -> Table:
@@ -165,7 +167,6 @@ def measure_cnn(conditions: Conditions, sizes: Sizes) -> Table:
 
 def measure_decoding(conditions: Conditions, sizes: Sizes) -> Table:
     """Time decoding and resampling to 16 kHz mono, and the log-mel, by us and by librosa."""
-    rows, all_outcomes = [], []
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder), sizes.file_seconds, 1)
         parts = [
@@ -173,23 +174,21 @@ def measure_decoding(conditions: Conditions, sizes: Sizes) -> Table:
             for name, paths in files.items()
         ]
         parts.append(("log-mel", "log_mel", "mel_by_librosa", {"num_seconds": sizes.file_seconds}))
+        contestants = []
         for name, mine, theirs, arguments in parts:
-            contestants = [
+            contestants += [
                 Contestant(f"{name}: mulap", f"benchmarks.ours:{mine}", arguments),
                 Contestant(f"{name}: librosa", f"benchmarks.others:{theirs}", arguments),
             ]
-            ours, librosa = race(contestants, conditions).values()
-            rows.append(
-                [
-                    name,
-                    ours.milliseconds().format(),
-                    librosa.milliseconds().format(),
-                    ours.times(librosa).format(),
-                ]
-            )
-            all_outcomes += [ours, librosa]
+        outcomes = race(contestants, conditions)
+    rows = []
+    for name, *_ in parts:
+        ours, librosa = outcomes[f"{name}: mulap"], outcomes[f"{name}: librosa"]
+        times = [each.milliseconds().format() for each in (ours, librosa)]
+        rows.append([name, *times, ours.times(librosa).format()])
     head = [f"{sizes.file_seconds:g} s of audio", "mulap, ms", "librosa, ms", "librosa ÷ mulap"]
-    return Table("decoding", "Decoding and log-mel", head, rows, outcomes=all_outcomes)
+    title = "Decoding and log-mel"
+    return Table("decoding", title, head, rows, outcomes=list(outcomes.values()))
 
 
 def measure_growth(conditions: Conditions, sizes: Sizes) -> Table:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import ENVIRONMENT
 from benchmarks.measure import THREAD_VARIABLES, Conditions, Contestant, race
 from benchmarks.sizes import Sizes
 from benchmarks.tables import Table
@@ -25,9 +26,9 @@ PACKAGES = ("torch", "transformers", "numpy", "numba", "soundfile", "soxr", "av"
 def describe(conditions: Conditions) -> list[tuple[str, str]]:
     """Return what the machine is, as (property, value)."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    told = set(os.environ) - set(THREAD_VARIABLES)  # every contestant is told those
+    told = set(ENVIRONMENT) - set(THREAD_VARIABLES)  # every contestant is told those
     variables = sorted(name for name in told if name.startswith(("OMP_", "MKL_", "MALLOC_")))
-    settings = [f"{name}={os.environ[name]}" for name in variables]
+    settings = [f"{name}={ENVIRONMENT[name]}" for name in variables]
     return [
         ("processor", cpu_name()),
         ("cores", f"{available_cores()} of {os.cpu_count()}"),

@@ -16,12 +16,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from benchmarks import ENVIRONMENT
 from benchmarks.worker import make_run, time_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,7 +149,7 @@ class _Worker:
     def __init__(self, contestant: Contestant, threads: int, stack: ExitStack) -> None:
         self.name = contestant.name
         self.errors: IO[str] = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+        environment = ENVIRONMENT | dict.fromkeys(THREAD_VARIABLES, str(threads))
         environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
         self.process = subprocess.Popen(
             [
@@ -166,6 +167,9 @@ class _Worker:
             text=True,
         )
         stack.callback(self._end)
+
+    def wait(self) -> None:
+        """Wait until it is made and has warmed up."""
         self._answer()
 
     def __call__(self) -> dict[str, Any]:
@@ -213,7 +217,7 @@ def race(
     rounds = min(rounds or conditions.rounds, conditions.rounds)
     outcomes = {each.name: Outcome(each) for each in contestants}
     with ExitStack() as stack:
-        runs = {}
+        runs: dict[str, Callable[[], dict[str, Any]]] = {}
         for each in contestants:
             if each.python is not None and conditions.in_process:
                 outcomes[each.name].missing = "it needs a process of its own"
@@ -224,6 +228,9 @@ def race(
                 runs[each.name] = lambda made=made: time_run(made)
             else:
                 runs[each.name] = _Worker(each, conditions.threads, stack)
+        for run in runs.values():  # all begin at once; nothing is timed yet
+            if isinstance(run, _Worker):
+                run.wait()
         names = list(runs)
         for index in range(rounds):
             shift = index % max(1, len(names))

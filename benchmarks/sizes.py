@@ -14,9 +14,9 @@ class Sizes:
         embedding_rounds: of the table with the slow contestants.
         slow_files: of all those, how many the slowest contestants get; one of each format first.
         backbone_segments: of 3 s, that the CNN alone is given.
+        shares_rounds: of the table that says where the time goes.
         lengths_minutes: of the files on which cost and memory may grow.
-        batch_sizes: of a training step.
-        step_rounds: of the training step, the slowest table.
+        batches: (pairs, rounds) of the training step, the slowest table.
         pass_segments: of 3 s, in a forward and backward pass of the backbone.
         text_batch: captions in a pass of the text side.
         probe_tracks: tracks of `probe_segments` segments each.
@@ -35,10 +35,10 @@ class Sizes:
     embedding_rounds: int = 3
     slow_files: int = 4
     backbone_segments: int = 40
+    shares_rounds: int = 2
     lengths_minutes: tuple[float, ...] = (1, 10, 60)
-    batch_sizes: tuple[int, ...] = (8, 16)
-    step_rounds: int = 3
-    pass_segments: int = 12
+    batches: tuple[tuple[int, int], ...] = ((8, 3), (16, 2))
+    pass_segments: int = 8
     text_batch: int = 8
     probe_tracks: int = 1000
     probe_segments: int = 10
@@ -58,7 +58,7 @@ TOY = Sizes(
     slow_files=1,
     backbone_segments=1,
     lengths_minutes=(0.06, 0.12),
-    batch_sizes=(2,),
+    batches=((2, 1),),
     pass_segments=1,
     text_batch=2,
     probe_tracks=20,

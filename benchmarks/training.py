@@ -11,13 +11,13 @@ FUSED_NOTE = "The fused front end is `mulap.model.timbral`; alone: `python -m be
 def measure_step(conditions: Conditions, sizes: Sizes) -> Table:
     """Time one step of pre-training on the paper's model, and hold memory against memory."""
     rows, goals, all_outcomes = [], [], []
-    for batch_size in sizes.batch_sizes:
+    for batch_size, rounds in sizes.batches:
         arguments = {"batch_size": batch_size, "is_toy": sizes.is_toy}
         contestants = [
             Contestant(f"{name}, {batch_size}", f"benchmarks.{module}:train", arguments, batch_size)
             for name, module in (("mulap", "ours"), ("authors", "authors"))
         ]
-        ours, authors = race(contestants, conditions, sizes.step_rounds).values()
+        ours, authors = race(contestants, conditions, rounds).values()
         memory = authors.peak_mib / max(ours.peak_mib, 1)
         rows.append(
             [
@@ -34,12 +34,14 @@ def measure_step(conditions: Conditions, sizes: Sizes) -> Table:
             Goal(f"{what}, the authors' memory over ours", 2, Spread(memory, memory, memory)),
         ]
         all_outcomes += [ours, authors]
-    million = sum(each.numel() for each in make_model(sizes.is_toy).parameters()) / 1e6
+    num_parameters = sum(each.numel() for each in make_model(sizes.is_toy).parameters())
+    held = 16 * num_parameters / 2**20  # weights, gradients and two averages, 4 bytes each
     notes = [
-        f"The paper's model, {million:.0f} million parameters, without a pretrained BERT (which "
-        f"changes no cost); clips of 20 s as {CLIP_SEGMENTS} segments; captions of {TOKENS[0]} to "
-        f"{TOKENS[1]} tokens. A step is log-mels, forward, backward, clipping and AdamW; ours with "
-        "its collator. Decoding is in neither. Memory is all that the process has held.",
+        f"The paper's model, {num_parameters / 1e6:.0f} million parameters, without a pretrained "
+        f"BERT (which changes no cost); clips of 20 s as {CLIP_SEGMENTS} segments; captions of "
+        f"{TOKENS[0]} to {TOKENS[1]} tokens. A step is log-mels, forward, backward, clipping and "
+        "AdamW; ours with its collator. Decoding is in neither. Memory is all that the process has "
+        f"held; {format_memory(held)} of it are weights, gradients and AdamW's averages, in both.",
     ]
     head = ["", "mulap, pairs/s", "authors, pairs/s", "mulap ÷ authors", "memory"]
     title = "Pre-training step"
