@@ -195,16 +195,9 @@ class MulapModel(MulapPreTrainedModel):
         token_type_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        """Run the text-only layers.
+        """Run the text-only layers over token ids (C, L); returns hidden states (C, L, Dt).
 
-        Args:
-            input_ids: token ids (C, L).
-            attention_mask: (C, L), 1 where there is a token. None: everywhere.
-            token_type_ids: (C, L). None: zeros.
-            inputs_embeds: the ids' word embeddings (C, L, Dt), where they are looked up already.
-
-        Returns:
-            Hidden states (C, L, Dt).
+        `inputs_embeds` are the ids' word embeddings (C, L, Dt), where they are looked up already.
         """
         return self.text_encoder(
             input_ids=input_ids if inputs_embeds is None else None,

@@ -32,7 +32,8 @@ from transformers import initialization as init
 from .bundled import locate_weights
 from .config import MulapAudioConfig
 from .sync_batch_norm import is_synchronised, normalise_synchronised
-from .timbral import fused_timbral, fused_timbral_available
+from .timbral import fused_timbral, fused_timbral_available, is_fusible
+from .timbral_chunks import chunked_timbral
 
 _TIMBRAL_FRAMES = 7
 _TIMBRAL_SHARES = {"port": (0.7, 0.4), "original": (0.4, 0.7)}  # of the bands, the kernels' heights
@@ -133,11 +134,15 @@ class FrontEnd(nn.Module):
         return torch.cat([*timbral, *(block(spectrogram) for block in self.temporal)], dim=1)
 
     def _is_fusible(self, log_mel: torch.Tensor) -> bool:
+        blocks = list(self.timbral)
         return (
             self.training
             and torch.is_grad_enabled()
             and self.timbral[0].variant == "port"
-            and fused_timbral_available(log_mel, list(self.timbral))
+            and (
+                fused_timbral_available(log_mel, blocks)
+                or (is_on_gpu(log_mel) and not log_mel.requires_grad and is_fusible(blocks))
+            )
         )
 
     def _forward_fused(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -146,7 +151,13 @@ class FrontEnd(nn.Module):
         # BatchNorm without its affine part, which the fused blocks take apart from it.
         x_hat = _standardise(bn, log_mel[:, None])[:, 0]
         scale, shift = bn.weight[0], bn.bias[0]
-        return scale * x_hat + shift, fused_timbral(x_hat, scale, shift, list(self.timbral))
+        train = chunked_timbral if is_on_gpu(log_mel) else fused_timbral
+        return scale * x_hat + shift, train(x_hat, scale, shift, list(self.timbral))
+
+
+def is_on_gpu(x: torch.Tensor) -> bool:
+    """Whether the timbral blocks are trained in chunks: `fused_timbral` is for the CPU."""
+    return x.is_cuda
 
 
 def _standardise(bn: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:

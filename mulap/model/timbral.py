@@ -83,7 +83,7 @@ def plain_timbral(
     """
     x = (scale * x_hat + shift).unsqueeze(1)  # (M, 1, F, N)
     outputs = []
-    for conv, norm in map(_parts, blocks):
+    for conv, norm in map(block_parts, blocks):
         outputs.append(torch.relu(norm(conv(x))).max(dim=2).values)
     return outputs
 
@@ -114,7 +114,7 @@ def fused_timbral(
     inputs: dict[int, _Input] = {}
     outputs = []
     with _one_torch_thread() as num_threads:
-        for conv, norm in map(_parts, blocks):
+        for conv, norm in map(block_parts, blocks):
             num_taps = conv.weight.shape[3]
             with torch.no_grad():
                 if num_taps not in inputs:
@@ -146,17 +146,19 @@ def fused_timbral_available(x_hat: Tensor, blocks: Sequence[nn.Module] = ()) -> 
         and x_hat.dtype in (torch.float32, torch.float64)
         and not x_hat.requires_grad
         and not torch.is_autocast_enabled("cpu")
-        and all(_is_fusible(*_parts(block)) for block in blocks)
+        and is_fusible(blocks)
         and bool(_load_kernels())
     )
 
 
-def _parts(block: Any) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+def block_parts(block: Any) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    """Return a block's convolution and BatchNorm."""
     return block.conv, block.bn
 
 
-def _is_fusible(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
-    return (
+def is_fusible(blocks: Sequence[nn.Module]) -> bool:
+    """Whether blocks are what `fused_timbral` and `chunked_timbral` take."""
+    return all(
         type(norm) in (nn.BatchNorm2d, SyncBatchNorm2d)
         and norm.training
         and norm.affine
@@ -165,6 +167,7 @@ def _is_fusible(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
         and conv.kernel_size[1] % 2 == 1
         and conv.padding == (0, conv.kernel_size[1] // 2)
         and conv.padding_mode == "zeros"
+        for conv, norm in map(block_parts, blocks)
     )
 
 
