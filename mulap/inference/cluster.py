@@ -20,7 +20,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ DEATHS_OF_A_FILE = 3
 _DEATHS_WHILE_LOADING = 10  # on one machine; Ray itself starts an actor again without end
 _FILES_PER_BLOCK = 16  # lost with a process, at most; about a minute of one core
 _MAX_BLOCKS = 20_000  # each costs the driver some time and memory
+_STARTS = 4  # of a cluster, before it is given up on a busy machine
 _OBJECT_STORE_BYTES = 2**27  # of a cluster that we start; only lists of files are in it
 _STDERR = 2  # the system's number of it
 _OUTCOME = pa.schema(
@@ -243,7 +244,7 @@ class _EmbedFiles:
         self.now.write_text(file)
         rows = embed_file_rows(self.encoder, os.fsdecode(path), self.work.level)
         try:
-            return asdict(writer.add(file, version, rows))
+            return writer.add(file, version, rows)._asdict()
         except AudioError as error:
             return {"file": file, "reason": error.reason}
 
@@ -258,12 +259,19 @@ def _start_ray(address: str | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    try:
-        with _quiet_stderr():
-            ray.init(address or "local", **options)
-    except (ConnectionError, RuntimeError) as error:
-        where = f"--ray-address {address}" if address else "a Ray of this machine"
-        raise ValueError(f"{where}: {_last_line(error)} (see `ray status`)") from error
+    where = f"--ray-address {address}" if address else "starting Ray here"
+    for _ in range(_STARTS):
+        try:
+            with _quiet_stderr():
+                ray.init(address or "local", **options)
+            return
+        except (ConnectionError, RuntimeError) as error:
+            raise ValueError(f"{where}: {_last_line(error)} (see `ray status`)") from error
+        except Exception as error:  # noqa: BLE001 (where a start takes over 30 s, Ray raises just this)
+            if type(error) is not Exception:
+                raise
+            ray.shutdown()
+    raise ValueError(f"{where}: took too long, {_STARTS} times (is the machine busy? try again)")
 
 
 def _count_actors(gpus_per_actor: float) -> int:

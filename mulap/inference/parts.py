@@ -19,9 +19,8 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,8 +36,7 @@ PART_BYTES = 2**30  # then the next part begins, so that parts can go one by one
 _JOURNAL = ".jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Where the rows of one finished file are.
 
     Attributes:
@@ -128,7 +126,7 @@ class _OpenPart:
             self.num_bytes = start
             raise
         entry = Entry(file, version, num_rows, self.name, start, self.num_bytes - start, checksum)
-        self._note(asdict(entry))
+        self._note(entry._asdict())
         if time.monotonic() - self._last_sync >= SYNC_SECONDS:
             self.sync()
         return entry

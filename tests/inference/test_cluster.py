@@ -148,6 +148,29 @@ def test_a_run_that_was_stopped_goes_on_with_another_engine(here, engine, monkey
     assert sorted(os.listdir()) == ["encoder", "local.parquet", "music", "out.parquet"]
 
 
+def test_ray_is_started_again_where_the_machine_was_too_busy(monkeypatch):
+    num_starts = []
+
+    def start(address, **options):
+        num_starts.append(address)
+        if len(num_starts) < 3:
+            raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr(ray, "init", start)
+    cluster._start_ray(None)
+    assert num_starts == ["local"] * 3
+    monkeypatch.setattr(cluster, "_STARTS", 1)
+    num_starts.clear()
+    with pytest.raises(ValueError, match="starting Ray here: took too long, 1 times"):
+        cluster._start_ray(None)
+
+
+def test_a_cluster_that_is_not_there_is_one_line(here):
+    arguments = ["embed", "music", "--model", "encoder", "-o", "out.npz", "--engine", "ray"]
+    result = call(*arguments, "--ray-address", "auto")
+    check_one_line(result, 1, "--ray-address auto", "ray status")
+
+
 def ask_worker(name="encoder", seed=0):
     """Have a worker, in this process, embed a file; return what it says of it."""
     backbone = random_backbone(MulapAudioConfig(**SMALL), seed)
