@@ -74,7 +74,7 @@ def lead(folder):
 
 
 def wait_for(condition):
-    until = time.monotonic() + 30
+    until = time.monotonic() + 300
     while not condition() and time.monotonic() < until:
         time.sleep(0.01)
     assert condition()
