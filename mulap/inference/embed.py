@@ -147,22 +147,20 @@ def embed_files(
     check_level(level)
     found = find_audio(paths)
     if not found:
-        raise ValueError(
-            f"{', '.join(map(str, paths))}: no audio file is there (name another folder)"
-        )
+        names = ", ".join(map(str, paths))
+        raise ValueError(f"{names}: no audio file is there (name another folder)")
     failures = FailureLog(failures_path(output))
-    metadata, is_stdout = embedder.describe(level), os.fspath(output) == STDOUT
-    if is_stdout:
+    metadata = embedder.describe(level)
+    if is_stdout := os.fspath(output) == STDOUT:
         store = LinePrinter(sys.stdout, embedder.embedding_size, metadata)
     else:
-        size = embedder.embedding_size
-        store = EmbeddingStore(output, size, metadata, skip_existing, force)
+        store = EmbeddingStore(output, embedder.embedding_size, metadata, skip_existing, force)
     with store:
         jobs = list_jobs(found, failures)
         todo = [job for job in jobs if not store.has(job.file, job.version)]
         with progress_bar(console, len(found), len(found) - len(todo)) as advance:
-            embed_jobs = engine.embed_jobs if engine else _embed_jobs
-            num_embedded = embed_jobs(todo, embedder, level, store, failures, advance)
+            run = engine.embed_jobs if engine else _embed_jobs
+            num_embedded = run(todo, embedder, level, store, failures, advance)
         num_rows = store.finish(engine.write_shards if engine else write_here)
     if not is_stdout:
         failures.write()

@@ -201,7 +201,7 @@ class Embedder:
     @torch.inference_mode()
     def _embed(self, log_mel: np.ndarray) -> np.ndarray:
         """Return float32 (M, D) for log-mels (M, F, N)."""
-        if self.frozen:
+        if self.frozen and self.backbone.device.type == "cpu":  # it may have been moved since
             return self.frozen(log_mel)
         vectors = self.backbone(torch.from_numpy(log_mel).to(self.backbone.device))
         return vectors.float().cpu().numpy()
