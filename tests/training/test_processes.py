@@ -16,8 +16,11 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from tiny import write_corpus, write_settings
+from tiny import make_batch, make_model, write_corpus, write_settings
 from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.objectives.losses import contrastive_loss
@@ -26,6 +29,7 @@ from mulap.training.pretrain import pretrain
 from mulap.training.processes import ALONE, FailedTogetherError, Processes, fail_together
 from mulap.training.report import evaluate_run
 from mulap.training.settings import load_settings
+from mulap.training.trainer import whole_model
 
 QUIET = Console(quiet=True)
 
@@ -49,6 +53,20 @@ def test_a_process_leaves_its_group_at_exit_once_however_often_it_asked(group, m
     leave()
     assert not distributed.is_initialized()
     leave()  # without a group there is nothing to do
+
+
+def test_a_model_in_parts_is_put_together_for_evaluation_and_another_left_alone(group):
+    model, batch = make_model(), make_batch()
+    with torch.no_grad():
+        before = model(**batch).atm_logits
+    assert whole_model(model) is model
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    state = torch.get_rng_state()
+    whole = whole_model(model).eval()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(isinstance(parameter, DTensor) for parameter in whole.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(whole(**batch).atm_logits, before)
 
 
 def test_alone_nothing_is_exchanged_and_errors_stay_what_they_are():
