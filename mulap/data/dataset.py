@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mulap.audio import AudioError, load_audio, probe_audio
 from mulap.data.clips import Clip
-from mulap.data.prepared import PREPARE_OPTIONS, PreparedData, audio_settings
+from mulap.data.prepared import PreparedData
+from mulap.data.recipe import PREPARE_OPTIONS, audio_settings
 from mulap.model.features import MulapFeatureExtractor
 from mulap.objectives.masking import keyed_generator
 

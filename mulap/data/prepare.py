@@ -31,7 +31,8 @@ import pyarrow as pa
 
 from mulap.data.clips import Clip, Manifest
 from mulap.data.manifest import read_manifest
-from mulap.data.prepared import CLIPS_FILE, SUMMARY_FILE, VERSION, Recipe, is_prepared, read_summary
+from mulap.data.prepared import CLIPS_FILE, SUMMARY_FILE, VERSION, is_prepared, read_summary
+from mulap.data.recipe import Recipe
 from mulap.data.shards import CLIP_FIELDS, write_shard
 from mulap.data.workers import run_tasks
 from mulap.files import FailureLog, atomic_path, sha256_of
@@ -43,6 +44,7 @@ FAILURES_FILE = "failures.jsonl"
 _SHARD_BYTES = 512 * 2**20
 _MIN_SHARDS, _MIN_SHARD_CLIPS = 64, 16  # a small corpus keeps many processes busy as well
 _TRACK_SECONDS = 240.0  # what a whole track is taken to last when shards are planned
+_ROWS_AT_ONCE = 65_536
 _HF_FILES = ("dataset_info.json", "state.json")
 _WAIT_SECONDS = 5.0  # workers that outlive a killed run let go of its lock within this time
 
@@ -219,17 +221,21 @@ def _finish(
 
 
 def _write_clips(path: Path, shards: list[Path]) -> None:
-    """Copy all columns but the audio's, a shard in memory at a time."""
+    """Copy all columns but the audio's; some rows are in memory at a time."""
     with (
         atomic_path(path) as temporary,
         pa.OSFile(str(temporary), "wb") as out,
         pa.ipc.new_stream(out, CLIP_FIELDS) as writer,
     ):
-        for shard in shards:
+        tables: list[pa.Table] = []
+        for number, shard in enumerate(shards, start=1):
             with pa.memory_map(str(shard)) as source:
-                table = pa.ipc.open_stream(source).read_all().select(CLIP_FIELDS.names)
-                for batch in table.combine_chunks().to_batches():
+                said = pa.ipc.open_stream(source).read_all().select(CLIP_FIELDS.names)
+                tables.append(said)  # the map lasts as long as this does
+            if sum(map(len, tables)) >= _ROWS_AT_ONCE or number == len(shards):
+                for batch in pa.concat_tables(tables).combine_chunks().to_batches():
                     writer.write_batch(batch)
+                tables = []
 
 
 def _write_hugging_face_files(output: Path, plan: dict[str, Any], names: list[str]) -> None:

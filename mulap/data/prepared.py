@@ -10,7 +10,7 @@ A row is found by arithmetic and read from the map: 72 KB a segment for log-mels
 16-bit samples, and nothing is decoded. Of a clip, memory holds 8 bytes (its row in the order of its
 split); captions and names stay in `clips.arrow`, about 200 bytes a clip on disk, and become a
 `Clip` when they are asked for. So ten million clips need 80 MB here, and a map of 2 GB that all
-processes of a machine share. Shards are opened when they are needed and at most 64 at a time.
+processes of a machine share. Shards are opened when they are needed and at most 256 at a time.
 
 Opening compares the size of every shard and the checksum of `clips.arrow` with `prepared.json`;
 `verify_prepared` reads everything. It does not know how the files are made: see `prepare`.
@@ -20,81 +20,23 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mulap.data.clips import Clip, Manifest
+from mulap.data.recipe import Recipe
 from mulap.data.tables import one_line
 from mulap.files import sha256_of
 
-if TYPE_CHECKING:
-    from mulap.model.features import MulapFeatureExtractor
-
-Store = Literal["log-mel", "pcm", "tars"]
-
 SUMMARY_FILE, CLIPS_FILE = "prepared.json", "clips.arrow"
 VERSION = 1
-DTYPES: dict[Store, tuple[str, ...]] = {
-    "log-mel": ("float32", "float16"),
-    "pcm": ("int16", "float32"),
-    "tars": ("int16",),
-}
-"""What can be stored, and as which numbers; the first is the default."""
-
-LOG_MEL_SETTINGS = (
-    "variant", "sampling_rate", "n_fft", "hop_length", "num_mel_bins", "segment_seconds",
-    "db_reference",
-)  # fmt: skip
-"""Settings of the feature extractor that a log-mel depends on."""
-
-PREPARE_OPTIONS = ("variant", "db_reference")
-"""Those of them that `mulap prepare` can be told; models differ in no others so far."""
-
-_OPEN_SHARDS = 64
+_OPEN_SHARDS = 256
 _ROWS_AT_ONCE = 10_000
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is stored of each track.
-
-    Attributes:
-        store: `log-mel`, what the model is fed; `pcm`, mono samples; or `tars` of FLAC files.
-        dtype: of the numbers stored, one of `DTYPES[store]`.
-        seconds: how much of each track, from its start; None means all of it.
-        audio: settings of the feature extractor, those that what is stored depends on.
-        group_column: the column that named the group, None where it was found.
-    """
-
-    store: Store
-    dtype: str
-    seconds: float | None
-    audio: dict[str, Any]
-    group_column: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.store not in DTYPES:
-            raise ValueError(f"store {self.store!r}: must be one of {', '.join(DTYPES)}")
-        if self.dtype not in DTYPES[self.store]:
-            choices = " or ".join(DTYPES[self.store])
-            raise ValueError(f"dtype {self.dtype!r}: {self.store} is stored as {choices}")
-        if self.seconds is not None and not 0 < self.seconds < float("inf"):
-            raise ValueError(f"seconds {self.seconds:g}: must be more than 0")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
-
-
-def audio_settings(extractor: "MulapFeatureExtractor", store: Store) -> dict[str, Any]:
-    """Return the settings of an extractor that what is stored depends on."""
-    names = LOG_MEL_SETTINGS if store == "log-mel" else ("sampling_rate",)
-    return {name: getattr(extractor, name) for name in names}
 
 
 class PreparedData:
@@ -129,9 +71,9 @@ class PreparedData:
         return int(self.summary["num_clips"])
 
     @functools.cached_property
-    def clips_table(self) -> pa.Table:
-        """Track ids, captions, groups, splits and sources of all rows, memory-mapped."""
-        return _map_stream(self.folder / CLIPS_FILE)
+    def descriptions(self) -> "_Rows":
+        """Track ids, captions, groups, splits and sources of all rows."""
+        return _Rows(self.folder / CLIPS_FILE)
 
     def read(self, row: int, column: str) -> pa.Array:
         """Return one row of a column as an Arrow array of length 1 that copies nothing.
@@ -140,21 +82,36 @@ class PreparedData:
             ValueError: the shard is damaged.
         """
         shard = int(np.searchsorted(self._ends, row, side="right"))
-        ends, batches = self._open_shard(shard)
-        row -= int(self._ends[shard]) - int(ends[-1])
-        batch = int(np.searchsorted(ends, row, side="right"))
-        row -= int(ends[batch]) - batches[batch].num_rows
-        return batches[batch].column(column).slice(row, 1)
+        rows = self._open_shard(shard)
+        return rows[row - int(self._ends[shard]) + len(rows)].column(column)
 
-    def _map_shard(self, shard: int) -> tuple[np.ndarray, list[pa.RecordBatch]]:
+    def _map_shard(self, shard: int) -> "_Rows":
         file = self.summary["shards"][shard]
-        batches = _map_stream(self.folder / file["file"]).to_batches()
-        ends = np.cumsum([batch.num_rows for batch in batches])
-        if not len(ends) or ends[-1] != file["num_clips"]:
-            found = int(ends[-1]) if len(ends) else 0
-            reason = f"holds {found:,} rows of {file['num_clips']:,}"
-            raise _damaged(self.folder / file["file"], reason)
-        return ends, batches
+        rows = _Rows(self.folder / file["file"])
+        if len(rows) != file["num_clips"]:
+            raise _damaged(rows.path, f"holds {len(rows):,} rows of {file['num_clips']:,}")
+        return rows
+
+
+class _Rows:
+    """The rows of an Arrow stream, memory-mapped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.table = pa.ipc.open_stream(pa.memory_map(os.fspath(path))).read_all()
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, one_line(error)) from error
+        self._batches = self.table.to_batches()
+        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __getitem__(self, row: int) -> pa.RecordBatch:
+        index = int(np.searchsorted(self._ends, row, side="right"))
+        batch = self._batches[index]  # a table's own slice looks at every batch
+        return batch.slice(row - int(self._ends[index]) + batch.num_rows, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,23 +177,25 @@ class PreparedClips(Sequence[Clip]):
         if isinstance(index, slice):
             return PreparedClips(self.data, self.rows[index])
         row = int(self.rows[index])
-        return self._make_clip(row, self.data.clips_table.slice(row, 1).to_pylist()[0])
+        return next(self._make_clips(np.array([row]), self.data.descriptions[row]))
 
     def __iter__(self) -> Iterator[Clip]:
         for begin in range(0, len(self.rows), _ROWS_AT_ONCE):
             rows = self.rows[begin : begin + _ROWS_AT_ONCE]
-            for row, values in zip(rows, self.data.clips_table.take(rows).to_pylist(), strict=True):
-                yield self._make_clip(int(row), values)
+            yield from self._make_clips(rows, self.data.descriptions.table.take(rows))
 
     def split(self, name: str) -> "PreparedClips":
         """Return those of one split."""
-        splits = self.data.clips_table.column("split").take(pa.array(self.rows))
+        splits = self.data.descriptions.table.column("split").take(pa.array(self.rows))
         is_wanted = pc.call_function("equal", [splits, name]).to_numpy()
         return PreparedClips(self.data, self.rows[is_wanted])
 
-    def _make_clip(self, row: int, values: dict[str, Any]) -> Clip:
-        values["captions"] = tuple(values["captions"])
-        return Clip(self.data.folder, **values, stored=StoredTrack(self.data, row))
+    def _make_clips(self, rows: np.ndarray, said: pa.Table | pa.RecordBatch) -> Iterator[Clip]:
+        names = ("captions", "track_id", "group", "split", "source")
+        columns = [said.column(name).to_pylist() for name in names]
+        for row, captions, *names in zip(rows.tolist(), *columns, strict=True):
+            stored = StoredTrack(self.data, row)
+            yield Clip(self.data.folder, tuple(captions), *names, stored=stored)
 
 
 def is_prepared(folder: Path) -> bool:
@@ -328,13 +287,6 @@ def _check_size(folder: Path, file: dict[str, Any]) -> str:
     except OSError as error:
         return error.strerror or "cannot be read"
     return "" if size == file["bytes"] else f"has {size:,} bytes of {file['bytes']:,}"
-
-
-def _map_stream(path: Path) -> pa.Table:
-    try:
-        return pa.ipc.open_stream(pa.memory_map(os.fspath(path))).read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, one_line(error)) from error
 
 
 def _damaged(path: Path, reason: str) -> ValueError:

@@ -29,9 +29,10 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
-from mulap.audio import AudioError, load_audio, probe_audio, stream_audio
+from mulap.audio import AudioError, load_audio, stream_audio
 from mulap.data.clips import Clip
-from mulap.data.prepared import DTYPES, Recipe, Store, audio_settings
+from mulap.data.recipe import DTYPES, Recipe, Store, audio_settings
+from mulap.decode import open_reader
 from mulap.files import atomic_path
 from mulap.model.features import MulapFeatureExtractor
 
@@ -241,7 +242,8 @@ class _Samples:
             is_in_range = peak <= _LARGEST_INT16 * _INT16_STEP
             step = np.float32(_INT16_STEP if is_in_range else peak / _LARGEST_INT16)
             samples = np.rint(samples / step).astype(np.int16)
-        duration_seconds = probe_audio(path).duration_seconds
+        with open_reader(path) as reader:  # `probe_audio` reads the tags too, the slower part
+            duration_seconds = reader.duration_seconds()
         columns = {"pcm": samples, "pcm_step": step, "duration_seconds": duration_seconds}
         return len(samples) / rate, columns
 

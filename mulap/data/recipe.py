@@ -1,0 +1,63 @@
+"""`Recipe`: what `mulap prepare` stores of each track, by what settings. Reads no file."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from mulap.model.features import MulapFeatureExtractor
+
+Store = Literal["log-mel", "pcm", "tars"]
+
+DTYPES: dict[Store, tuple[str, ...]] = {
+    "log-mel": ("float32", "float16"),
+    "pcm": ("int16", "float32"),
+    "tars": ("int16",),
+}
+"""What can be stored, and as which numbers; the first is the default."""
+
+LOG_MEL_SETTINGS = (
+    "variant", "sampling_rate", "n_fft", "hop_length", "num_mel_bins", "segment_seconds",
+    "db_reference",
+)  # fmt: skip
+"""Settings of the feature extractor that a log-mel depends on."""
+
+PREPARE_OPTIONS = ("variant", "db_reference")
+"""Those of them that `mulap prepare` can be told; models differ in no others so far."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is stored of each track.
+
+    Attributes:
+        store: `log-mel`, what the model is fed; `pcm`, mono samples; or `tars` of FLAC files.
+        dtype: of the numbers stored, one of `DTYPES[store]`.
+        seconds: how much of each track, from its start; None means all of it.
+        audio: settings of the feature extractor, those that what is stored depends on.
+        group_column: the column that named the group, None where it was found.
+    """
+
+    store: Store
+    dtype: str
+    seconds: float | None
+    audio: dict[str, Any]
+    group_column: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.store not in DTYPES:
+            raise ValueError(f"store {self.store!r}: must be one of {', '.join(DTYPES)}")
+        if self.dtype not in DTYPES[self.store]:
+            choices = " or ".join(DTYPES[self.store])
+            raise ValueError(f"dtype {self.dtype!r}: {self.store} is stored as {choices}")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise ValueError(f"seconds {self.seconds:g}: must be more than 0")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def audio_settings(extractor: "MulapFeatureExtractor", store: Store) -> dict[str, Any]:
+    """Return the settings of an extractor that what is stored depends on."""
+    names = LOG_MEL_SETTINGS if store == "log-mel" else ("sampling_rate",)
+    return {name: getattr(extractor, name) for name in names}
