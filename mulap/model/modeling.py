@@ -312,8 +312,7 @@ class MulapModel(MulapPreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if caption_index is None:
             caption_index = torch.arange(len(input_features), device=input_ids.device)
-        # Audio after text: going back, the backbone's many activations are then given up before
-        # the gradients of the text layers, which are large, are made.
+        # Audio last: going back, its activations are given up before text's large gradients come.
         text_states = self.encode_text(input_ids, attention_mask, token_type_ids, inputs_embeds)
         is_segment = audio_attention_mask.bool()
         backbone_features = self.audio_backbone(input_features[is_segment])
@@ -321,7 +320,8 @@ class MulapModel(MulapPreTrainedModel):
         num_draws = len(caption_index) // len(input_features)
         audio, text = self.fuse(
             audio_features.repeat(num_draws, 1, 1),
-            text_states[caption_index],
+            # Not by indexing: going back, its threads add to one row in no fixed order.
+            text_states.index_select(0, caption_index),
             audio_attention_mask.repeat(num_draws, 1),
             attention_mask[caption_index],
             None if is_masked_segment is None else is_masked_segment.repeat(num_draws, 1),

@@ -212,8 +212,8 @@ class MulapForPreTraining(MulapPreTrainedModel):
         else:
             labels = mlm_labels if caption_index is None else mlm_labels[caption_index[:num_clips]]
             is_labelled = labels != IGNORED_LABEL
-            labelled, targets = text[is_labelled], labels[is_labelled]
-            clip_index = is_labelled.nonzero()[:, 0]
+            targets, clip_index = labels[is_labelled], is_labelled.nonzero()[:, 0]
+            labelled = text.flatten(0, 1).index_select(0, is_labelled.flatten().nonzero()[:, 0])
         return MulapForPreTrainingOutput(
             **base,
             mlm_logits=self.mlm_head(labelled, words),

@@ -63,6 +63,23 @@ def test_the_authors_matching_head_is_an_option():
     assert not torch.equal(head(audio, text), head(audio, text))
 
 
+def test_no_gradient_is_added_up_in_an_order_that_threads_choose():
+    """On a CPU indexing's backward pass does, and two runs of one seed then differ."""
+    model = make_model().train()
+    labels = torch.full((2, 6), 7)
+    out = model(**make_batch(), mlm_labels=labels, caption_index=torch.tensor([0, 0, 1, 0]))
+    results = [value for value in out.values() if value.requires_grad]
+    steps, seen = [value.grad_fn for value in results], set()
+    while steps:
+        step = steps.pop()
+        if step is not None and step not in seen:
+            seen.add(step)
+            steps.extend(following for following, _ in step.next_functions)
+    names = {step.name() for step in seen}
+    assert "IndexSelectBackward0" in names
+    assert not {"IndexBackward0", "GatherBackward0", "IndexPutBackward0"} & names
+
+
 @pytest.mark.parametrize("is_scored", [True, False])
 def test_the_shared_words_get_the_gradient_of_both_their_uses(monkeypatch, is_scored):
     """Looked up apart or together, with words that come twice and with padding."""
