@@ -289,3 +289,16 @@ def test_with_more_pairs_than_clips_the_first_ones_say_what_is_dropped(mismatch)
     torch.testing.assert_close(losses, expected)
     outputs.atm_logits = torch.zeros(8)
     assert compute_losses(outputs, targets, LossOptions())["atm"].isfinite()
+
+
+@pytest.mark.parametrize("counted", [(3, 1), (2, 0), (0, 0)])
+def test_losses_by_the_mean_count_have_the_mean_over_the_words_of_all(counted):
+    logits, targets = torch.randn(8, 7), torch.arange(8) % 7
+    is_counted = torch.zeros(8, dtype=torch.bool)
+    is_counted[: counted[0]] = is_counted[4 : 4 + counted[1]] = True
+    mean_count = torch.tensor(sum(counted) / 2)
+    shared = [
+        mlm_loss(logits[part], targets[part], is_counted[part], lambda count: mean_count)
+        for part in (slice(4), slice(4, 8))
+    ]
+    torch.testing.assert_close(sum(shared) / 2, mlm_loss(logits, targets, is_counted))

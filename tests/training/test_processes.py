@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 from rich.console import Console
 from safetensors.torch import load_file
 from tiny import make_batch, make_model, write_corpus, write_settings
@@ -112,6 +113,15 @@ def test_the_processes_of_a_machine_share_its_cores_unless_they_are_told(
         monkeypatch.setenv("OMP_NUM_THREADS", given)
     processes.share_cores()
     assert told == ([] if expected is None else [expected])
+
+
+@pytest.mark.parametrize("name", ["two_nodes_ddp", "fsdp"])
+def test_the_accelerate_configs_are_read_and_name_layers_that_there_are(name):
+    config = load_config_from_file(f"configs/accelerate/{name}.yaml")
+    assert not config.use_cpu
+    wanted = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap", "").split(",")
+    there = {type(module).__name__ for module in make_model().modules()}
+    assert set(wanted) - {""} <= there
 
 
 # Two processes with micro-batches of 2 do what one does with those of 2 (apart) or of 4 (joint).
