@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import write_corpus
 
 from mulap.data import prepare as prepare_module
@@ -95,6 +96,7 @@ def test_a_second_call_finds_nothing_to_do_and_says_the_same(whole, corpus, tmp_
 
 def _in_a_process(*arguments) -> None:
     os.setpgid(0, 0)
+    torch.set_num_threads(1)  # those of the process that this is a fork of are not here
     prepare(*arguments)
 
 
@@ -134,7 +136,7 @@ def test_a_kill_between_the_last_file_and_the_tidying_up_is_tidied_up(whole, cor
 def test_processes_do_not_outlive_the_one_that_was_killed(corpus, tmp_path):
     output = tmp_path / "killed"
     kill_when(output, 1, corpus, output, RECIPES["pcm"], 2)
-    # They hold the lock as long as they live; the next call waits for it no longer than 5 s.
+    # They hold the lock as long as they live; the next call waits for it no longer than 15 s.
     prepare(corpus, output, RECIPES["pcm"])
     assert (output / "prepared.json").is_file()
 
