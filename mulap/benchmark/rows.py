@@ -48,7 +48,7 @@ def read_rows(path: Path, mend: bool = False) -> list[Row]:
         try:
             row = json.loads(line)
             pair_id(row)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{path}: line {number} is no result (delete that line)") from error
         rows.append(row)
     return rows

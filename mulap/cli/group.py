@@ -30,6 +30,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SOME_FAILED = 3
 INTERRUPTED = 130
+_LONGEST_LINE = 1_000  # letters of an error: some quote what they found in a damaged file
 # Of the extras `probe` and `train`; embedding and tagging do without.
 _OPTIONAL_PACKAGES = {
     "accelerate",
@@ -102,15 +103,21 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             raise click.ClickException(describe_os_error(error)) from error
         except ValueError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(_one_line(error)) from error
 
     return wrapped
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    half = _LONGEST_LINE // 2  # the remedy stands at the end
+    return text if len(text) <= _LONGEST_LINE else f"{text[:half]} ... {text[-half:]}"
 
 
 def describe_os_error(error: OSError) -> str:
     """Say in a line what failed, where, and what to do."""
     if error.filename is None or not error.strerror:
-        return " ".join(str(error).split())
+        return _one_line(error)
     remedy = _REMEDIES.get(error.errno or 0, "check it by hand")
     return f"{os.fsdecode(error.filename)}: {error.strerror} ({remedy})"
 

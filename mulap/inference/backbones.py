@@ -8,8 +8,10 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
 from mulap.model.bundled import bundled_names, locate_weights
@@ -19,6 +21,23 @@ from mulap.model.musicnn import MusicnnBackbone
 RANDOM = "random"
 # Where the backbone hangs in: pre-training, `MulapModel`, the tagger, the backbone itself.
 _PREFIXES = ("mulap.audio_backbone.", "audio_backbone.", "backbone.", "")
+
+# What reading a model's config or weights raises where they are not whole.
+UNLOADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, RecursionError),
+    *(OverflowError, ZeroDivisionError, SafetensorError, StrictDataclassError),
+)
+# Far beyond what anybody trains; what is beyond these would take all memory before it failed.
+_LIMITS = {
+    "sampling_rate": (1_000, 1_000_000),
+    "n_fft": (16, 2**16),
+    "hop_length": (1, 2**16),
+    "num_mel_bins": (8, 2**12),
+    "segment_seconds": (0.1, 600.0),
+    "num_timbral_filters": (1, 2**14),
+    "num_temporal_filters": (1, 2**14),
+    "num_midend_filters": (1, 2**14),
+}
 
 
 def random_backbone(config: MulapAudioConfig | None = None, seed: int = 0) -> MusicnnBackbone:
@@ -53,9 +72,10 @@ def load_backbone(name_or_path: str | os.PathLike[str], seed: int = 0) -> Musicn
     if os.fspath(name_or_path) == RANDOM:
         return random_backbone(seed=seed)
     folder = Path(locate_weights(name_or_path))
-    backbone = random_backbone(_read_config(folder))
+    config = _read_config(folder)
     weights = _read_weights(folder, "front_end.spectrogram_bn.weight")
-    expected = backbone.state_dict()
+    with torch.device("meta"):  # without memory, of which a damaged config may ask for anything
+        expected = MusicnnBackbone(config).state_dict()
     missing = [name for name in expected if name not in weights]
     wrong = [
         name for name in weights if name in expected and weights[name].shape != expected[name].shape
@@ -63,8 +83,58 @@ def load_backbone(name_or_path: str | os.PathLike[str], seed: int = 0) -> Musicn
     if missing or wrong:
         what = f"lacks {missing[0]}" if missing else f"has another shape of {wrong[0]}"
         raise ValueError(f"{folder}: {what} than config.json asks for (copy the folder again)")
+    backbone = random_backbone(config)
     backbone.load_state_dict({name: weights[name] for name in expected})
     return backbone
+
+
+def read_audio_config(values: dict[str, Any], where: Path) -> MulapAudioConfig:
+    """Check what a config.json says of a backbone.
+
+    Args:
+        values: name -> value.
+        where: the file, for messages.
+
+    Raises:
+        ValueError: a value is of the wrong type, or absurd.
+    """
+    try:
+        config = MulapAudioConfig.from_dict(values)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{where}: cannot be used, {reason} (copy the folder again)") from error
+    for name, (low, high) in _LIMITS.items():
+        if not low <= getattr(config, name) <= high:
+            raise ValueError(
+                f"{where}: {name} is {getattr(config, name)}, not within {low} and {high} (copy the"
+                " folder again)"
+            )
+    return config
+
+
+def load_whole(kind: Any, name_or_path: str | os.PathLike[str]) -> Any:
+    """Load a model by its class, and refuse one that is not all there.
+
+    Hugging Face's loading fills what is missing with random numbers, and has errors of many kinds.
+
+    Args:
+        kind: a class of ours with `from_pretrained`.
+        name_or_path: a folder, or a name on the hub.
+
+    Raises:
+        ValueError: its config cannot be used, or weights are damaged, missing or of other shapes.
+    """
+    try:
+        model, info = kind.from_pretrained(name_or_path, output_loading_info=True)
+    except UNLOADABLE as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"{name_or_path}: cannot be loaded, {reason} (copy it again)") from error
+    odd = sorted([*info["missing_keys"], *info["unexpected_keys"]])
+    if odd:
+        raise ValueError(
+            f"{name_or_path}: its weights do not fit config.json, as {odd[0]} (copy it again)"
+        )
+    return model
 
 
 def hash_weights(backbone: MusicnnBackbone) -> str:
@@ -88,15 +158,16 @@ def _read_config(folder: Path) -> MulapAudioConfig:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not JSON (copy the folder again)") from error
+    config = config if isinstance(config, dict) else {}
     audio = config.get("audio_config") if config.get("model_type") == "mulap" else config
     if not isinstance(audio, dict) or audio.get("model_type") != MulapAudioConfig.model_type:
         model_type = config.get("model_type")
         raise ValueError(
             f"{path}: a model of type '{model_type}' has no musicnn (give a MuLaP model)"
         )
-    return MulapAudioConfig.from_dict(audio)
+    return read_audio_config(audio, path)
 
 
 def _read_weights(folder: Path, landmark: str) -> dict[str, torch.Tensor]:

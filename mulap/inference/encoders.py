@@ -104,6 +104,6 @@ def _model_type(folder: Path) -> Any:
     """Return what a folder's config.json says of the model; None where it does not say."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None  # `load_backbone` says what is wrong
     return config.get("model_type") if isinstance(config, dict) else None

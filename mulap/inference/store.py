@@ -199,7 +199,8 @@ class EmbeddingStore:
         if not self._target.exists():
             return
         schema, counts = self._target.contents()
-        if is_same_making(schema, self.schema):
+        # A damaged table may say that it is ours, and hold vectors of another length.
+        if is_same_making(schema, self.schema) and schema.types == self.schema.types:
             self._kept = {file: (version, rows) for (file, version), rows in counts.items()}
         elif self._done:
             self._is_replacing = True  # so it was by the run that was stopped

@@ -40,6 +40,7 @@ _UNREADABLE = (
     KeyError,
     TypeError,
     ValueError,
+    RecursionError,
 )
 
 AnyPath = str | os.PathLike[str]
@@ -334,7 +335,7 @@ def _open_jsonl(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
                     vectors = np.array([row["embedding"] for row in rows], np.float32)
                     some = {name: [row[name] for row in rows] for name in names}
                     yield row_batch(schema, some, vectors)
-                except (KeyError, ValueError) as error:
+                except (KeyError, TypeError, ValueError, RecursionError) as error:
                     raise _not_a_table(path, error) from error
 
     return schema, batches()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mulap.audio import stream_audio
+from mulap.inference.backbones import UNLOADABLE, load_whole
 from mulap.inference.embedder import Embedder
 from mulap.inference.stream import stream_log_mels
 from mulap.model.bundled import locate_weights
@@ -65,13 +66,18 @@ class Tagger:
         Raises:
             ValueError: what is there is no tagging model.
         """
-        config, _ = MulapAudioConfig.get_config_dict(locate_weights(name_or_path))
-        if MusicnnForTagging.__name__ not in (config.get("architectures") or ()):
+        try:
+            config, _ = MulapAudioConfig.get_config_dict(locate_weights(name_or_path))
+            architectures = config.get("architectures") or ()
+        except UNLOADABLE as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{name_or_path}: has no config, {reason} (copy it again)") from error
+        if MusicnnForTagging.__name__ not in architectures:
             raise ValueError(
                 f"{name_or_path}: is a {config.get('model_type')} model without the head that this "
                 "command reads: use musicnn-mtt or musicnn-msd"
             )
-        model = MusicnnForTagging.from_pretrained(name_or_path)
+        model = load_whole(MusicnnForTagging, name_or_path)
         return cls(model, MulapFeatureExtractor.from_pretrained(name_or_path), device)
 
     def taggram(self, waveform: np.ndarray | torch.Tensor) -> np.ndarray:

@@ -225,7 +225,7 @@ class VectorStore:
             try:
                 entry = json.loads(line)
                 sha256, start, count = entry["sha256"], entry["start_row"], entry["num_rows"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 return
             is_sound = line.endswith(b"\n") and start == self._num_rows
             if not is_sound or start + count > rows_there:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from mulap.files import atomic_path
+from mulap.files import atomic_path, sha256_of
 
 COMPLETE_MARKER = "complete"
 SETTINGS_FILE = "settings.yaml"
@@ -58,8 +58,29 @@ def checkpoint_path(run: Path, step: int | None) -> Path:
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Say that everything of a checkpoint is on disk."""
-    (checkpoint / COMPLETE_MARKER).touch()
+    """Say that everything of a checkpoint is on disk, and note its checksums."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+    sums = {path.relative_to(checkpoint).as_posix(): sha256_of(path) for path in files}
+    with atomic_path(checkpoint / COMPLETE_MARKER) as path:
+        path.write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
+
+
+def check_checkpoint(checkpoint: Path) -> None:
+    """Check that a checkpoint is what was saved, before the optimiser's state is read out of it.
+
+    Raises:
+        ValueError: a file is missing or has changed.
+    """
+    try:
+        sums = json.loads((checkpoint / COMPLETE_MARKER).read_text(encoding="utf-8"))
+        changed = [name for name, sha256 in sums.items() if sha256_of(checkpoint / name) != sha256]
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        changed = [getattr(error, "filename", None) or COMPLETE_MARKER]
+    if changed:
+        raise ValueError(
+            f"{checkpoint}: is damaged, {Path(changed[0]).name} is not what was saved (remove this "
+            "folder: the run then goes on from an earlier checkpoint, or begins anew)"
+        )
 
 
 def complete_checkpoints(run: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from mulap.inference.backbones import read_audio_config
 from mulap.model.config import MulapAudioConfig
 from mulap.model.musicnn import MusicnnBackbone, MusicnnPreTrainedModel
 from mulap.tasks.task import Kind
@@ -160,13 +161,14 @@ def load_classifier(folder: str | os.PathLike[str]) -> MusicnnClassifier:
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "model.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise ValueError(f"{folder}: holds no whole model (name a RUN/best folder)") from error
+    values = values if isinstance(values, dict) else {}
     if MusicnnClassifier.__name__ not in (values.get("architectures") or ()):
         raise ValueError(
             f"{folder}: holds no {MusicnnClassifier.__name__} (name a RUN/best folder)"
         )
-    model = MusicnnClassifier(MulapAudioConfig.from_dict(values))
+    model = MusicnnClassifier(read_audio_config(values, folder / "config.json"))
     expected = model.state_dict()
     odd = sorted(expected.keys() ^ weights.keys())
     odd += [

@@ -27,6 +27,7 @@ from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.model.sync_batch_norm import convert_sync_batch_norm
 from mulap.training.checkpoints import (
+    check_checkpoint,
     check_settings,
     claim_run,
     complete_checkpoints,
@@ -188,6 +189,7 @@ def pretrain(
                     console.print(f"removed {name}, which an interruption left half written")
         checkpoints = complete_checkpoints(run)
         if checkpoints:
+            check_checkpoint(checkpoints[-1])
             console.print(f"going on from {checkpoints[-1].name}")
         trainer.train(resume_from_checkpoint=os.fspath(checkpoints[-1]) if checkpoints else None)
         with fail_together(processes):

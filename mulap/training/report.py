@@ -3,6 +3,7 @@
 What a number is worth is only seen next to chance and to the untrained model, so both come with it.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import Clip
 from mulap.files import FailureLog
+from mulap.inference.backbones import UNLOADABLE, load_whole
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.training.checkpoints import SETTINGS_FILE
@@ -104,8 +106,8 @@ def evaluate_run(
     settings = locate_settings(folder)
     failures = FailureLog(folder / "failures.jsonl")
     manifest = read_clips(settings, data, failures)
-    model = MulapForPreTraining.from_pretrained(folder)
-    processor = MulapProcessor.from_pretrained(folder)
+    model = load_whole(MulapForPreTraining, folder)
+    processor = _load_processor(folder)
     dataset = _make_dataset(settings, manifest.split(split), processor, failures)
     if not len(dataset):
         raise ValueError(f"{data}: no clip of the {split} split can be used: name another --split")
@@ -116,6 +118,15 @@ def evaluate_run(
         evaluations.append(_evaluate(untrained, own, dataset, settings, pool))
     trained, *rest = evaluations
     return RunEvaluation(split, len(dataset), trained, rest[0] if rest else None, failures.failures)
+
+
+def _load_processor(folder: Path) -> MulapProcessor:
+    try:
+        json.loads((folder / "tokenizer.json").read_bytes())  # of this, tokenizers raises anything
+        return MulapProcessor.from_pretrained(folder)
+    except UNLOADABLE as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder}: has no processor, {reason} (copy it again)") from error
 
 
 def _make_dataset(

@@ -73,7 +73,7 @@ def load_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}): name a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates and bytes
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: is no valid YAML ({reason}): mend it there") from error
 

@@ -26,6 +26,7 @@ from mulap.model.sync_batch_norm import convert_sync_batch_norm
 from mulap.tasks.metrics import HEADLINE, choose_thresholds, decide
 from mulap.tasks.task import Fold, TaskData
 from mulap.training.checkpoints import (
+    check_checkpoint,
     claim_run,
     complete_checkpoints,
     export_models,
@@ -106,6 +107,7 @@ def run_fold(given: FoldInput, settings: SupervisedSettings, run: Path) -> FoldO
                 _claim(given, settings, run, trainer)
         checkpoints = complete_checkpoints(run)
         if checkpoints:
+            check_checkpoint(checkpoints[-1])
             given.console.print(f"going on from {checkpoints[-1].name}")
             trainer.state = TrainerState.load_from_json(str(checkpoints[-1] / "trainer_state.json"))
         if not _is_finished(trainer.state, settings, metric):

@@ -45,3 +45,16 @@ def test_control_c_ends_a_command_with_130_and_a_line():
 )
 def test_an_error_of_the_disk_is_a_line_with_place_and_remedy(error, line):
     assert describe_os_error(error).startswith(line)
+
+
+def test_an_error_that_quotes_a_damaged_file_is_cut_in_its_middle():
+    @group.command()
+    @one_line_errors
+    def quote() -> None:
+        raise ValueError("a.csv: what is " + 5_000 * "9" + "\n(mend it)")
+
+    result = CliRunner().invoke(group, ["quote"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: a.csv: what is 99")
+    assert result.stderr.endswith("9 (mend it)\n")
+    assert len(result.stderr) < 1_100

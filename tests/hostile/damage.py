@@ -6,6 +6,7 @@ Random bytes alone hardly ever make a header that is believed, so some lies are 
 import random
 import struct
 from collections.abc import Callable
+from typing import Any
 
 
 def damage(content: bytes, rng: random.Random) -> tuple[str, bytes]:
@@ -122,6 +123,28 @@ def _lie_about_the_end(content: bytearray, rng: random.Random) -> bytes:
     if 0 <= at <= len(content) - 8:
         struct.pack_into("<Q", content, at, rng.choice((0, 5, 2**31, 2**40, 2**63 - 1, 2**64 - 1)))
     return bytes(content)
+
+
+_VALUES = (None, True, "x", "", -1, 0, 1, 7, 3.5, 1e300, 10**9, 10**20, [], [1, "a"], {}, {"x": 1})
+
+
+def replace_value(values: Any, rng: random.Random) -> Any:
+    """Replace, remove or rename something in parsed JSON or YAML."""
+    if isinstance(values, dict) and values and rng.random() < 0.9:
+        key = rng.choice(list(values))
+        changed = dict(values)
+        chance = rng.random()
+        if chance < 0.1:
+            del changed[key]
+        elif chance < 0.2:
+            changed[f"{key}x"] = changed.pop(key)
+        else:
+            changed[key] = replace_value(values[key], rng)
+        return changed
+    if isinstance(values, list) and values and rng.random() < 0.9:
+        at = rng.randrange(len(values))
+        return [*values[:at], replace_value(values[at], rng), *values[at + 1 :]]
+    return rng.choice(_VALUES)
 
 
 KINDS: dict[str, Callable[[bytearray, random.Random], bytes]] = {

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,26 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> float | str:
         return f"{len(ours)} samples, not {len(theirs)}"
     level = max(1.0, float(np.abs(theirs).max(initial=0.0)))
     return float(np.abs(ours - theirs).max(initial=0.0)) / level
+
+
+def call_each(calls: list[list[str]], max_memory_bytes: int) -> None:
+    """Call `mulap` for each list of arguments; print a JSON line before and after each.
+
+    Args:
+        calls: arguments; a folder `OUT` among them is a new one for each call.
+        max_memory_bytes: of addresses, beyond those that this process has already.
+    """
+    from click.testing import CliRunner
+
+    from mulap.cli import main
+
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + max_memory_bytes,) * 2)
+    for argv in calls:
+        print(json.dumps({"begin": argv}), flush=True)
+        result = CliRunner().invoke(main, argv)
+        is_exit = result.exception is None or isinstance(result.exception, SystemExit)
+        said = {"argv": argv, "code": result.exit_code, "err": result.stderr[-3000:]}
+        if not is_exit:
+            said["raised"] = "".join(traceback.format_exception(result.exception))
+        print(json.dumps(said), flush=True)

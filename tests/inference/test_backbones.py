@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.models.bert.modeling_bert import BertModel
 
-from mulap.inference.backbones import hash_weights, load_backbone, random_backbone
+from mulap.inference.backbones import hash_weights, load_backbone, load_whole, random_backbone
+from mulap.inference.encoders import load_encoder
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.model.modeling import MulapModel
 from mulap.model.musicnn import MusicnnForTagging
@@ -135,3 +136,41 @@ def test_damaged_folders_are_refused_in_one_clear_line(checkpoints, tmp_path):
     config.write_text("{")
     with pytest.raises(ValueError, match="config.json: is not JSON"):
         load_backbone(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"num_timbral_filters": 10**9}, "num_timbral_filters is 1000000000, not within"),
+        ({"hop_length": 0}, "hop_length is 0, not within"),
+        ({"num_midend_filters": "x"}, "config.json: cannot be used, .*num_midend_filters"),
+        ({"segment_seconds": [3.0]}, "config.json: cannot be used, .*segment_seconds"),
+    ],
+)
+def test_an_absurd_config_is_refused_before_it_takes_memory(checkpoints, tmp_path, values, match):
+    copy_of(checkpoints[0]["backbone"], tmp_path / "bad")
+    path = tmp_path / "bad" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(ValueError, match=match) as raised:
+        load_backbone(path.parent)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[1]", "7"])
+def test_a_config_that_is_no_object_is_refused(checkpoints, tmp_path, content):
+    copy_of(checkpoints[0]["backbone"], tmp_path / "bad")
+    (tmp_path / "bad" / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="config.json: "):
+        load_encoder(str(tmp_path / "bad"))
+
+
+def test_a_model_that_lacks_weights_is_refused_instead_of_filled_at_random(checkpoints, tmp_path):
+    weights = copy_of(checkpoints[0]["tagger"], tmp_path / "bad")
+    assert load_whole(MusicnnForTagging, tmp_path / "bad").config.num_timbral_filters == 5
+    del weights["backbone.mid_end.blocks.0.conv.weight"]
+    save_file(weights, tmp_path / "bad" / "model.safetensors")
+    with pytest.raises(ValueError, match="weights do not fit .*blocks.0.conv.weight"):
+        load_whole(MusicnnForTagging, tmp_path / "bad")
+    (tmp_path / "bad" / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="bad: cannot be loaded, "):
+        load_whole(MusicnnForTagging, tmp_path / "bad")

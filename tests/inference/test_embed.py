@@ -342,3 +342,13 @@ def test_memory_does_not_grow_with_the_length_of_a_file(template, tmp_path):
     for suffix in FORMATS:
         # The longer one's samples are 307 MB more, its log-mels 115 MB.
         assert peak_bytes(template, tmp_path, 90, suffix) < short + 70e6, suffix
+
+
+def test_a_table_that_claims_to_be_ours_with_vectors_of_another_length_is_refused(embedder, music):
+    embed_files(["music"], embedder, "out.jsonl")
+    rows = [json.loads(line) for line in open("out.jsonl", encoding="utf-8")]
+    with open("out.jsonl", "w", encoding="utf-8") as out:
+        for row in rows:
+            out.write(json.dumps(row | {"embedding": row["embedding"][:5]}) + "\n")
+    with pytest.raises(ValueError, match="out.jsonl: holds segment embeddings by another model"):
+        embed_files(["music"], embedder, "out.jsonl", skip_existing=True)

@@ -115,7 +115,9 @@ def test_an_unknown_suffix_is_refused_and_the_known_ones_named(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("content", [b"", b"{}\n", b"\xff\xfe nonsense", b"PK\x03\x04"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}\n", b"\xff\xfe nonsense", b"PK\x03\x04", b"[" * 99_999]
+)
 def test_a_file_that_is_no_table_is_refused_by_name_in_one_line(tmp_path, suffix, content):
     path = tmp_path / f"other{suffix}"
     path.write_bytes(content)

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from mulap.training.checkpoints import (
+    check_checkpoint,
     claim_run,
     complete_checkpoints,
     export_model,
@@ -143,3 +144,21 @@ def test_an_export_onto_a_full_disk_is_a_line_and_leaves_the_old_one(tmp_path, m
         export_model(second, tmp_path / "best")
     assert (tmp_path / "best" / "config.json").read_text() == "config.json of 1"
     assert not (tmp_path / ".best.new").exists()
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "complete"])
+def test_a_damaged_checkpoint_is_refused_before_it_is_read(tmp_path, name):
+    checkpoint = make(tmp_path, 3)
+    check_checkpoint(checkpoint)
+    content = (checkpoint / name).read_text()
+    (checkpoint / name).write_text(content[:5] + "~" + content[6:])
+    what = name if name != "complete" else ".*"  # it names what it takes for a file
+    with pytest.raises(ValueError, match=f"checkpoint-3: is damaged, {what} is not what was saved"):
+        check_checkpoint(checkpoint)
+
+
+def test_a_checkpoint_that_lacks_a_file_is_refused(tmp_path):
+    checkpoint = make(tmp_path, 3)
+    (checkpoint / "optimizer.pt").unlink()
+    with pytest.raises(ValueError, match="is damaged, optimizer.pt is not what was saved"):
+        check_checkpoint(checkpoint)

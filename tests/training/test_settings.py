@@ -199,3 +199,8 @@ def test_a_crop_that_no_model_could_take_is_refused_by_the_setting_s_name(tmp_pa
     path.write_text(f"data: {{crop_seconds: {seconds}}}")
     with pytest.raises(ValueError, match="data.crop_seconds is .*: give 3, one segment, to 600"):
         load_settings(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "training: {seed: 2026-99-99}"])
+def test_yaml_that_no_parser_can_take_is_one_clear_error(tmp_path, text):
+    fails(tmp_path, text, "run.yaml: is no valid YAML")
