@@ -235,10 +235,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         version = summary["version"]
+        if version == VERSION:
+            _check_summary(summary)
     except FileNotFoundError as error:
         reason = "no prepared data set, or unfinished (call mulap prepare again to go on)"
         raise ValueError(f"{folder}: {reason}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, one_line(error)) from error
     if version != VERSION:
         raise ValueError(
@@ -246,6 +248,19 @@ def read_summary(folder: Path) -> dict[str, Any]:
             "again with --force"
         )
     return summary
+
+
+def _check_summary(summary: dict[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError where a summary is not of our making."""
+    Recipe(**summary["recipe"])
+    files = [*summary["shards"], *filter(None, [summary.get("clips")])]
+    kinds = {"file": str, "bytes": int, "sha256": str}
+    for file in files:
+        if wrong := [name for name, kind in kinds.items() if not isinstance(file[name], kind)]:
+            raise TypeError(f"{wrong[0]} of a file is {file[wrong[0]]!r}")
+    num_clips = sum(shard["num_clips"] for shard in summary["shards"])
+    if summary["num_clips"] != num_clips:
+        raise ValueError(f"the shards hold {num_clips} clips, not {summary['num_clips']}")
 
 
 def verify_prepared(

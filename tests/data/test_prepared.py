@@ -302,3 +302,19 @@ def test_a_recipe_says_what_is_wrong_with_it():
     with pytest.raises(ValueError, match="seconds -1: must be more than 0"):
         make_recipe("pcm", -1.0)
     assert dataclasses.asdict(make_recipe("log-mel"))["seconds"] == 20.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("recipe", "log-mel"), ("shards", [7]), ("shards", ["a"]), ("clips", {"file": 7}),
+     ("num_clips", 3), ("num_clips", None), ("recipe", {"store": "pcm"})],
+)  # fmt: skip
+def test_a_summary_that_was_changed_is_refused_in_a_line(make, tmp_path, key, value):
+    folder = tmp_path / "copy"
+    shutil.copytree(make("log-mel", 6.0), folder)
+    path = folder / "prepared.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    for use in (verify_prepared, read_manifest):
+        with pytest.raises(ValueError, match="prepared.json: damaged: ") as raised:
+            use(folder)
+        assert "\n" not in str(raised.value)
