@@ -27,6 +27,14 @@ import pytest  # noqa: E402
 from hostile.kit import Template  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Let each test begin with the same random state, whatever ran before it, and where."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quiet_machine():
     """Keep torch to two threads and transformers to itself."""
