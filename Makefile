@@ -1,5 +1,5 @@
 # The contributor's menu. Every target sets up .venv first if it is missing or out of date.
-.PHONY: all setup tour test quick lint fix types imports docs bench golden clean
+.PHONY: all setup tour test quick hostile lint fix types imports docs bench golden clean
 
 BIN := .venv/bin
 # As many tests at a time as there are cores, 8 at most: each process holds a gigabyte.
@@ -20,6 +20,9 @@ test: setup  ## all tests that need no GPU and no network
 
 quick: setup  ## the tests that take no time
 	$(PYTEST) -m "not slow and not gpu and not network"
+
+hostile: setup  ## 50 rounds of kills, full disks and damaged files; SEED=17: that one alone
+	MULAP_HOSTILE_ROUNDS=$(or $(ROUNDS),50) MULAP_HOSTILE_SEED=$(SEED) $(PYTEST) tests/hostile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -22,26 +22,24 @@ from typing import Any
 
 import pytest
 
-NUM_ROUNDS = int(os.environ.get("MULAP_HOSTILE_ROUNDS", "2"))
+NUM_ROUNDS = int(os.environ.get("MULAP_HOSTILE_ROUNDS", "0"))
+"""Of a campaign; 0 for the few of `make test`."""
+
 IS_CAMPAIGN = NUM_ROUNDS > 10
 MIB = 2**20
 # What is waited for at most; far beyond what anything here takes, also on a busy machine.
 PATIENCE_SECONDS = 300.0
 
 
-def seeds(share: float = 1.0) -> list[int]:
-    """Return the seeds of this run: `MULAP_HOSTILE_SEED` alone, or 0, 1, ...
+def rounds(num_rounds: int) -> pytest.MarkDecorator:
+    """Run a test with `seed` for each round: 0, 1, ..., or `MULAP_HOSTILE_SEED` alone.
 
     Args:
-        share: of the rounds, at least one is done.
+        num_rounds: in `make test`.
     """
     alone = os.environ.get("MULAP_HOSTILE_SEED")
-    return [int(alone)] if alone else list(range(max(1, round(share * NUM_ROUNDS))))
-
-
-def rounds(share: float = 1.0) -> pytest.MarkDecorator:
-    """Run a test with `seed` for each round."""
-    return pytest.mark.parametrize("seed", seeds(share), ids="seed{}".format)
+    seeds = [int(alone)] if alone else range(NUM_ROUNDS or num_rounds)
+    return pytest.mark.parametrize("seed", seeds, ids="seed{}".format)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def undisturbed(template, job, tmp_path_factory):
     return ended, job.results(folder), sizes
 
 
-@rounds()
+@rounds(1)
 def test_a_full_disk_is_a_line_and_with_room_again_the_result_is_the_same(
     template, job, undisturbed, disk: Disk | None, tmp_path, seed
 ):

@@ -42,7 +42,7 @@ def _decode(template: Template, names: list[str], folder: Path) -> tuple[Ended, 
     return ended, [json.loads(line) for line in ended.out.splitlines()]
 
 
-@rounds()
+@rounds(1)
 def test_damaged_audio_decodes_to_finite_samples_or_is_refused_in_a_line(template, tmp_path, seed):
     done = _damage_all(tmp_path, seed)
     ended, lines = _decode(template, list(done), tmp_path)

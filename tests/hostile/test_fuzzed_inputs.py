@@ -231,7 +231,7 @@ def _fault(line: dict) -> str:
     return "" if line["code"] in (0, 1, 3) else f"ended with {line['code']}: {line['err']}"
 
 
-@rounds()
+@rounds(1)
 def test_a_damaged_input_is_a_line_or_is_used(template, whole, tmp_path, seed):
     calls = []
     for index, target in enumerate(TARGETS):

@@ -77,7 +77,7 @@ def _check_end(ended: Ended, number: int, whole: Undisturbed) -> None:
     assert "Traceback" not in ended.err, ended.err
 
 
-@rounds()
+@rounds(2)
 def test_a_command_that_was_ended_at_any_moment_goes_on_as_if_nothing_had_been(
     template, job, undisturbed, tmp_path, seed
 ):
