@@ -113,10 +113,10 @@ class Step:
         log_mels = self.extractor.log_mel(clips.flatten(0, 1)).reshape(*clips.shape[:2], 96, -1)
         inputs, targets = split_batch(collate(list(log_mels), captions, self.is_toy))
         losses = compute_losses(self.model(**inputs), targets, self.options)
-        self.optimizer.zero_grad()
         weighted_sum(losses, self.options).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         self.optimizer.step()
+        self.optimizer.zero_grad()  # here, as the Trainer does: the next forward holds no gradients
         return {name: loss.item() for name, loss in losses.items()}
 
 
