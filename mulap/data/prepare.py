@@ -46,7 +46,7 @@ _MIN_SHARDS, _MIN_SHARD_CLIPS = 64, 16  # a small corpus keeps many processes bu
 _TRACK_SECONDS = 240.0  # what a whole track is taken to last when shards are planned
 _ROWS_AT_ONCE = 65_536
 _HF_FILES = ("dataset_info.json", "state.json")
-_WAIT_SECONDS = 5.0  # workers that outlive a killed run let go of its lock within this time
+_WAIT_SECONDS = 15.0  # workers that outlive a killed run let go of its lock within this time
 
 OnShard = Callable[[int, int, float], None]
 

@@ -24,7 +24,7 @@ import torch
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_GRACE_SECONDS = 2.0  # for tidying up
+_GRACE_SECONDS = 10.0  # for tidying up; a busy machine may take some of them
 # From `_watch` or a terminal; and from the pool, to all that are left once one has ended.
 _END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _is_at_work = threading.Event()  # of this process, which is one of the pool's
@@ -126,12 +126,23 @@ def _leave(number: int, frame: FrameType | None) -> None:
     if not _is_at_work.is_set():
         os._exit(1)  # not by an exception: it could cut a task that is being handed over in two
     for each in _END_SIGNALS:  # a second one would disturb the tidying up
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, _stay)  # not SIG_IGN: Python complains if one is on its way
     sys.exit(1)  # an exception, so that files which are being written are tidied up
+
+
+def _main_thread() -> int:
+    ident = threading.main_thread().ident
+    assert ident is not None  # it runs
+    return ident
+
+
+def _stay(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 def _watch(read_end: int) -> None:
     os.read(read_end, 1)  # returns when nobody can write any more
-    os.kill(os.getpid(), signal.SIGINT)
+    # To the main thread: one that another thread receives does not wake it where it waits.
+    signal.pthread_kill(_main_thread(), signal.SIGINT)
     time.sleep(_GRACE_SECONDS)
     os._exit(1)
