@@ -100,3 +100,17 @@ def test_a_command_that_was_ended_at_any_moment_goes_on_as_if_nothing_had_been(
     assert not differ, {name: (results[name], undisturbed.results[name]) for name in differ}
     assert ended.out == undisturbed.out
     shutil.rmtree(tmp_path)
+
+
+def test_a_run_that_goes_on_loads_no_pickle_that_could_do_anything(template, tmp_path):
+    """What the optimiser's state is read by takes numbers and plain containers only."""
+    job, pickles = JOBS["pretrain"], tmp_path / "pickles.txt"
+    folder = job.prepare(tmp_path / "run")
+    first = job.start(template, folder, "--set", "training.num_epochs=1").wait()
+    assert first.code == 0, first.err
+    for path in (folder / "run").glob("*.yaml"):  # as if it had been stopped after an epoch
+        path.write_text(path.read_text().replace("num_epochs: 1", "num_epochs: 2"))
+    ended = job.start(template, folder, pickles=str(pickles)).wait()
+    assert ended.code == 0, ended.err
+    assert "going on from checkpoint-2" in ended.err
+    assert not pickles.exists(), pickles.read_text()

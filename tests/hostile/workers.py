@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def run_cli(argv: list[str], hostility: dict[str, Any]) -> None:
         argv: its arguments.
         hostility: `event` and `signal` end it before it touches a file for so many times; `count`
             names a file for how often it did; `max_file_bytes` and `max_memory_bytes` are limits;
-            `patches` sets names of modules.
+            `patches` sets names of modules; `pickles` names a file for all that pickles named.
     """
     for where, value in hostility.get("patches", ()):
         module, _, name = where.partition(":")
@@ -63,9 +64,20 @@ def run_cli(argv: list[str], hostility: dict[str, Any]) -> None:
     if "count" in hostility:
         atexit.register(lambda: Path(hostility["count"]).write_text(str(counter.num_events)))
     sys.addaudithook(counter)
+    if "pickles" in hostility:
+        sys.addaudithook(partial(_note_pickles, hostility["pickles"]))
     from mulap.cli import main
 
     main(argv, prog_name="mulap")
+
+
+def _note_pickles(path: str, event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "pickle.find_class":  # torch's reader of weights alone never asks for one
+        return
+    frames = [frame.filename for frame in traceback.extract_stack()]
+    if not any("/numba/" in each for each in frames):  # it keeps its compiled code so
+        with open(path, "a", encoding="utf-8") as out:
+            out.write(f"{arguments}\n")
 
 
 def decode_files(names: list[str], max_memory_bytes: int) -> None:
