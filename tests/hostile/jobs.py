@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 import toy_task
+import yaml
 from hostile.kit import Child, Template, contents
 from tiny import write_corpus, write_settings
 
@@ -74,6 +75,10 @@ def _labelled() -> Path:
             label = "high" if index % 2 else "low"
             rows.writerow((toy_task.toy_sounds() / f"{index}.wav", label, split))
     (folder / "model").symlink_to(toy_task.small_start(), target_is_directory=True)
+    task = {"name": "folder", "data": "labels.csv", "label": "pitch", "title": "Pitch"}
+    config = {"tasks": [task], "backbones": ["model", "mel"]}
+    config["probe"] = {"protocol": "linear", "seeds": 1}
+    (folder / "benchmark.yaml").write_text(yaml.safe_dump(config))
     return folder
 
 
@@ -154,6 +159,12 @@ def _prepared_shards(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("out/data-*.arrow")}
 
 
+def _benchmark_rows(folder: Path) -> set[str]:
+    results = folder / "out" / "results.jsonl"
+    lines = results.read_text().splitlines(keepends=True) if results.exists() else []
+    return {line for line in lines if line.endswith("\n")}
+
+
 EMBED = Job(
     "embed",
     ("embed", "in/music", "--model", "in/model", "-o", "out.parquet", "--skip-existing"),
@@ -186,4 +197,11 @@ PREPARE = Job(
     _prepared_shards,
     patches=(("mulap.data.prepare:_MIN_SHARD_CLIPS", 2),),
 )
-JOBS = {job.name: job for job in (EMBED, PROBE, PRETRAIN, PREPARE)}
+BENCHMARK = Job(
+    "benchmark",
+    ("benchmark", "in/benchmark.yaml", "-o", "out"),
+    _labelled,
+    _probed,
+    _benchmark_rows,
+)
+JOBS = {job.name: job for job in (EMBED, PROBE, PRETRAIN, PREPARE, BENCHMARK)}
