@@ -9,9 +9,10 @@ columns are what Hugging Face's `datasets` reads; the tar is laid out as LAION's
 `webdataset` package's are: the files of a track stand together, its key has no dot in it, and keys
 are in order. A clip that cannot be decoded is left out and named.
 
-Samples as int16 count steps of `pcm_step`: 1/32,768, which 16-bit files at this rate survive to the
-bit, or coarser where a track exceeds 1 (a decoded mp3 often does), so that nothing is clipped. They
-are off by half a step at most. A tar's FLAC has no room for that: samples beyond 1 are clipped.
+Samples as int16 count steps of `pcm_step`, the least power of two with which the track's peak fits:
+nothing is clipped (a decoded mp3 often exceeds 1), quiet tracks keep 15 bits, and 16-bit files at
+this rate survive to the bit. They are off by half a step at most, 1/32,767 of the peak. A tar's FLAC
+has one step, 1/32,768: samples beyond 1 are clipped.
 
 It does not know which clips go together, nor what happens after a kill: see `prepare`.
 """
@@ -46,7 +47,8 @@ CLIP_FIELDS = pa.schema(
     ]
 )
 _BATCH_BYTES = 4 * 2**20  # of audio: rows are gathered up to this before they are written
-_LARGEST_INT16, _INT16_STEP = 32_767, 1 / 32_768
+_LARGEST_INT16 = 32_767
+_LEAST_EXPONENT = -126  # of a normal float32
 
 
 DEFAULT_SECONDS = {"log-mel": 20.0, "pcm": None, "tars": None}
@@ -238,9 +240,8 @@ class _Samples:
         samples = load_audio(path, 0.0, self.recipe.seconds, rate)
         step = np.float32(1.0)
         if self.recipe.dtype == "int16":
-            peak = float(np.abs(samples).max())
-            is_in_range = peak <= _LARGEST_INT16 * _INT16_STEP
-            step = np.float32(_INT16_STEP if is_in_range else peak / _LARGEST_INT16)
+            _, exponent = math.frexp(float(np.abs(samples).max()) / _LARGEST_INT16)
+            step = np.float32(2.0 ** max(exponent, _LEAST_EXPONENT))
             samples = np.rint(samples / step).astype(np.int16)
         with open_reader(path) as reader:  # `probe_audio` reads the tags too, the slower part
             duration_seconds = reader.duration_seconds()
