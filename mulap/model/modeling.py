@@ -298,8 +298,7 @@ class MulapModel(MulapPreTrainedModel):
             attention_mask: (C, L), 1 where there is a token. None: everywhere.
             audio_attention_mask: (B, T), 1 where there is a segment. None: everywhere.
             token_type_ids: (C, L). None: zeros.
-            caption_index: (P,), the caption that each clip is paired with; P is a multiple of B,
-                and pair p has clip p % B. None: each clip with its own (P = C = B).
+            caption_index: (P,), the caption of each pair; pair p has clip p % B. None: P = C = B.
             is_masked_segment: bool (B, T), True where a segment is hidden. None hides none.
             inputs_embeds: see `encode_text`.
 
@@ -320,8 +319,7 @@ class MulapModel(MulapPreTrainedModel):
         num_draws = len(caption_index) // len(input_features)
         audio, text = self.fuse(
             audio_features.repeat(num_draws, 1, 1),
-            # Not by indexing: going back, its threads add to one row in no fixed order.
-            text_states.index_select(0, caption_index),
+            text_states.index_select(0, caption_index),  # [...] adds gradients in no fixed order
             audio_attention_mask.repeat(num_draws, 1),
             attention_mask[caption_index],
             None if is_masked_segment is None else is_masked_segment.repeat(num_draws, 1),
