@@ -24,7 +24,7 @@ _PREFIXES = ("mulap.audio_backbone.", "audio_backbone.", "backbone.", "")
 
 # What reading a model's config or weights raises where they are not whole.
 UNLOADABLE = (
-    *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, RecursionError),
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, RecursionError),
     *(OverflowError, ZeroDivisionError, SafetensorError, StrictDataclassError),
 )
 # Far beyond what anybody trains; what is beyond these would take all memory before it failed.
@@ -100,7 +100,7 @@ def read_audio_config(values: dict[str, Any], where: Path) -> MulapAudioConfig:
     """
     try:
         config = MulapAudioConfig.from_dict(values)
-    except (StrictDataclassError, TypeError, ValueError) as error:
+    except UNLOADABLE as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{where}: cannot be used, {reason} (copy the folder again)") from error
     for name, (low, high) in _LIMITS.items():

@@ -111,6 +111,8 @@ class Template:
         self._num_children += 1
         stem = Path(self._folder.name) / str(self._num_children)
         out, err = stem.with_suffix(".out"), stem.with_suffix(".err")
+        for path in (out, err):
+            path.touch()  # a child that is killed at once makes none
         request = {"start": function, "arguments": arguments, "cwd": os.path.realpath(cwd)}
         reply = self.ask(request | {"out": str(out), "err": str(err)})
         return Child(self, reply["pid"], out, err)

@@ -144,6 +144,7 @@ def test_damaged_folders_are_refused_in_one_clear_line(checkpoints, tmp_path):
         ({"num_timbral_filters": 10**9}, "num_timbral_filters is 1000000000, not within"),
         ({"hop_length": 0}, "hop_length is 0, not within"),
         ({"num_midend_filters": "x"}, "config.json: cannot be used, .*num_midend_filters"),
+        ({"dtype": []}, "config.json: cannot be used"),
         ({"segment_seconds": [3.0]}, "config.json: cannot be used, .*segment_seconds"),
     ],
 )
