@@ -9,7 +9,7 @@ columns are what Hugging Face's `datasets` reads; the tar is laid out as LAION's
 `webdataset` package's are: the files of a track stand together, its key has no dot in it, and keys
 are in order. A clip that cannot be decoded is left out and named.
 
-Samples as int16 count steps of `pcm_step`, the least power of two with which the track's peak fits:
+Samples as int16 count steps of `pcm_step`, the least power of two with which all of them fit:
 nothing is clipped (a decoded mp3 often exceeds 1), quiet tracks keep 15 bits, and 16-bit files at
 this rate survive to the bit. They are off by half a step at most, 1/32,767 of the peak. A tar's
 FLAC has one step, 1/32,768: samples beyond 1 are clipped.
@@ -47,7 +47,6 @@ CLIP_FIELDS = pa.schema(
     ]
 )
 _BATCH_BYTES = 4 * 2**20  # of audio: rows are gathered up to this before they are written
-_LARGEST_INT16 = 32_767
 _LEAST_EXPONENT = -126  # of a normal float32
 
 
@@ -240,13 +239,21 @@ class _Samples:
         samples = load_audio(path, 0.0, self.recipe.seconds, rate)
         step = np.float32(1.0)
         if self.recipe.dtype == "int16":
-            _, exponent = math.frexp(float(np.abs(samples).max()) / _LARGEST_INT16)
-            step = np.float32(2.0 ** max(exponent, _LEAST_EXPONENT))
-            samples = np.rint(samples / step).astype(np.int16)
+            step = _int16_step(samples)
+            samples /= step  # in place: a track of hours is here
+            samples = np.rint(samples, out=samples).astype(np.int16)
         with open_reader(path) as reader:  # `probe_audio` reads the tags too, the slower part
             duration_seconds = reader.duration_seconds()
         columns = {"pcm": samples, "pcm_step": step, "duration_seconds": duration_seconds}
         return len(samples) / rate, columns
+
+
+def _int16_step(samples: np.ndarray) -> np.float32:
+    """Return the least power of two in steps of which no sample is beyond int16."""
+    most, least = float(samples.max()), float(samples.min())
+    mantissa, exponent = math.frexp(max(most / 32_767, least / -32_768))
+    exponent -= mantissa == 0.5  # it is a power of two itself
+    return np.float32(2.0 ** max(exponent, _LEAST_EXPONENT))
 
 
 class _Flac:

@@ -46,8 +46,11 @@ def test_samples_as_int16_are_off_by_half_a_step_at_most_and_never_clipped(tmp_p
     assert difference <= step * 0.503  # a half, and float32's rounding
 
 
-def test_sixteen_bit_files_at_this_rate_survive_int16_to_the_bit(tmp_path):
-    clip = one_clip(tmp_path / "a.wav", tone(1, 1.0), subtype="PCM_16")
+@pytest.mark.parametrize("peak", [-1.0, -0.5, 0.99])
+def test_sixteen_bit_files_at_this_rate_survive_int16_to_the_bit(tmp_path, peak):
+    samples = np.clip(tone(1, 1.0), -0.49, 0.49)
+    samples[7] = peak  # -32,768 is what clipped music holds: no sample of int16 is below
+    clip = one_clip(tmp_path / "a.wav", samples, subtype="PCM_16")
     write_shard(tmp_path / "a.arrow", [clip], 0, make_recipe("pcm"))
     assert np.array_equal(stored_samples(tmp_path / "a.arrow"), load_audio(clip.audio_path))
 
