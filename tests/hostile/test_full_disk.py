@@ -12,6 +12,8 @@ from hostile.disks import Disk, small_disk
 from hostile.jobs import JOBS
 from hostile.kit import check_failed_in_a_line, rounds, wait_for_orphans
 
+pytestmark = pytest.mark.slow
+
 # What a line tells to do.
 REMEDIES = re.compile("free|room|space|writ|another|rights", re.IGNORECASE)
 

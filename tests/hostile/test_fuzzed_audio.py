@@ -10,9 +10,12 @@ import os
 import random
 from pathlib import Path
 
+import pytest
 from audio_samples import FORMATS, SECONDS, sample
 from hostile.damage import damage
 from hostile.kit import MIB, Ended, Template, rounds
+
+pytestmark = pytest.mark.slow
 
 MAX_DECODER_BYTES = 512 * MIB
 TOLERANCE = 1e-5

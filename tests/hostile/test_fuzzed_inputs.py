@@ -31,6 +31,8 @@ from mulap.model.config import MulapAudioConfig
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnForTagging
 
+pytestmark = pytest.mark.slow
+
 MAX_BYTES = 2048 * MIB
 CAPTIONS = ["a calm piano", "fast, loud rock", 'she said "jazz"', "a sad song"]
 

@@ -17,6 +17,8 @@ import pytest
 from hostile.jobs import JOBS, Job
 from hostile.kit import Child, Ended, Template, rounds, wait_for_orphans
 
+pytestmark = pytest.mark.slow
+
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
