@@ -279,5 +279,6 @@ class KeyedSampler(Sampler[Key]):
         return self.num_items
 
     def __iter__(self) -> Iterator[Key]:
-        order = keyed_generator(self.seed, self.epoch, 0, "order").permutation(self.num_items)
-        return iter([(self.epoch, int(index)) for index in order])
+        epoch = self.epoch  # later keys are of it too, whatever is set meanwhile
+        order = keyed_generator(self.seed, epoch, 0, "order").permutation(self.num_items)
+        return ((epoch, int(index)) for index in order)

@@ -19,6 +19,7 @@ It does not know how a shard is written (`shards`), by whom (`workers`), nor how
 import hashlib
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ _MIN_SHARDS, _MIN_SHARD_CLIPS = 64, 16  # a small corpus keeps many processes bu
 _TRACK_SECONDS = 240.0  # what a whole track is taken to last when shards are planned
 _ROWS_AT_ONCE = 65_536
 _HF_FILES = ("dataset_info.json", "state.json")
+_IS_OURS = re.compile(r"data-\d{5,}-of-\d{5,}\.arrow|\d{5,}\.tar|\..+\.partial.*")
 _WAIT_SECONDS = 15.0  # workers that outlive a killed run let go of its lock within this time
 
 OnShard = Callable[[int, int, float], None]
@@ -121,7 +123,7 @@ def prepare(
     manifest = read_manifest(data, group_column=recipe.group_column, cache_folder=cache_folder)
     plan = _make_plan(manifest, recipe)
     with ExitStack() as stack:
-        _check_output(output, force)
+        _check_output(output, data)
         output.mkdir(parents=True, exist_ok=True)
         _enter_lock(stack, output)
         if force:
@@ -132,9 +134,8 @@ def prepare(
         tasks = list(_make_tasks(output, manifest.clips, recipe))
         new_seconds = _write_shards(tasks, len(manifest.clips), num_processes, on_shard)
         failures = _finish(output, plan, manifest, tasks)
-        return _report(
-            output, read_summary(output), failures, new_seconds, time.monotonic() - began
-        )
+        seconds = time.monotonic() - began
+        return _report(output, read_summary(output), failures, new_seconds, seconds)
 
 
 def clips_per_shard(num_clips: int, recipe: Recipe) -> int:
@@ -184,7 +185,7 @@ def _write_shards(
     tasks: list[_Task], num_clips: int, num_processes: int, on_shard: OnShard | None
 ) -> float:
     """Write those that are not there yet; return how many seconds of audio they hold."""
-    missing = [task for task in tasks if not task.mark.is_file()]
+    missing = [task for task in tasks if not (task.mark.is_file() and task.path.is_file())]
     num_done = num_clips - sum(len(task.clips) for task in missing)
     seconds = 0.0
     for num_more, more_seconds in run_tasks(write_task, missing, num_processes):
@@ -254,10 +255,12 @@ def _write_hugging_face_files(output: Path, plan: dict[str, Any], names: list[st
         _write_json(output / name, values)
 
 
-def _check_output(output: Path, force: bool) -> None:
+def _check_output(output: Path, data: Path) -> None:
     """Refuse a folder that holds something else: `force` replaces only what is ours."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output}: is a file; name a folder")
+    if output.resolve() == (data if data.is_dir() else data.parent).resolve():
+        raise ValueError(f"{output}: holds the data; name a new folder")  # ours may be tars
     is_ours = any((output / name).exists() for name in (SUMMARY_FILE, UNFINISHED_FOLDER, LOCK_FILE))
     if output.is_dir() and not is_ours and any(output.iterdir()):
         raise ValueError(f"{output}: holds other files; name a new folder")
@@ -306,8 +309,8 @@ def _remove_ours(output: Path) -> None:
     # What says that the rest is whole goes first.
     for name in (SUMMARY_FILE, *_HF_FILES, CLIPS_FILE, FAILURES_FILE):
         (output / name).unlink(missing_ok=True)
-    for pattern in ("data-*-of-*.arrow", "[0-9]*.tar", ".*.partial*"):
-        for path in output.glob(pattern):
+    for path in output.iterdir():
+        if _IS_OURS.fullmatch(path.name):
             path.unlink()
     shutil.rmtree(output / UNFINISHED_FOLDER, ignore_errors=True)
 

@@ -1,6 +1,7 @@
 """`ClipDataset`: items are a function of their key, bad files are found before training."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -168,3 +169,14 @@ def test_an_epoch_holds_every_clip_once_in_an_order_of_its_own():
     other.set_epoch(1)
     assert [index for _, index in other] != orders[1]
     assert len(sampler) == 50
+
+
+def test_an_order_takes_eight_bytes_a_clip_and_keeps_its_epoch():
+    sampler = KeyedSampler(100_000, seed=0)
+    tracemalloc.start()
+    keys = iter(sampler)
+    num_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert num_bytes < 10 * len(sampler)
+    sampler.set_epoch(1)
+    assert next(keys)[0] == 0

@@ -160,11 +160,32 @@ def test_another_recipe_or_other_data_do_not_go_on_with_it(corpus, tmp_path):
 def test_force_leaves_nothing_of_what_was_there_but_other_peoples_files(corpus, tmp_path):
     output = tmp_path / "prepared"
     prepare(corpus, output, RECIPES["tars"])
-    (output / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "2019-backup.tar"):
+        (output / name).write_text("mine")
     prepare(corpus, output, RECIPES["pcm"], force=True)
     names = set(contents(output))
     assert "notes.txt" in names
-    assert not any(name.endswith(".tar") for name in names)
+    assert [name for name in names if name.endswith(".tar")] == ["2019-backup.tar"]
+
+
+def test_tars_are_not_replaced_by_what_is_made_of_them(corpus, tmp_path):
+    output = tmp_path / "tars"
+    prepare(corpus, output, RECIPES["tars"])
+    before = contents(output)
+    for data in (output, output / "00000.tar"):
+        with pytest.raises(ValueError, match="tars: holds the data; name a new folder"):
+            prepare(data, output, RECIPES["pcm"], force=True)
+    assert {name: contents(output)[name] for name in before} == before
+
+
+def test_a_shard_that_has_gone_since_it_was_done_is_written_again(whole, corpus, tmp_path):
+    recipe, folder, _ = whole
+    output = tmp_path / "gone"
+    kill_when(output, 3, corpus, output, recipe)
+    for path in [*output.glob("data-*"), *output.glob("*.tar")][:2]:
+        path.unlink()
+    prepare(corpus, output, recipe)
+    assert contents(output) == contents(folder)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(corpus, tmp_path):
