@@ -123,13 +123,19 @@ class FrontEnd(nn.Module):
         # Decibels lose their small differences in half precision, so this part never runs in it.
         with torch.autocast(log_mel.device.type, enabled=False):
             if is_fused:
-                spectrogram, timbral = self._forward_fused(log_mel)
+                # The fused blocks take the affine part of this BatchNorm apart from it.
+                x_hat = _standardise(self.spectrogram_bn, log_mel[:, None])[:, 0]
+                scale, shift = self.spectrogram_bn.weight[0], self.spectrogram_bn.bias[0]
+                spectrogram = scale * x_hat + shift
             else:
                 # In single or double precision, as the parameters are.
                 dtype = torch.promote_types(self.spectrogram_bn.weight.dtype, torch.float)
-                spectrogram, timbral = self.spectrogram_bn(log_mel.to(dtype)[:, None])[:, 0], None
+                spectrogram = self.spectrogram_bn(log_mel.to(dtype)[:, None])[:, 0]
         spectrogram = spectrogram.to(next(self.timbral.parameters()).dtype)
-        if timbral is None:
+        if is_fused:
+            train = chunked_timbral if is_on_gpu(log_mel) else fused_timbral
+            timbral = train(x_hat, scale, shift, list(self.timbral))
+        else:
             timbral = [block(spectrogram) for block in self.timbral]
         return torch.cat([*timbral, *(block(spectrogram) for block in self.temporal)], dim=1)
 
@@ -144,15 +150,6 @@ class FrontEnd(nn.Module):
                 or (is_on_gpu(log_mel) and not log_mel.requires_grad and is_fusible(blocks))
             )
         )
-
-    def _forward_fused(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the normalised spectrogram (M, F, N) and the timbral blocks' outputs (M, C, N)."""
-        bn = self.spectrogram_bn
-        # BatchNorm without its affine part, which the fused blocks take apart from it.
-        x_hat = _standardise(bn, log_mel[:, None])[:, 0]
-        scale, shift = bn.weight[0], bn.bias[0]
-        train = chunked_timbral if is_on_gpu(log_mel) else fused_timbral
-        return scale * x_hat + shift, train(x_hat, scale, shift, list(self.timbral))
 
 
 def is_on_gpu(x: torch.Tensor) -> bool:

@@ -78,6 +78,25 @@ def test_the_backbone_takes_it_where_the_fused_way_cannot_run(monkeypatch, is_on
     assert_equal(actual, expected)
 
 
+def test_under_autocast_the_backbone_convolves_in_its_precision_as_without_it(monkeypatch):
+    monkeypatch.setattr("mulap.model.musicnn.is_on_gpu", lambda _: True)
+    given, dtypes = [], []
+
+    def watched(x_hat, *args):
+        outputs = chunked(x_hat, *args)
+        given.append(x_hat.dtype)
+        dtypes.extend(each.dtype for each in outputs)
+        return outputs
+
+    monkeypatch.setattr("mulap.model.musicnn.chunked_timbral", watched)
+    torch.manual_seed(0)
+    backbone = MusicnnBackbone(MulapAudioConfig(num_mel_bins=12)).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        backbone(torch.randn(3, 12, 9))
+    assert given == [torch.float32]  # log-mels lose too much in less
+    assert dtypes == [torch.bfloat16] * 2
+
+
 def run_backbone(is_fused):
     torch.manual_seed(0)
     sizes = {"num_timbral_filters": 3, "num_temporal_filters": 2, "num_midend_filters": 3}
