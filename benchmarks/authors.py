@@ -8,8 +8,9 @@ Written anew from the paper and from what is known of their code; nothing of the
                 dropout, matrix; AdamW as torch makes it where nothing is asked
 
 The weights, the network and the losses are ours (`MulapForPreTraining`, its front end unfused). So
-what differs is how the same numbers are computed, with one exception: in training, BatchNorm takes
-its statistics for each place of a segment apart, and its running averages move once a place.
+what differs is how the same numbers are computed, with two exceptions in training: BatchNorm takes
+its statistics for each place of a segment apart, and its running averages move once a place; and a
+log-mel's floor is 80 dB under the loudest of the batch, not under the segment's own maximum.
 """
 
 import math

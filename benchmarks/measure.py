@@ -99,7 +99,7 @@ def digits(number: float) -> str:
     """Write a number with three digits, more if it is whole thousands."""
     if abs(number) >= 100:
         return f"{number:,.0f}"
-    return f"{number:#.3g}"
+    return f"{number:#.3g}".rstrip(".")  # of 99.97: 100
 
 
 @dataclass

@@ -4,7 +4,7 @@
              clips.arrow                 the same without the audio: what the manifest is read from
              dataset_info.json, state.json   for `datasets.load_from_disk`, not for us
              failures.jsonl              what could not be used, if anything
-             prepared.json               recipe, sizes and SHA-256 of all these; written last
+             prepared.json               recipe, sizes and SHA-256 of all .arrow; written last
 
 A row is found by arithmetic and read from the map: 72 KB a segment for log-mels, 32 KB a second for
 16-bit samples, and nothing is decoded. Of a clip, memory holds 8 bytes (its row in the order of its

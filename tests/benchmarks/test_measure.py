@@ -58,6 +58,7 @@ def test_rates_and_ratios_are_taken_round_by_round():
 def test_spreads_are_written_with_three_digits():
     assert Spread.of([12.345, 9.0, 1234.5]).format(" s") == "12.3 s (9.00 to 1,234)"
     assert Spread.of([0.01234]).format() == "0.0123"
+    assert Spread.of([99.97]).format(" %") == "100 %"
 
 
 def test_goals_say_whether_they_are_met():
