@@ -119,6 +119,7 @@ def tag(paths: tuple[Path, ...], model: str, top: int, as_json: bool) -> None:
     """Name the tags of audio files, highest score first."""
     quiet_transformers()
     from mulap.audio import AudioError, find_audio
+    from mulap.inference.store import file_name
     from mulap.inference.tag import Tagger
 
     found = find_audio(paths)
@@ -127,16 +128,17 @@ def tag(paths: tuple[Path, ...], model: str, top: int, as_json: bool) -> None:
     tagger = Tagger.from_pretrained(model)
     num_failures = 0
     for path in found:
+        file = file_name(path)
         try:
             scores = tagger.tag_file(path)
         except AudioError as error:
             num_failures += 1
-            say(f"left out: {error}")
+            say(f"left out: {file}: {error.reason}")
             continue
         if as_json:
-            click.echo(json.dumps({"file": str(path), "tags": scores}, ensure_ascii=False))
+            click.echo(json.dumps({"file": file, "tags": scores}, ensure_ascii=False))
             continue
-        click.echo(path)
+        click.echo(file)
         for name, score in list(scores.items())[:top]:
             click.echo(f"  {score:.3f}  {name}")
     end_with_failures(num_failures, "the lines above")

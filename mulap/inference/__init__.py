@@ -2,6 +2,7 @@
 
 Reading order: `backbones` (a name -> a backbone), `stream` (a file -> log-mels), `embedder` (a file
 -> vectors), `encoders` (a name -> whatever gives vectors; with `calibrate`, `segments`, `mel` and
-`foreign`), `embed` (many files, with `store` and `tables`), `tag` (a file -> named tags), `hear`
-(our backbones for others).
+`foreign`), `embed` (many files: `pipeline` and `threads`, or `cluster`, into a `store` of `parts`,
+`shards` and `tables`), `frozen` (what makes the backbone fast), `tag` (a file -> named tags),
+`hear` (our backbones for others).
 """

@@ -230,12 +230,18 @@ class _EmbedFiles:
 
     def _count_deaths(self) -> set[str]:
         """Return the files that ended too many processes; see at which file each one was."""
-        num_at = Counter(path.read_text() for path in self.parts.glob("*.now"))
-        host = socket.gethostname()
-        loading = [path for path in self.parts.glob(f"{host}-*.now") if not path.stat().st_size]
+        file_at: dict[Path, str] = {}
+        for path in self.parts.glob("*.now"):
+            with contextlib.suppress(FileNotFoundError):  # its process has just finished a block
+                file_at[path] = path.read_text()
+        here = f"{socket.gethostname()}-"
+        loading = [
+            path for path, file in file_at.items() if not file and path.name.startswith(here)
+        ]
         if sum(not _is_alive(path) for path in loading) >= _DEATHS_WHILE_LOADING:
             raise ValueError("processes end while they load the encoder (give them more memory)")
-        return {file for file, count in num_at.items() if file and count >= DEATHS_OF_A_FILE}
+        num_deaths = Counter(file_at.values())
+        return {file for file, count in num_deaths.items() if file and count >= DEATHS_OF_A_FILE}
 
     def _embed(self, writer: PartWriter, path: bytes, file: str, version: str) -> dict[str, Any]:
         if file in self.deadly:

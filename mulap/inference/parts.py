@@ -94,10 +94,10 @@ class PartWriter:
 
     def close(self) -> None:
         """Bring all to the disk and let go of the part; the next file begins another one."""
-        if self._part is not None:
+        part, self._part = self._part, None  # also where it fails: a second time would, too
+        if part is not None:
             with errors_name(self.folder):
-                self._part.close()
-            self._part = None
+                part.close()
 
 
 class _OpenPart:
@@ -206,13 +206,14 @@ def read_rows(folder: Path, entry: Entry) -> Iterator[pa.RecordBatch]:
 
 
 def read_journals(folder: Path, schema: pa.Schema | None) -> Iterator[Entry]:
-    """Yield what stopped runs finished.
+    """Yield what stopped runs finished; of a file that is in several parts, the newest last.
 
     Args:
         folder: of the parts; it may be missing.
         schema: only rows of the same making, see `is_same_making`; None takes any.
     """
-    for journal in sorted(folder.glob(f"*{_JOURNAL}")):
+    journals = folder.glob(f"*{_JOURNAL}")
+    for journal in sorted(journals, key=lambda path: (path.stat().st_mtime_ns, path)):
         part = journal.with_suffix(".arrow")
         if schema is None or is_same_making(_part_schema(part), schema):
             entries, num_safe_bytes = _read_journal(journal)
@@ -256,12 +257,12 @@ def _read_journal(journal: Path) -> tuple[list[Entry], int]:
     for line in journal.read_bytes().split(b"\n")[:-1]:  # what a kill cut has no end
         try:
             values = json.loads(line)
-        except ValueError:  # zeros, as a power cut leaves them; nothing behind them is sure
+            if "synced" in values:
+                num_safe_bytes = values["synced"]
+            else:
+                entries.append(Entry(**values))
+        except (ValueError, TypeError):  # as a power cut leaves it; nothing behind it is sure
             break
-        if "synced" in values:
-            num_safe_bytes = values["synced"]
-        else:
-            entries.append(Entry(**values))
     return entries, num_safe_bytes
 
 

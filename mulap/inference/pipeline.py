@@ -55,7 +55,7 @@ def map_files(
 
     Yields:
         What `work` returned, in the order of files. Once this ends, or is closed, no thread is
-        left.
+        left. However it ends, the files whose work was begun are the first ones, without a gap.
     """
     if isinstance(encoder, Embedder) and encoder.frozen:
         return _map_side_by_side(encoder, paths, work, level, count)
@@ -109,7 +109,9 @@ def _map_side_by_side(
                 raise failed[0] from None
             finally:
                 is_stopped.set()
-                for future in pending:
+                # The last one first: else a free thread could begin a file behind a cancelled one,
+                # for whose turn it might wait (see `mulap.inference.embed`).
+                for future in reversed(pending):
                     future.cancel()
 
 

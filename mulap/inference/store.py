@@ -168,10 +168,9 @@ class EmbeddingStore:
 
     def close(self) -> None:
         """Let go of the output; what was added stays among the parts for a run that goes on."""
-        for writer in self._idle_writers:
-            writer.close()
-        self._idle_writers = []
-        self._opened.close()
+        with self._opened:  # lets go of the output also where a part fails
+            for writer in self._idle_writers:
+                writer.close()
 
     @contextmanager
     def _writer(self) -> Iterator[PartWriter]:
@@ -333,8 +332,10 @@ class _OneFile:
 
 
 def _open_target(output: AnyPath) -> _Target:
-    text = os.fspath(output)
-    return ShardFolder(Path(text)) if text.endswith(os.sep) else _OneFile(Path(text))
+    text, path = os.fspath(output), Path(output)
+    if path.name in ("", ".."):
+        raise ValueError(f"{text}: has no name to put others beside it (name the folder in full)")
+    return ShardFolder(path) if text.endswith(os.sep) else _OneFile(path)
 
 
 def _in_order_of_path(file: str) -> str:

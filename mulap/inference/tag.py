@@ -13,7 +13,7 @@ import torch
 
 from mulap.audio import stream_audio
 from mulap.inference.backbones import UNLOADABLE, load_whole
-from mulap.inference.embedder import Embedder
+from mulap.inference.embedder import Embedder, check_finite
 from mulap.inference.stream import stream_log_mels
 from mulap.model.bundled import locate_weights
 from mulap.model.config import MulapAudioConfig
@@ -118,23 +118,32 @@ class Tagger:
             `{tag: score}`, scores between 0 and 1.
 
         Raises:
-            AudioError: the file cannot be decoded, or holds no audio.
+            AudioError: the file cannot be decoded, holds no audio, or gives no finite vectors.
         """
-        return self._tag(stream_audio(path, self.feature_extractor.sampling_rate))
+        return self._tag(stream_audio(path, self.feature_extractor.sampling_rate), path)
 
-    def _tag(self, blocks: Iterable[np.ndarray | torch.Tensor]) -> dict[str, float]:
+    def _tag(
+        self,
+        blocks: Iterable[np.ndarray | torch.Tensor],
+        path: str | os.PathLike[str] | None = None,
+    ) -> dict[str, float]:
         total, num_segments = np.zeros(len(self.tags)), 0
-        for probabilities in self._probabilities(blocks):
+        for probabilities in self._probabilities(blocks, path):
             total += probabilities.sum(0, dtype=np.float64)
             num_segments += len(probabilities)
         scores = total / num_segments
         return {self.tags[index]: float(scores[index]) for index in np.argsort(-scores)}
 
-    def _probabilities(self, blocks: Iterable[np.ndarray | torch.Tensor]) -> Iterator[np.ndarray]:
-        """Yield (some segments, num_tags) for consecutive blocks of samples."""
+    def _probabilities(
+        self,
+        blocks: Iterable[np.ndarray | torch.Tensor],
+        path: str | os.PathLike[str] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yield (some segments, num_tags) for consecutive blocks of samples, of a file or not."""
         log_mels = stream_log_mels(self.feature_extractor, blocks)
         with self._embedder.open_pool() as pool:
-            for _, vectors in self._embedder.stream_rows(log_mels, pool=pool):
+            rows = self._embedder.stream_rows(log_mels, pool=pool)
+            for _, vectors in rows if path is None else check_finite(path, rows):
                 yield self._score(vectors)
 
     @torch.inference_mode()

@@ -5,7 +5,7 @@
         encoder.json                     what makes the vectors, to be read by people
         vectors.f32                      float32 rows of length D, only ever appended to
         index.jsonl                      SHA-256 of a file -> its rows
-        lock                             held by the one run that writes
+        lock                             held by the one run that writes; gone after it
 
 Tasks share it: a file that is in two of them, or under two names, is embedded once; one whose
 content changed is embedded anew. A kill at any moment loses the files at hand, a few for each core,
@@ -14,7 +14,6 @@ and the next run cuts off what the index does not know.
 Old rows are never removed; delete the folder of an encoder to be rid of them.
 """
 
-import fcntl
 import json
 import os
 import time
@@ -34,6 +33,7 @@ from mulap.inference.embedder import Rows
 from mulap.inference.encoders import Encoder, encoder_sha256
 from mulap.inference.pipeline import map_files
 from mulap.inference.store import file_name
+from mulap.locks import hold_lock
 from mulap.tasks.task import TaskData
 
 _SECONDS_BETWEEN_SYNCS = 1.0
@@ -186,13 +186,8 @@ class VectorStore:
             ValueError: another run is writing.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(
-                    f"{self.folder}: another run is writing to it (wait for its end)"
-                ) from error
+        message = f"{self.folder}: another run is writing to it (wait for its end)"
+        with hold_lock(self.folder / "lock", message):
             self._read_index()  # another run may have written between the first look and the lock
             with (
                 open(self.folder / "vectors.f32", "ab", buffering=0) as data,

@@ -5,6 +5,7 @@ Commands run in this process (`CliRunner`); what they do is tested where it is d
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import click
@@ -246,6 +247,18 @@ def test_tag_gives_json_with_every_tag(tmp_path):
     (answer,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert answer["file"] == str(track)
     assert len(answer["tags"]) == 50
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_file_name_that_is_not_utf8_gets_its_tags_and_its_error(tmp_path, junk, options):
+    write_track(tmp_path / "a.wav").rename(tmp_path / os.fsdecode(b"good \xff.wav"))
+    junk.rename(tmp_path / os.fsdecode(b"junk \xff.wav"))
+    result = call("tag", tmp_path, *options)
+    assert result.exit_code == 3, result.output
+    first = result.stdout.splitlines()[0]
+    name = json.loads(first)["file"] if options else first
+    assert name == str(tmp_path / "good \\xff.wav")
+    assert f"left out: {tmp_path / 'junk '}\\xff.wav: " in result.stderr
 
 
 @pytest.mark.slow

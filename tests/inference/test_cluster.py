@@ -189,6 +189,12 @@ def test_a_file_that_ended_its_process_too_often_is_left_out(here):
     assert "ended its process 3 times" in ask_worker()["reason"]
 
 
+def test_a_worker_that_starts_as_another_ends_its_block_goes_on(here):
+    os.mkdir("parts")
+    os.symlink("gone", "parts/other-machine-1.now")  # listed, and not there when it is read
+    assert ask_worker()["num_rows"] == 1
+
+
 def test_a_worker_that_cannot_work_says_why_in_one_line(here):
     assert "parts: is not there (all machines must share it)" in ask_worker()["stop"]
     os.mkdir("parts")

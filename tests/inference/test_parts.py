@@ -1,6 +1,7 @@
 """Parts: what is in the journal is there; what a kill or a power cut tore counts for nothing."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -146,3 +147,25 @@ def test_a_full_disk_spoils_no_line_of_the_journal(tmp_path, monkeypatch):
     lines = next(tmp_path.glob("*.jsonl")).read_text().splitlines()
     assert [json.loads(line).get("file") for line in lines] == ["a", "c"]
     assert len(vectors_of(tmp_path, entry)) == 2
+
+
+def test_of_a_file_in_two_parts_the_newer_rows_count(tmp_path):
+    for version, name in enumerate(("b", "a")):  # not in the order of their names
+        writer = PartWriter(tmp_path, SCHEMA)
+        part = writer.add("song", f"1-{version}", rows_of(version, 2)).part
+        writer.close()
+        journal = (tmp_path / part).with_suffix(".jsonl")
+        journal.write_text(journal.read_text().replace(part, f"{name}.arrow"))
+        os.rename(tmp_path / part, tmp_path / f"{name}.arrow")
+        os.rename(journal, tmp_path / f"{name}.jsonl")
+        os.utime(tmp_path / f"{name}.jsonl", (version, version))
+    assert [entry.version for entry in read_journals(tmp_path, SCHEMA)] == ["1-0", "1-1"]
+
+
+@pytest.mark.parametrize("line", ["5", "{}", '{"file": "b"}', "[]"])
+def test_a_line_of_the_journal_that_is_something_else_ends_it(tmp_path, line):
+    writer, entries = write(tmp_path, "a")
+    writer.close()
+    with open(next(tmp_path.glob("*.jsonl")), "a") as journal:
+        journal.write(f"{line}\n")
+    assert list(read_journals(tmp_path, SCHEMA)) == entries

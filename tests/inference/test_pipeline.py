@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -159,6 +161,33 @@ def test_an_error_of_the_work_stops_all_files_at_once(embedder, paths, num_threa
         list(map_files(embedder, paths * 20, work))
     assert len(begun) < 20
     assert our_threads() == []
+
+
+def test_after_an_error_no_file_begins_behind_one_that_was_cancelled(
+    embedder, paths, num_threads, monkeypatch
+):
+    """It would wait for ever for the cancelled one's turn, where turns are taken."""
+    begun, is_cancelling, cancel = [], threading.Event(), Future.cancel
+
+    def cancel_slowly(future):
+        is_cancelled = cancel(future)
+        if is_cancelled and not is_cancelling.is_set():
+            is_cancelling.set()
+            time.sleep(0.3)  # the other files end meanwhile, and their threads look for more
+        return is_cancelled
+
+    def work(index, rows):
+        begun.append(index)
+        if index == 0:
+            raise OSError("the disk is full")
+        is_cancelling.wait()
+        return gather(index, rows)
+
+    monkeypatch.setattr(Future, "cancel", cancel_slowly)
+    with pytest.raises(OSError, match="the disk is full"):
+        list(map_files(embedder, [paths[1]] * 12, work))
+    assert is_cancelling.is_set()
+    assert sorted(begun) == list(range(len(begun)))
 
 
 def test_a_long_file_holds_no_more_blocks_than_a_short_one(embedder, tmp_path, num_threads):

@@ -1,5 +1,6 @@
 """The store: the same bytes in any order and after any number of kills; one run at a time."""
 
+import errno
 import os
 import random
 import shutil
@@ -238,3 +239,26 @@ def test_parts_go_as_their_rows_come_into_shards(monkeypatch):
     assert left == sorted(left, reverse=True)
     assert left[0] < num_parts
     assert left[-1] == 0
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_disk_that_is_full_in_the_end_is_told_as_such_and_lets_go_of_the_output(
+    output, monkeypatch
+):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, open_store(output) as store:
+        store.add(FILES[0], "1-1", rows_of(FILES[0]))
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"No space left on device: .*parts"):
+            store.finish()
+    assert fill(output, FILES[:1], skip_existing=True) > 0
+    assert os.listdir() == [output.rstrip("/")]
+
+
+def test_a_folder_without_a_name_of_its_own_is_refused():
+    for output in ("./", "..", "/"):
+        with pytest.raises(ValueError, match=r"has no name .*name the folder in full"):
+            open_store(output)
+    assert os.listdir() == []

@@ -66,6 +66,14 @@ def test_a_file_without_samples_is_refused_by_name(tagger, tmp_path):
         tagger.tag_file(path)
 
 
+def test_samples_of_absurd_size_are_refused_by_name(tagger, tmp_path):
+    samples = np.zeros(5 * 16_000, np.float32)
+    samples[::7] = 1e30
+    sf.write(tmp_path / "absurd.wav", samples, 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"absurd.wav: has no finite embedding near 0 s"):
+        tagger.tag_file(tmp_path / "absurd.wav")
+
+
 def test_memory_does_not_grow_with_the_length_of_a_stream(tagger, monkeypatch):
     zeros = np.zeros((10, 1506), np.float32)  # only what surrounds the network matters
     monkeypatch.setattr(tagger._embedder, "_embed", lambda log_mel: zeros[: len(log_mel)])
