@@ -27,8 +27,20 @@ from transformers import (
 
 from mulap.data.dataset import KeyedSampler
 from mulap.files import atomic_path
-from mulap.training.checkpoints import checkpoint_path, mark_complete, remove_old
-from mulap.training.processes import joined_processes, leave_group_at_exit
+from mulap.training.checkpoints import (
+    check_checkpoint,
+    checkpoint_path,
+    complete_checkpoints,
+    mark_complete,
+    remove_old,
+)
+from mulap.training.processes import (
+    Processes,
+    fail_together,
+    is_lost_connection,
+    joined_processes,
+    leave_group_at_exit,
+)
 from mulap.training.settings import TrainingSettings
 from mulap.training.supervised_settings import SupervisedTrainingSettings
 
@@ -148,6 +160,8 @@ class KeyedTrainer(Trainer):
         try:
             super()._save_checkpoint(*args, **kwargs)
         except (OSError, RuntimeError, SafetensorError) as error:
+            if is_lost_connection(error):  # the processes wait for each other in there
+                raise
             run = self.args.output_dir
             raise ValueError(
                 f"{run}: a checkpoint cannot be written, {' '.join(str(error).split())} (free some"
@@ -223,6 +237,33 @@ class RunCallback(TrainerCallback):
             write_log(self.run / "log.jsonl", state.log_history)
             mark_complete(checkpoint)
             remove_old(self.run, state.best_global_step)
+
+
+def newest_checkpoint(run: Path, processes: Processes) -> Path | None:
+    """Return the checkpoint to go on from, which is the same for all processes.
+
+    Args:
+        run: the run's folder.
+        processes: that go on together.
+
+    Returns:
+        Its folder; None where there is none yet.
+
+    Raises:
+        ValueError: it is damaged, or is not there for a process on another machine.
+    """
+    newest = next(reversed(complete_checkpoints(run)), None)
+    step = newest.name if newest else "no checkpoint"
+    steps = processes.gather(step)
+    with fail_together(processes):
+        if step != steps[0]:
+            raise ValueError(
+                f"{run}: holds {step} here and {steps[0]} for process 0: give every machine the "
+                "same --output, on a disk that all of them see"
+            )
+        if newest and processes.is_main:
+            check_checkpoint(newest)
+    return newest
 
 
 def write_log(path: Path, history: list[dict[str, Any]]) -> None:

@@ -27,16 +27,14 @@ from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.model.sync_batch_norm import convert_sync_batch_norm
 from mulap.training.checkpoints import (
-    check_checkpoint,
     check_settings,
     claim_run,
-    complete_checkpoints,
     export_models,
     hold_run,
     remove_incomplete,
 )
 from mulap.training.initial import initial_model
-from mulap.training.loop import RunCallback
+from mulap.training.loop import RunCallback, newest_checkpoint
 from mulap.training.processes import (
     fail_together,
     join_processes,
@@ -187,11 +185,10 @@ def pretrain(
                 failures.write()
                 for name in remove_incomplete(run):
                     console.print(f"removed {name}, which an interruption left half written")
-        checkpoints = complete_checkpoints(run)
-        if checkpoints:
-            check_checkpoint(checkpoints[-1])
-            console.print(f"going on from {checkpoints[-1].name}")
-        trainer.train(resume_from_checkpoint=os.fspath(checkpoints[-1]) if checkpoints else None)
+        newest = newest_checkpoint(run, processes)
+        if newest:
+            console.print(f"going on from {newest.name}")
+        trainer.train(resume_from_checkpoint=os.fspath(newest) if newest else None)
         with fail_together(processes):
             if processes.is_main:
                 export_models(run, trainer.state.best_global_step)

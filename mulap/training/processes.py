@@ -175,12 +175,18 @@ def tell_of_lost_processes(processes: Processes) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        is_lost = isinstance(error, distributed.DistError) or "onnection" in str(error)
-        if processes.count == 1 or not is_lost:
+        if processes.count == 1 or not is_lost_connection(error):
             raise
         raise FailedTogetherError(
             f"process {processes.rank} has lost another one: see what that one or the launcher says"
         ) from error
+
+
+def is_lost_connection(error: Exception) -> bool:
+    """Whether torch says by an error that another process has ended."""
+    if not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, distributed.DistError) or "onnection" in str(error)
 
 
 @contextmanager

@@ -26,15 +26,13 @@ from mulap.model.sync_batch_norm import convert_sync_batch_norm
 from mulap.tasks.metrics import HEADLINE, choose_thresholds, decide
 from mulap.tasks.task import Fold, TaskData
 from mulap.training.checkpoints import (
-    check_checkpoint,
     claim_run,
-    complete_checkpoints,
     export_models,
     hold_run,
     remove_incomplete,
 )
 from mulap.training.classifier import MusicnnClassifier, classifier_config, load_classifier
-from mulap.training.loop import RunCallback
+from mulap.training.loop import RunCallback, newest_checkpoint
 from mulap.training.processes import fail_together, joined_processes
 from mulap.training.progress import ProgressCallback
 from mulap.training.supervised_settings import SupervisedSettings
@@ -105,13 +103,12 @@ def run_fold(given: FoldInput, settings: SupervisedSettings, run: Path) -> FoldO
             if processes.is_main:
                 held.enter_context(hold_run(run))
                 _claim(given, settings, run, trainer)
-        checkpoints = complete_checkpoints(run)
-        if checkpoints:
-            check_checkpoint(checkpoints[-1])
-            given.console.print(f"going on from {checkpoints[-1].name}")
-            trainer.state = TrainerState.load_from_json(str(checkpoints[-1] / "trainer_state.json"))
+        newest = newest_checkpoint(run, processes)
+        if newest:
+            given.console.print(f"going on from {newest.name}")
+            trainer.state = TrainerState.load_from_json(str(newest / "trainer_state.json"))
         if not _is_finished(trainer.state, settings, metric):
-            trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         with fail_together(processes):
             if processes.is_main:
                 export_models(run, trainer.state.best_global_step)

@@ -214,7 +214,7 @@ def whole_model(model: MulapForPreTraining) -> MulapForPreTraining:
     weights = model.state_dict()
     if not any(isinstance(value, DTensor) for value in weights.values()):
         return model
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         copy = MulapForPreTraining(model.config)  # pyright: ignore[reportArgumentType]
     copy.load_state_dict(
         {name: v.full_tensor() if isinstance(v, DTensor) else v for name, v in weights.items()}

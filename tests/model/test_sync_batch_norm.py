@@ -1,6 +1,7 @@
 """Two processes with statistics in common against one process with the whole batch."""
 
 import copy
+from unittest import mock
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from mulap.model.sync_batch_norm import (
     convert_sync_batch_norm,
     is_synchronised,
 )
+from mulap.model.timbral import fused_timbral_available
 
 SHARES = slice(0, 2), slice(2, 5)  # uneven
 
@@ -45,6 +47,7 @@ CASES = {
     "layers": (make_layers, (5, 1, 5, 4)),
     "plain backbone": (lambda: make_backbone(False), (5, 12, 9)),
     "fused backbone": (lambda: make_backbone(True), (5, 12, 9)),
+    "backbone in chunks": (lambda: make_backbone(True), (5, 12, 9)),
 }
 
 
@@ -56,8 +59,14 @@ def run(name: str, share: slice, is_shared: bool) -> dict[str, torch.Tensor]:
         model = convert_sync_batch_norm(model)
     generator = torch.Generator().manual_seed(1)
     x = torch.randn((2, *shape), generator=generator, dtype=torch.double) * 2 + 0.5
-    for step in x:
-        y = model(step[share])
+    in_chunks = name == "backbone in chunks"  # as on a GPU
+    with mock.patch.multiple(
+        "mulap.model.musicnn",
+        is_on_gpu=lambda _: in_chunks,
+        fused_timbral_available=lambda *given: not in_chunks and fused_timbral_available(*given),
+    ):
+        for step in x:
+            y = model(step[share])
     direction = torch.randn((shape[0], y.shape[1]), generator=generator, dtype=torch.double)
     (y * direction[share]).sum().backward()
     results = {"output": y.detach()}

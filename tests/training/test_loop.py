@@ -8,7 +8,8 @@ from safetensors import SafetensorError
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from mulap.training import loop
-from mulap.training.loop import KeyedTrainer, RunCallback
+from mulap.training.loop import KeyedTrainer, RunCallback, newest_checkpoint
+from mulap.training.processes import ALONE, Processes
 
 
 class Accelerator:
@@ -57,3 +58,25 @@ def test_a_checkpoint_that_cannot_be_written_is_a_line(tmp_path, monkeypatch, er
         trainer._save_checkpoint(None, None)
     assert str(raised.value).startswith(f"{tmp_path}: ")
     assert "\n" not in str(raised.value)
+
+
+def test_a_process_that_is_lost_while_saving_is_no_full_disk(tmp_path, monkeypatch):
+    def lost(*args):
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:1234")
+
+    monkeypatch.setattr(transformers.Trainer, "_save_checkpoint", lost)
+    with pytest.raises(RuntimeError, match="^Connection closed by peer"):
+        KeyedTrainer.__new__(KeyedTrainer)._save_checkpoint(None, None)
+
+
+def test_processes_go_on_from_one_checkpoint_or_say_that_they_see_others(tmp_path, monkeypatch):
+    for step in (2, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "complete").write_text("{}")
+    assert newest_checkpoint(tmp_path, ALONE) == tmp_path / "checkpoint-10"
+    elsewhere = tmp_path / "elsewhere"
+    assert newest_checkpoint(elsewhere, ALONE) is None
+    told = iter([["checkpoint-10", "no checkpoint"]])
+    monkeypatch.setattr(Processes, "gather", lambda self, value: next(told, [None, value]))
+    with pytest.raises(ValueError, match="holds no checkpoint here and checkpoint-10 for process"):
+        newest_checkpoint(elsewhere, Processes(rank=1, count=2))
