@@ -252,6 +252,7 @@ embed_files(["music"], embedder, "out.parquet")
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_and_ends_like_one_that_was_not(
     template, embedder, music, calls
 ):
