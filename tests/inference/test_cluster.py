@@ -165,7 +165,11 @@ def test_ray_is_started_again_where_the_machine_was_too_busy(monkeypatch):
         cluster._start_ray(None)
 
 
-def test_a_cluster_that_is_not_there_is_one_line(here):
+def test_a_cluster_that_is_not_there_is_one_line(here, monkeypatch):
+    def find_none(address, **options):  # what is told of `auto`; another test's may be there
+        raise ConnectionError("Could not find any running Ray instance.\nStart one.")
+
+    monkeypatch.setattr(ray, "init", find_none)
     arguments = ["embed", "music", "--model", "encoder", "-o", "out.npz", "--engine", "ray"]
     result = call(*arguments, "--ray-address", "auto")
     check_one_line(result, 1, "--ray-address auto", "ray status")
