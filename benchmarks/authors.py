@@ -182,10 +182,10 @@ class AuthorsStep:
             places = [self.log_mel(segments[:, place]) for place in range(segments.shape[1])]
         losses = self.losses(torch.stack(places, dim=1), batch)
         weights = self.options.weights()
-        self.optimizer.zero_grad()
         sum(weights[name] * loss for name, loss in losses.items()).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
         self.optimizer.step()
+        self.optimizer.zero_grad()
         return {name: loss.item() for name, loss in losses.items()}
 
 
