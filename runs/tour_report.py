@@ -96,7 +96,8 @@ def probe_all(folder: Path) -> list[dict[str, object]]:
 
 def plot_losses(log: list[dict[str, float]], path: Path) -> list[str]:
     """Draw each objective's loss over the steps; return the objectives' names."""
-    names = [key for key in log[0] if key.startswith("loss/")]
+    first = next(record for record in log if "loss" in record)  # few steps: validation comes first
+    names = [key for key in first if key.startswith("loss/")]
     figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 2.8), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         train = [(row["step"], row[name]) for row in log if name in row]
