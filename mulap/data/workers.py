@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -119,6 +119,7 @@ def _start(read_end: int, write_end: int) -> None:
     torch.set_num_threads(1)
     for number in _END_SIGNALS:
         signal.signal(number, _leave)
+    sys.unraisablehook = _end_in_destructor
     threading.Thread(target=_watch, args=(read_end,), daemon=True).start()
 
 
@@ -138,6 +139,13 @@ def _main_thread() -> int:
 
 def _stay(number: int, frame: FrameType | None) -> None:
     pass
+
+
+def _end_in_destructor(unraisable: Any) -> None:
+    """End where Python would swallow what `_leave` raises: while an object is taken apart."""
+    if isinstance(unraisable.exc_value, SystemExit):
+        os._exit(1)
+    sys.__unraisablehook__(unraisable)
 
 
 def _watch(read_end: int) -> None:

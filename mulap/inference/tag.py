@@ -68,7 +68,7 @@ class Tagger:
         """
         try:
             config, _ = MulapAudioConfig.get_config_dict(locate_weights(name_or_path))
-            architectures = config.get("architectures") or ()
+            architectures = list(config.get("architectures") or ())
         except UNLOADABLE as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{name_or_path}: has no config, {reason} (copy it again)") from error
