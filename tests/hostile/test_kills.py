@@ -73,8 +73,10 @@ def _check_end(ended: Ended, number: int, whole: Undisturbed) -> None:
     if ended.code == whole.code:
         return
     if number == signal.SIGINT:
-        is_before_the_command = (ended.code, ended.err.strip()) == (1, "Aborted!")  # click's end
-        assert ended.code == 128 + number or is_before_the_command, ended
+        # Before the command begins it is click's to tell; and where torch was reading a tensor, it
+        # makes an error of its own of it, seen once in some hundred.
+        is_line = ended.code == 1 and ended.err.strip().startswith(("Aborted!", "Error: "))
+        assert ended.code == 128 + number or is_line, ended
     else:
         assert ended.code in (-number, 128 + number), ended
     assert "Traceback" not in ended.err, ended.err
