@@ -14,10 +14,13 @@ that `mulap --help` needs no torch. A command ends with
 import errno
 import functools
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -154,22 +157,45 @@ def _wrong_use_in_one_line() -> Iterator[None]:
         raise click.UsageError(f"{message} (see {error.ctx.command_path} --help)") from error
 
 
+@contextmanager
+def _control_c_in_one_line() -> Iterator[None]:
+    """Tell of control-C, also where a library made an error of its own of it, as torch does."""
+    is_pressed = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal is_pressed
+        is_pressed = True
+        signal.default_int_handler(number, frame)
+
+    before = signal.getsignal(signal.SIGINT)
+    is_ours = before is signal.default_int_handler
+    is_ours = is_ours and threading.current_thread() is threading.main_thread()
+    try:
+        if is_ours:
+            signal.signal(signal.SIGINT, press)
+        yield
+    except (KeyboardInterrupt, click.ClickException) as error:
+        if not is_pressed and not isinstance(error, KeyboardInterrupt):
+            raise
+        say("\ninterrupted: what is done is kept (call it again to go on)")
+        raise click.exceptions.Exit(INTERRUPTED) from error
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, before)
+
+
 class OneLineGroup(click.Group):
-    """A group whose commands tell of wrong use in one line, as of every other error."""
+    """A group whose commands tell of wrong use and of control-C in one line, as of every error."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the options before the command."""
-        with _wrong_use_in_one_line():
+        with _control_c_in_one_line(), _wrong_use_in_one_line():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Parse the rest and call the command."""
-        try:
-            with _wrong_use_in_one_line():
-                return super().invoke(ctx)
-        except KeyboardInterrupt:
-            say("\ninterrupted: what is done is kept (call it again to go on)")
-            ctx.exit(INTERRUPTED)
+        with _control_c_in_one_line(), _wrong_use_in_one_line():
+            return super().invoke(ctx)
 
 
 @click.group(cls=OneLineGroup, context_settings=_CONTEXT)

@@ -22,11 +22,51 @@ def work() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_control_c_ends_a_command_with_130_and_a_line():
-    result = CliRunner().invoke(group, ["work"])
+@group.command()
+@one_line_errors
+def swallow() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt as error:  # as torch does while it reads a tensor
+        raise ValueError("this is no tensor") from error
+
+
+@group.command()
+@click.option("--pressed", callback=lambda *_: os.kill(os.getpid(), signal.SIGINT))
+def parse(pressed: None) -> None:
+    pass
+
+
+@click.group(cls=OneLineGroup)
+@click.option("--pressed", callback=lambda *_: os.kill(os.getpid(), signal.SIGINT))
+def early(pressed: None) -> None:
+    pass
+
+
+early.add_command(work)
+
+
+@pytest.mark.parametrize(
+    ("commands", "name"),
+    [(group, "work"), (group, "swallow"), (group, "parse"), (early, "work")],
+    ids=["in the command", "swallowed by a library", "in its options", "in the group's"],
+)
+def test_control_c_ends_a_command_with_130_and_a_line(commands, name):
+    result = CliRunner().invoke(commands, [name])
     assert result.exit_code == 130
     assert result.stdout == ""
     assert result.stderr.strip() == "interrupted: what is done is kept (call it again to go on)"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_without_control_c_stays_an_error():
+    @group.command()
+    @one_line_errors
+    def fail() -> None:
+        raise ValueError("no tensor")
+
+    result = CliRunner().invoke(group, ["fail"])
+    assert (result.exit_code, result.stderr) == (1, "Error: no tensor\n")
 
 
 @pytest.mark.parametrize(

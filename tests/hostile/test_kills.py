@@ -73,10 +73,7 @@ def _check_end(ended: Ended, number: int, whole: Undisturbed) -> None:
     if ended.code == whole.code:
         return
     if number == signal.SIGINT:
-        # Before the command begins it is click's to tell; and where torch was reading a tensor, it
-        # makes an error of its own of it, seen once in some hundred.
-        is_line = ended.code == 1 and ended.err.strip().startswith(("Aborted!", "Error: "))
-        assert ended.code == 128 + number or is_line, ended
+        assert ended.code == 128 + number, ended
     else:
         assert ended.code in (-number, 128 + number), ended
     assert "Traceback" not in ended.err, ended.err
