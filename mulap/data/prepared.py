@@ -190,6 +190,12 @@ class PreparedClips(Sequence[Clip]):
         is_wanted = pc.call_function("equal", [splits, name]).to_numpy()
         return PreparedClips(self.data, self.rows[is_wanted])
 
+    def count_captions(self) -> np.ndarray:
+        """Return how many captions each clip has, (len(self),)."""
+        captions = self.data.descriptions.table.column("captions")
+        counts = pc.call_function("list_value_length", [captions]).to_numpy()
+        return counts[self.rows]
+
     def _make_clips(self, rows: np.ndarray, said: pa.Table | pa.RecordBatch) -> Iterator[Clip]:
         names = ("captions", "track_id", "group", "split", "source")
         columns = [said.column(name).to_pylist() for name in names]

@@ -8,7 +8,7 @@ checkpoint's tensors, which have been stable for years, not by BERT's internals.
 
 import importlib.util
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,17 +53,16 @@ def locate_text_model(name: str) -> str:
     return str(Path(spec.origin).parent / "model")
 
 
-def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerBase:
+def train_tokenizer(captions: Sequence[str], vocabulary_size: int) -> PreTrainedTokenizerBase:
     """Train a WordPiece vocabulary on captions (`text: none`), the same one each time.
 
     Args:
-        captions: of the training split.
+        captions: of the training split; they are gone through twice and not held.
         vocabulary_size: most entries of the vocabulary.
 
     Returns:
         A BERT tokenizer, lower-casing.
     """
-    captions = list(captions)
     trainer: Any = BertWordPieceTokenizer(lowercase=True)
     counts = Counter(
         char for caption in captions for char in trainer.normalizer.normalize_str(caption)
@@ -89,7 +88,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrained
 
 
 def initial_model(
-    settings: ModelSettings, captions: Iterable[str], seed: int
+    settings: ModelSettings, captions: Sequence[str], seed: int
 ) -> tuple[MulapForPreTraining, MulapProcessor, set[str]]:
     """Build the model and processor that training starts from.
 

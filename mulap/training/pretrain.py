@@ -20,6 +20,7 @@ from transformers import PrinterCallback, TrainingArguments
 from transformers.utils import logging
 
 from mulap.data.captions import CaptionRules, clean_manifest
+from mulap.data.clips import CaptionPool
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import Manifest, read_manifest
 from mulap.files import FailureLog
@@ -99,12 +100,12 @@ def corpus_identity(datasets: dict[str, ClipDataset]) -> dict[str, Any]:
     Returns:
         Counts and a hash.
     """
-    clips = [clip for dataset in datasets.values() for clip in dataset.clips]
     digest = hashlib.sha256()
-    for clip in clips:
-        row = (clip.track_id, clip.group, clip.split, *clip.captions)
-        digest.update(json.dumps(row, ensure_ascii=False).encode())
-    return {"num_clips": len(clips), "sha256": digest.hexdigest()}
+    for dataset in datasets.values():
+        for clip in dataset.clips:  # one by one: of prepared data there may be millions
+            row = (clip.track_id, clip.group, clip.split, *clip.captions)
+            digest.update(json.dumps(row, ensure_ascii=False).encode())
+    return {"num_clips": sum(map(len, datasets.values())), "sha256": digest.hexdigest()}
 
 
 def make_datasets(
@@ -213,7 +214,7 @@ def _prepare(
     manifest = read_clips(settings, data, failures)
     train_clips = manifest.split("train")
     count_steps(settings.training, len(train_clips))
-    captions = [caption for clip in train_clips for caption in clip.captions]
+    captions = CaptionPool(train_clips)
     model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
     model.mulap.audio_backbone.front_end.is_fused = settings.training.fused_front_end
     if settings.training.sync_batch_norm and joined_processes().count > 1:
@@ -250,7 +251,7 @@ def make_trainer(
     processor: MulapProcessor,
     pretrained: set[str],
     datasets: dict[str, ClipDataset],
-    captions: list[str],
+    captions: CaptionPool,
 ) -> MulapTrainer:
     """Put the trainer together."""
     masking = settings.masking

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mulap.data.clips import CaptionPool, Clip
 from mulap.data.dataset import ClipDataset, ClipReader
-from mulap.data.manifest import Clip
 from mulap.files import FailureLog
 from mulap.inference.backbones import UNLOADABLE, load_whole
 from mulap.model.pretraining import MulapForPreTraining
@@ -113,7 +113,7 @@ def evaluate_run(
         raise ValueError(f"{data}: no clip of the {split} split can be used: name another --split")
     evaluations = [_evaluate(model, processor, dataset, settings, pool)]
     if with_untrained:
-        captions = [text for clip in manifest.split("train") for text in clip.captions]
+        captions = CaptionPool(manifest.split("train"))
         untrained, own, _ = initial_model(settings.model, captions, settings.training.seed)
         evaluations.append(_evaluate(untrained, own, dataset, settings, pool))
     trained, *rest = evaluations

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from mulap.data import dataset as dataset_module
 from mulap.data.captions import CaptionRules, clean_manifest
+from mulap.data.clips import CaptionPool
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import read_manifest
 from mulap.data.prepare import prepare
@@ -119,6 +120,22 @@ def test_clips_are_made_when_asked_for_and_survive_a_way_between_processes(make)
     one, other = again[0].stored.waveform(1.0, 2.0), clips[1].stored.waveform(1.0, 2.0)
     assert len(one) == 32_000
     assert np.array_equal(one, other)
+
+
+def test_the_pool_of_captions_is_that_of_the_files(make, corpus):
+    """Captions drawn by number must not depend on whether the data were prepared."""
+    for split in ("train", "valid"):
+        pool = CaptionPool(read_manifest(make("pcm")).split(split))
+        whole = [text for clip in pool.clips for text in clip.captions]
+        assert len(pool) == len(whole)
+        assert [pool[index] for index in range(len(pool))] == list(pool) == whole
+    shuffled = PreparedClips(pool.clips.data, np.array([3, 1, 2]))
+    texts = [text for clip in shuffled for text in clip.captions]
+    assert list(CaptionPool(shuffled)[0:4]) == texts
+    listed = CaptionPool(
+        [clip for clip in read_manifest(corpus).clips if "05" not in clip.track_id]
+    )
+    assert list(listed) == list(CaptionPool(read_manifest(make("pcm")).clips))
 
 
 def test_nothing_is_decoded_and_no_file_is_looked_for(make, monkeypatch):
