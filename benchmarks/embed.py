@@ -84,7 +84,7 @@ def measure_shares(conditions: Conditions, sizes: Sizes) -> Table:
     before = torch.get_num_threads()
     torch.set_num_threads(conditions.threads)
     with tempfile.TemporaryDirectory() as folder:
-        files = write_files(Path(folder), sizes.file_seconds, 4 * sizes.files_per_format)
+        files = write_files(Path(folder), sizes.file_seconds, sizes.shares_files)
         embedders = {name: Embedder.from_pretrained(key) for name, key in ENCODERS.items()}
         runs = {
             (name, encoder): embed(paths, ENCODERS[encoder])
@@ -96,19 +96,15 @@ def measure_shares(conditions: Conditions, sizes: Sizes) -> Table:
                 name, encoder = key
                 parts.setdefault(key, []).append(_time_parts(files[name][0], embedders[encoder]))
                 wholes.setdefault(key, []).append(_time_whole(run))
-        num_files = 4 * sizes.files_per_format
     torch.set_num_threads(before)
-    rows = [
-        _row(key, parts[key], wholes[key], sizes.file_seconds, num_files, conditions.threads)
-        for key in runs
-    ]
-    head = ["CPU ms a file", *PARTS, "sum", "plain CNN"]
+    rows = [_row(key, parts[key], wholes[key], sizes, conditions.threads) for key in runs]
+    head = ["CPU ms a file", *PARTS, "sum", "CNN's share", "plain CNN"]
     head += ["all of it", "cores busy", "s of audio a s", "at best"]
     note = (
-        f"{num_files} files of {sizes.file_seconds:g} s a run, 44.1 kHz stereo, on "
+        f"{sizes.shares_files} files of {sizes.file_seconds:g} s a run, 44.1 kHz stereo, on "
         f'{conditions.threads} threads. The parts are measured alone, on one thread; "all of it" '
         'is the CPU time of `mulap embed`, "at best" the rate if all cores did nothing but the '
-        "parts."
+        "parts. No more than the CNN's share of its rate alone can be reached from files."
     )
     return Table("shares", "Where the time goes", head, rows, [note])
 
@@ -117,22 +113,22 @@ def _row(
     key: tuple[str, str],
     parts: list[list[float]],
     wholes: list[tuple[float, float]],
-    file_seconds: float,
-    num_files: int,
+    sizes: Sizes,
     num_threads: int,
 ) -> list[str]:
     *part, plain = np.median(parts, axis=0)
-    cpu = median(each[0] for each in wholes) / num_files
-    wall = median(each[1] for each in wholes) / num_files
-    at_best = num_threads * file_seconds / sum(part)
+    cpu = median(each[0] for each in wholes) / sizes.shares_files
+    wall = median(each[1] for each in wholes) / sizes.shares_files
+    at_best = num_threads * sizes.file_seconds / sum(part)
     return [
         f"{key[0]}, `{key[1]}`",
         *(digits(1e3 * each) for each in part),
         digits(1e3 * sum(part)),
+        f"{100 * part[-1] / sum(part):.0f} %",
         digits(1e3 * plain),
         digits(1e3 * cpu),
         digits(median(each[0] / each[1] for each in wholes)),
-        digits(file_seconds / wall),
+        digits(sizes.file_seconds / wall),
         digits(at_best),
     ]
 

@@ -48,6 +48,11 @@ def embed(
     return run
 
 
+def load_libraries() -> Callable[[], None]:
+    """Make what does nothing, in a process that holds all libraries that `Step` needs."""
+    return lambda: None
+
+
 def decode(files: Sequence[str]) -> Callable[[], int]:
     """Make what decodes files to 16 kHz mono; it returns the number of samples."""
 

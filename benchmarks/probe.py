@@ -8,8 +8,9 @@
 
 The authors' frozen backbone stays in training mode on train tracks, so BatchNorm takes the batch's
 statistics; batches of 64. How long re-running would take is EXTRAPOLATED from segments a second,
-decoding left out; probing is timed in full, and filling the cache is extrapolated from a few files,
-decoding included. The vectors are random with labels that depend on them, which changes no cost.
+decoding left out; probing is timed in full, and filling the cache is extrapolated from some files,
+decoding included: so many that the start and the end, where nothing overlaps, weigh little. The
+vectors are random with labels that depend on them, which changes no cost.
 """
 
 import tempfile
@@ -96,9 +97,7 @@ def measure_probe(conditions: Conditions, sizes: Sizes) -> Table:
     alone = probe | {"seeds": 1, "epochs": max(1, sizes.probe_epochs // 4)}
     batch = {"num_segments": sizes.probe_batch, "at_once": sizes.probe_batch}
     with tempfile.TemporaryDirectory() as folder:
-        files = write_files(Path(folder), sizes.file_seconds, sizes.files_per_format, ["mp3"])[
-            "mp3"
-        ]
+        files = write_files(Path(folder), sizes.file_seconds, sizes.probe_files, ["mp3"])["mp3"]
         num_segments = len(files) * max(1, int(sizes.file_seconds // 3))
         outcomes = race(
             [

@@ -14,6 +14,7 @@ class Sizes:
         embedding_rounds: of the table with the slow contestants.
         slow_files: of all those, how many the slowest contestants get; one of each format first.
         backbone_segments: of 3 s, that the CNN alone is given.
+        shares_files: of a format, in a run of the table that says where the time goes.
         shares_rounds: of the table that says where the time goes.
         lengths_minutes: of the files on which cost and memory may grow.
         batches: (pairs, rounds) of the training step, the slowest table.
@@ -25,16 +26,18 @@ class Sizes:
         probe_seeds: of a probe.
         probe_batch: tracks a batch.
         probe_rounds: of probing, which is slow.
+        probe_files: embedded to say how long filling the cache would take.
         matrix_size: rows and columns of the product that gives the matrix limit.
         num_bytes: that are copied and touched.
     """
 
     is_toy: bool = False
     file_seconds: float = 30.0
-    files_per_format: int = 2
+    files_per_format: int = 4
     embedding_rounds: int = 3
     slow_files: int = 4
     backbone_segments: int = 40
+    shares_files: int = 8
     shares_rounds: int = 2
     lengths_minutes: tuple[float, ...] = (1, 10, 60)
     batches: tuple[tuple[int, int], ...] = ((8, 3), (16, 2))
@@ -46,6 +49,7 @@ class Sizes:
     probe_seeds: int = 3
     probe_batch: int = 64
     probe_rounds: int = 2
+    probe_files: int = 24
     matrix_size: int = 2048
     num_bytes: int = 512 * 2**20
 
@@ -57,6 +61,7 @@ TOY = Sizes(
     files_per_format=1,
     slow_files=1,
     backbone_segments=1,
+    shares_files=4,
     lengths_minutes=(0.06, 0.12),
     batches=((2, 1),),
     pass_segments=1,
@@ -66,6 +71,7 @@ TOY = Sizes(
     probe_epochs=2,
     probe_seeds=2,
     probe_batch=2,
+    probe_files=1,
     matrix_size=64,
     num_bytes=2**16,
 )

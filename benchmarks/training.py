@@ -10,7 +10,15 @@ FUSED_NOTE = "The fused front end is `mulap.model.timbral`; alone: `python -m be
 
 def measure_step(conditions: Conditions, sizes: Sizes) -> Table:
     """Time one step of pre-training on the paper's model, and hold memory against memory."""
-    rows, goals, all_outcomes = [], [], []
+    num_parameters = sum(each.numel() for each in make_model(sizes.is_toy).parameters())
+    state_mib = 16 * num_parameters / 2**20  # weights, gradients and two averages, 4 bytes each
+    libraries = Contestant("libraries", "benchmarks.ours:load_libraries")
+    libraries_mib = race([libraries], conditions, 1)["libraries"].peak_mib
+    floor = (
+        f"libraries ({format_memory(libraries_mib)}) and these alone take "
+        f"{format_memory(libraries_mib + state_mib)}"
+    )
+    rows, goals, all_outcomes, halves = [], [], [], []
     for batch_size, rounds in sizes.batches:
         arguments = {"batch_size": batch_size, "is_toy": sizes.is_toy}
         contestants = [
@@ -34,14 +42,14 @@ def measure_step(conditions: Conditions, sizes: Sizes) -> Table:
             Goal(f"{what}, the authors' memory over ours", 2, Spread(memory, memory, memory)),
         ]
         all_outcomes += [ours, authors]
-    num_parameters = sum(each.numel() for each in make_model(sizes.is_toy).parameters())
-    held = 16 * num_parameters / 2**20  # weights, gradients and two averages, 4 bytes each
+        halves.append(f"{format_memory(authors.peak_mib / 2)} at batch {batch_size}")
     notes = [
         f"The paper's model, {num_parameters / 1e6:.0f} million parameters, without a pretrained "
         f"BERT (which changes no cost); clips of 20 s as {CLIP_SEGMENTS} segments; captions of "
         f"{TOKENS[0]} to {TOKENS[1]} tokens. A step is log-mels, forward, backward, clipping and "
         "AdamW; ours with its collator. Decoding is in neither. Memory is all that the process has "
-        f"held; {format_memory(held)} of it are weights, gradients and AdamW's averages, in both.",
+        f"held; {format_memory(state_mib)} of it are weights, gradients and AdamW's averages, in "
+        f"both. Half of the authors' memory is {' and '.join(halves)}; {floor}.",
     ]
     head = ["", "mulap, pairs/s", "authors, pairs/s", "mulap ÷ authors", "memory"]
     title = "Pre-training step"

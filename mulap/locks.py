@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -34,6 +34,13 @@ def hold_lock(path: str | os.PathLike[str], message: str) -> Iterator[None]:
             finally:
                 lock.unlink(missing_ok=True)
             return
+
+
+def sweep_lock(path: str | os.PathLike[str]) -> None:
+    """Remove the lock file that a killed process left; one that is held stays."""
+    if os.path.exists(path):
+        with suppress(ValueError), hold_lock(path, "it is held"):
+            pass
 
 
 def _is_open_at(path: Path, descriptor: int) -> bool:

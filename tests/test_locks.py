@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mulap.locks import hold_lock
+from mulap.locks import hold_lock, sweep_lock
 
 HOLD = """
 import sys
@@ -48,3 +48,17 @@ def test_a_killed_holder_lets_go(tmp_path):
     with hold_lock(lock, "taken"):
         pass
     assert not os.listdir(tmp_path)
+
+
+def test_only_a_lock_that_nobody_holds_is_swept_away(tmp_path):
+    lock = tmp_path / "lock"
+    sweep_lock(lock)
+    assert not lock.exists()
+    lock.touch()  # as a kill leaves it
+    sweep_lock(lock)
+    assert not lock.exists()
+    with hold_lock(lock, "taken"):
+        sweep_lock(lock)
+        assert lock.exists()
+        with pytest.raises(ValueError, match="taken"), hold_lock(lock, "taken"):
+            pass

@@ -7,6 +7,8 @@ built: the tensors of the backbone are picked out of the safetensors by name. No
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,11 @@ RANDOM = "random"
 _PREFIXES = ("mulap.audio_backbone.", "audio_backbone.", "backbone.", "")
 
 # What reading a model's config or weights raises where they are not whole.
-UNLOADABLE = (
+_UNLOADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, RecursionError),
     *(OverflowError, ZeroDivisionError, SafetensorError, StrictDataclassError),
 )
+_MAX_REASON = 300  # characters; some quote the whole file
 # Far beyond what anybody trains; what is beyond these would take all memory before it failed.
 _LIMITS = {
     "sampling_rate": (1_000, 1_000_000),
@@ -38,6 +41,25 @@ _LIMITS = {
     "num_temporal_filters": (1, 2**14),
     "num_midend_filters": (1, 2**14),
 }
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Turn what reading a model, or a part of it, raises where it is damaged into one line.
+
+    Args:
+        what: how the line begins: which one, and what is wrong with it in general.
+
+    Raises:
+        ValueError: `what`, the reason, and a remedy.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (of a wrong tokenizer.json `tokenizers` raises just this)
+        if not (type(error) is Exception or isinstance(error, _UNLOADABLE)):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{what}: {reason[:_MAX_REASON]} (copy it again)") from error
 
 
 def random_backbone(config: MulapAudioConfig | None = None, seed: int = 0) -> MusicnnBackbone:
@@ -98,11 +120,8 @@ def read_audio_config(values: dict[str, Any], where: Path) -> MulapAudioConfig:
     Raises:
         ValueError: a value is of the wrong type, or absurd.
     """
-    try:
+    with loading(f"{where}: cannot be used"):
         config = MulapAudioConfig.from_dict(values)
-    except UNLOADABLE as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{where}: cannot be used, {reason} (copy the folder again)") from error
     for name, (low, high) in _LIMITS.items():
         if not low <= getattr(config, name) <= high:
             raise ValueError(
@@ -124,11 +143,8 @@ def load_whole(kind: Any, name_or_path: str | os.PathLike[str]) -> Any:
     Raises:
         ValueError: its config cannot be used, or weights are damaged, missing or of other shapes.
     """
-    try:
+    with loading(f"{name_or_path}: cannot be loaded"):
         model, info = kind.from_pretrained(name_or_path, output_loading_info=True)
-    except UNLOADABLE as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"{name_or_path}: cannot be loaded, {reason} (copy it again)") from error
     odd = sorted([*info["missing_keys"], *info["unexpected_keys"]])
     if odd:
         raise ValueError(

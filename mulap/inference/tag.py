@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mulap.audio import stream_audio
-from mulap.inference.backbones import UNLOADABLE, load_whole
+from mulap.inference.backbones import load_whole, loading
 from mulap.inference.embedder import Embedder, check_finite
 from mulap.inference.stream import stream_log_mels
 from mulap.model.bundled import locate_weights
@@ -66,19 +66,18 @@ class Tagger:
         Raises:
             ValueError: what is there is no tagging model.
         """
-        try:
+        with loading(f"{name_or_path}: has no config"):
             config, _ = MulapAudioConfig.get_config_dict(locate_weights(name_or_path))
             architectures = list(config.get("architectures") or ())
-        except UNLOADABLE as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{name_or_path}: has no config, {reason} (copy it again)") from error
         if MusicnnForTagging.__name__ not in architectures:
             raise ValueError(
                 f"{name_or_path}: is a {config.get('model_type')} model without the head that this "
                 "command reads: use musicnn-mtt or musicnn-msd"
             )
         model = load_whole(MusicnnForTagging, name_or_path)
-        return cls(model, MulapFeatureExtractor.from_pretrained(name_or_path), device)
+        with loading(f"{name_or_path}: has no feature extractor"):
+            extractor = MulapFeatureExtractor.from_pretrained(name_or_path)
+        return cls(model, extractor, device)
 
     def taggram(self, waveform: np.ndarray | torch.Tensor) -> np.ndarray:
         """Return the probability of every tag in every segment.

@@ -33,9 +33,10 @@ from mulap.inference.embedder import Rows
 from mulap.inference.encoders import Encoder, encoder_sha256
 from mulap.inference.pipeline import map_files
 from mulap.inference.store import file_name
-from mulap.locks import hold_lock
+from mulap.locks import hold_lock, sweep_lock
 from mulap.tasks.task import TaskData
 
+LOCK_FILE = "lock"
 _SECONDS_BETWEEN_SYNCS = 1.0
 # A file may be written again within one tick of its clock, unseen: the younger are hashed again.
 _SETTLED_NANOSECONDS = 2_000_000_000
@@ -85,6 +86,8 @@ def cache_features(
             _write_description(folder, encoder)
             with store.writer() as writer:
                 reasons |= _embed_missing(data, hashes, files, encoder, writer, console)
+        else:
+            sweep_lock(folder / LOCK_FILE)  # of a run that was killed when all was done
     except OSError as error:
         raise ValueError(
             f"{cache}: the cache cannot be written, {error.strerror or error} (what is done is "
@@ -187,7 +190,7 @@ class VectorStore:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         message = f"{self.folder}: another run is writing to it (wait for its end)"
-        with hold_lock(self.folder / "lock", message):
+        with hold_lock(self.folder / LOCK_FILE, message):
             self._read_index()  # another run may have written between the first look and the lock
             with (
                 open(self.folder / "vectors.f32", "ab", buffering=0) as data,

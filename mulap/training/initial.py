@@ -24,6 +24,7 @@ from transformers import (
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.utils import logging
 
+from mulap.inference.backbones import loading
 from mulap.model.coattention import CoAttentionBlock, SelfAttentionBlock, TransformerLayer
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.model.features import MulapFeatureExtractor
@@ -191,15 +192,19 @@ def load_bert(model: MulapForPreTraining, source: str) -> set[str]:
 
     Returns:
         The names of the model's parameters that were copied.
+
+    Raises:
+        ValueError: its weights cannot be read.
     """
     # `BertForPreTraining` also reads a plain BERT, at length reporting what it had to make up. That
     # is not copied below.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        loaded: Any = BertForPreTraining.from_pretrained(
-            source, output_loading_info=True, use_safetensors=True
-        )
+        with loading(f"model.text = {source}: has no safetensors (no pickle is loaded)"):
+            loaded: Any = BertForPreTraining.from_pretrained(
+                source, output_loading_info=True, use_safetensors=True
+            )
     finally:
         logging.set_verbosity(verbosity)
     bert, report = loaded
@@ -279,17 +284,43 @@ def _fresh_text_config(settings: ModelSettings, vocabulary_size: int) -> BertCon
 
 
 def _load_text_config(source: str) -> tuple[PreTrainedTokenizerBase, BertConfig]:
+    where = f"model.text = {source}"
     try:
-        config = AutoConfig.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except OSError as error:
+        with loading(f"{where}: has no config"):
+            config = AutoConfig.from_pretrained(source)
+    except ValueError as error:
+        if Path(source).is_dir():
+            raise
         raise ValueError(
-            f"model.text = {source}: no such folder, and the hub could not be asked: name a BERT "
-            "folder, or use minilm or none, which need no hub"
+            f"{where}: no such folder, and the hub could not be asked: name a BERT folder, or use "
+            "minilm or none, which need no hub"
         ) from error
     if not isinstance(config, BertConfig):
         raise ValueError(
-            f"model.text = {source}: is a {config.model_type}, and the text branch is a BERT: name "
-            "a checkpoint whose config.json has model_type bert"
+            f"{where}: is a {config.model_type}, and the text branch is a BERT: name a checkpoint "
+            "whose config.json has model_type bert"
         )
+    with loading(f"{where}: has no tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        check_tokenizer(tokenizer, config.vocab_size)
     return tokenizer, config
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, vocabulary_size: int) -> None:
+    """Stop where a tokenizer makes no ids that a model takes. Without its files one has no words.
+
+    Args:
+        tokenizer: any.
+        vocabulary_size: of the model.
+
+    Raises:
+        ValueError: it has no words, ids that are too high, or no padding or mask.
+    """
+    for name in ("pad", "mask"):
+        if getattr(tokenizer, f"{name}_token_id") is None:
+            raise ValueError(f"there is no {name} token")
+    ids = set(tokenizer.get_vocab().values())
+    if not ids - set(tokenizer.all_special_ids):
+        raise ValueError("there are no words in its vocabulary")
+    if max(ids) >= vocabulary_size:
+        raise ValueError(f"id {max(ids)} is beyond the model's {vocabulary_size}")

@@ -12,12 +12,12 @@ from pathlib import Path
 from mulap.data.clips import CaptionPool, Clip
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.files import FailureLog
-from mulap.inference.backbones import UNLOADABLE, load_whole
+from mulap.inference.backbones import load_whole, loading
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.training.checkpoints import SETTINGS_FILE
 from mulap.training.evaluate import Evaluation, bootstrap_interval, evaluate
-from mulap.training.initial import initial_model
+from mulap.training.initial import check_tokenizer, initial_model
 from mulap.training.pretrain import read_clips
 from mulap.training.settings import PretrainSettings, load_settings
 from mulap.training.trainer import evaluation_collator
@@ -107,7 +107,7 @@ def evaluate_run(
     failures = FailureLog(folder / "failures.jsonl")
     manifest = read_clips(settings, data, failures)
     model = load_whole(MulapForPreTraining, folder)
-    processor = _load_processor(folder)
+    processor = _load_processor(folder, model.config.text_config.vocab_size)
     dataset = _make_dataset(settings, manifest.split(split), processor, failures)
     if not len(dataset):
         raise ValueError(f"{data}: no clip of the {split} split can be used: name another --split")
@@ -120,13 +120,12 @@ def evaluate_run(
     return RunEvaluation(split, len(dataset), trained, rest[0] if rest else None, failures.failures)
 
 
-def _load_processor(folder: Path) -> MulapProcessor:
-    try:
+def _load_processor(folder: Path, vocabulary_size: int) -> MulapProcessor:
+    with loading(f"{folder}: has no processor"):
         json.loads((folder / "tokenizer.json").read_bytes())  # of this, tokenizers raises anything
-        return MulapProcessor.from_pretrained(folder)
-    except UNLOADABLE as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{folder}: has no processor, {reason} (copy it again)") from error
+        processor = MulapProcessor.from_pretrained(folder)
+        check_tokenizer(processor.tokenizer, vocabulary_size)
+    return processor
 
 
 def _make_dataset(

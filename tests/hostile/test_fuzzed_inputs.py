@@ -66,11 +66,11 @@ TARGETS = [
     Target("model/model.safetensors", ["embed", "music", "--model", "model", "-o", "OUT/x.npz"]),
     Target("prepared/prepared.json", ["prepare", "prepared", "--verify"]),
     Target("prepared/DATA", ["prepare", "prepared", "--verify"]),
-    # Not tokenizer.json: of one that is JSON and wrong, tokenizers raises a bare Exception.
     *(
         Target(f"run/best/{name}", ["evaluate", "run", "--data", "corpus", "--split", "valid",
                                     "--no-untrained"])
-        for name in ("config.json", "model.safetensors", "processor_config.json")
+        for name in ("config.json", "model.safetensors", "processor_config.json",
+                     "tokenizer.json", "tokenizer_config.json")
     ),
     Target("run/settings.yaml", ["evaluate", "run", "--data", "corpus", "--split", "valid",
                                  "--no-untrained"]),

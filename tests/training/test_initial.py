@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import CAPTIONS, SETTINGS, make_tokenizer
 from transformers import BertForPreTraining, BertModel, GPT2Config, GPT2Model
 from transformers.models.bert.configuration_bert import BertConfig
@@ -167,6 +169,60 @@ def test_a_folder_that_is_not_there_is_one_clear_error(tmp_path):
         ValueError, match="no such folder, and the hub could not be asked"
     ) as caught:
         start(tmp_path / "nowhere")
+    assert "\n" not in str(caught.value)
+
+
+def as_pickle(folder):
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+
+
+def cut_weights(folder):
+    os.truncate(folder / "model.safetensors", 1_000)
+
+
+def odd_tokenizer(folder):
+    (folder / "tokenizer.json").write_text('{"model": {"type": "NoSuchModel"}}')
+
+
+def no_tokenizer(folder):
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
+def odd_config(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": "wide"}))
+
+
+def other_widths(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
+
+
+def few_words(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 9}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (as_pickle, "no pickle is loaded"),
+        (cut_weights, "has no safetensors"),
+        (odd_tokenizer, "has no tokenizer"),
+        (no_tokenizer, "has no tokenizer: there are no words"),
+        (odd_config, "has no config: .*hidden_size"),
+        (other_widths, "has no safetensors"),
+        (few_words, "has no tokenizer: id .* is beyond the model's 9"),
+    ],
+)
+def test_a_bert_that_cannot_be_read_is_one_clear_error(tmp_path, damage, says):
+    save_bert(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=f"^model.text = .*{says}") as caught:
+        start(tmp_path)
     assert "\n" not in str(caught.value)
 
 
