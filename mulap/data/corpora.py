@@ -1,21 +1,17 @@
 """A training corpus out of a folder of tagged music: an audiofolder with captions from the tags.
 
-Titles, artists, genres and comments are weak text, but they are what a folder of music has. The
-files themselves are linked (or copied) under OUT/audio, since an audiofolder's `file_name` is
+The files themselves are linked (or copied) under OUT/audio, since an audiofolder's `file_name` is
 relative to its metadata file and tools refuse what lies outside; links keep a large collection
 from being stored twice. With `clip_seconds` the tracks are cut and written as FLAC instead, so
-that a few long tracks make many clips.
+that a few long tracks make many clips. Nothing is written over that an earlier run did not make.
 
-What it cannot know: whether a tag is true, or two spellings mean one artist.
+What it cannot know: whether two spellings mean one artist.
 """
 
-import csv
-import re
 import shutil
 import time
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,49 +19,15 @@ import numpy as np
 import soundfile
 
 from mulap.audio import SAMPLING_RATE, AudioError, find_audio, load_audio, probe_audio
+from mulap.data.audiofolder import AUDIO_FOLDER, making_audiofolder, write_metadata
+from mulap.data.tags import caption_from_tags, describe_tags, is_poor
 from mulap.files import FailureLog, atomic_path
 
 GROUP_CHOICES = ("artist", "album", "folder", "track")
+OWN_COLUMN = "source_file"
 TAG_COLUMNS = ("title", "artist", "album", "genre", "date", "comment", "composer", "license")
 SHORTEST_CLIP_SECONDS = 3.0  # one segment of the model
 _SILENT_PEAK = 1e-4
-_LONGEST_COMMENT_WORDS = 25
-# Tags that say nothing, and comments that programs or sellers leave.
-_EMPTY_TAG = re.compile(
-    r"^\W*(unknown( (artist|album|title|genre))?|untitled|none|n/?a|other|various( artists)?|\d*)"
-    r"\W*$",
-    re.I,
-)
-_NO_COMMENT = re.compile(
-    r"https?:|www\.|encod|ripped|copyright|licen[cs]e|\(c\)|©|exact audio copy|lavf|libvorbis", re.I
-)
-_NUMBERED = re.compile(r"^(track|title|song|piste|spur|audio|untitled)?[\s#.-]*\d*$", re.I)
-
-# What a sentence needs, and its wordings; "an" is put right afterwards.
-_TEMPLATES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("title", "artist"), "{title} by {artist}"),
-    (("title", "artist"), "{artist}: {title}"),
-    (("title", "artist", "genre"), "{title}, {genre} by {artist}"),
-    (("title", "artist", "year"), "{title} by {artist}, from {year}"),
-    (("title", "genre"), "a {genre} piece called {title}"),
-    (("title", "genre"), "{title}, {genre}"),
-    (("title", "genre", "year"), "{title}, {genre} from {year}"),
-    (("title", "album"), "{title} from {album}"),
-    (("genre", "artist"), "{genre} by {artist}"),
-    (("genre", "album"), "{genre} from the album {album}"),
-    (("title", "composer"), "{title}, composed by {composer}"),
-    (("title", "year"), "{title}, made in {year}"),
-    (("comment",), "{comment}"),
-    (("title", "comment"), "{title}: {comment}"),
-)
-# Where nothing richer can be said.
-_POOR_TEMPLATES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("title",), "a track called {title}"),
-    (("title",), "{title}"),
-    (("artist",), "a piece by {artist}"),
-    (("genre",), "a {genre} piece"),
-    (("album",), "a track from {album}"),
-)
 
 
 @dataclass(frozen=True)
@@ -127,71 +89,6 @@ class CorpusOptions:
             raise ValueError("captions_per_clip and max_clips_per_track must be at least 1")
 
 
-def describe_tags(tags: Mapping[str, str], file_name: str) -> dict[str, str]:
-    """Return what tags and file name say, cleaned: title, artist, album, genre, year, comment ...
-
-    Args:
-        tags: keys in lower case.
-        file_name: without folders; it gives the title where there is no such tag.
-    """
-    text = {key: " ".join(value.split()) for key, value in tags.items()}
-    said = {
-        key: text[key]
-        for key in ("title", "artist", "album", "composer")
-        if text.get(key) and not _EMPTY_TAG.match(text[key])
-    }
-    genre = re.sub(r"^\(\d+\)", "", text.get("genre", "")).strip()
-    if not _EMPTY_TAG.match(genre) and len(genre.split()) <= 4:
-        said["genre"] = genre if genre.isupper() else genre.lower()
-    if year := re.search(r"\b(1[5-9]|20)\d\d\b", text.get("date", "") or text.get("year", "")):
-        said["year"] = year[0]
-    comment = text.get("comment", "") or text.get("description", "")
-    if comment and not _NO_COMMENT.search(comment) and len(comment.split()) >= 3:
-        said["comment"] = " ".join(comment.split()[:_LONGEST_COMMENT_WORDS])
-    if "title" not in said:
-        words = re.sub(r"[\W_]+", " ", Path(file_name).stem)
-        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words)
-        words = re.sub(r"^\d+\s+(?=\D)", "", words).strip()
-        if not _EMPTY_TAG.match(words):
-            said["title"] = words
-    return said
-
-
-def is_poor(said: Mapping[str, str], has_title_tag: bool) -> bool:
-    """Say whether the text is too little to learn much from: only a number or one file word."""
-    if set(said) - {"title", "year"}:
-        return False
-    title = said.get("title", "")
-    return bool(_NUMBERED.match(title)) or (not has_title_tag and len(title.split()) < 2)
-
-
-def caption_from_tags(
-    tags: Mapping[str, str], file_name: str, seed: int = 0, num_captions: int = 1
-) -> list[str]:
-    """Write captions from tags: a pure function of its arguments.
-
-    Args:
-        tags: as `probe_audio` gives them, keys in lower case.
-        file_name: the last resort for a title.
-        seed: of the choice of wordings; the file name counts too, so tracks differ.
-        num_captions: how many differing ones are wanted.
-
-    Returns:
-        At most `num_captions` captions, none twice; none at all if nothing is known.
-    """
-    said = describe_tags(tags, file_name)
-    rng = np.random.default_rng([seed, zlib.crc32(file_name.encode())])
-    captions: list[str] = []
-    for templates in (_TEMPLATES, _POOR_TEMPLATES):
-        fitting = [text for needs, text in templates if set(needs) <= set(said)]
-        for index in rng.permutation(len(fitting)):
-            caption = fitting[index].format(**said)
-            caption = re.sub(r"^a (?=[aeio])", "an ", caption)
-            if caption not in captions:
-                captions.append(caption)
-    return captions[:num_captions]
-
-
 def make_corpus(
     source: Path,
     output: Path,
@@ -205,38 +102,38 @@ def make_corpus(
 
     Args:
         source: a folder, searched through, or one file.
-        output: the audiofolder; must not lie inside `source`.
+        output: the audiofolder, new or made by this before.
         options: see `CorpusOptions`.
         on_track: called with (tracks done, all tracks), for a progress bar.
 
     Raises:
-        ValueError: if there is no music, or `output` lies inside `source`.
+        ValueError: if there is no music, one of the two folders lies inside the other, or `output`
+            holds what this did not make.
     """
     began = time.monotonic()
     options = options or CorpusOptions()
-    if output.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"{output}: lies inside {source} (choose a folder outside it)")
+    _check_apart(source, output)
     files = find_audio([source])
     if not files:
         raise ValueError(f"{source}: no audio files found (give a folder that holds music)")
     log = FailureLog(output / "failures.jsonl")
-    (output / "audio").mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str]] = []
     num_poor, num_by_tag = 0, Counter[str]()
-    for number, path in enumerate(files, start=1):
-        track = _read_track(path, source, log)
-        if track:
-            new = list(_make_rows(track, output, options, log))
-            num_poor += bool(new) and is_poor(track.said, "title" in track.tags)
-            num_by_tag.update(list(track.said) if new else ())
-            rows += new
-        if on_track:
-            on_track(number, len(files))
-    _write_rows(output / "metadata.csv", rows)
-    log.write()
+    with making_audiofolder(output, OWN_COLUMN):
+        for number, path in enumerate(files, start=1):
+            track = _read_track(path, source, log)
+            if track:
+                new = list(_make_rows(track, output, options, log))
+                num_poor += bool(new) and is_poor(track.said, "title" in track.tags)
+                num_by_tag.update(list(track.said) if new else ())
+                rows += new
+            if on_track:
+                on_track(number, len(files))
+        write_metadata(output, rows)
+        log.write()
     return CorpusReport(
         output,
-        num_tracks=len({row["source_file"] for row in rows}),
+        num_tracks=len({row[OWN_COLUMN] for row in rows}),
         num_clips=len({row["file_name"] for row in rows}),
         num_captions=len(rows),
         num_poor_tracks=num_poor,
@@ -245,6 +142,15 @@ def make_corpus(
         num_by_tag=dict(num_by_tag),
         elapsed_seconds=time.monotonic() - began,
     )
+
+
+def _check_apart(source: Path, output: Path) -> None:
+    """Refuse to write where the music is: its files would be taken for old ones of ours."""
+    music, audio = source.resolve(), (output / AUDIO_FOLDER).resolve()
+    if output.resolve().is_relative_to(music):
+        raise ValueError(f"{output}: lies inside {source} (choose a folder outside it)")
+    if music.is_relative_to(audio):
+        raise ValueError(f"{source}: is where {output} has its own files (choose another OUTPUT)")
 
 
 @dataclass(frozen=True)
@@ -260,6 +166,11 @@ def _read_track(path: Path, source: Path, log: FailureLog) -> _Track | None:
     """Probe a file; None, and a line in the log, where it cannot be used."""
     name = path.relative_to(source) if path.is_relative_to(source) else Path(path.name)
     name = name if name.name else Path(path.name)  # the source may be this very file
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        log.add(path, "its name is not UTF-8 (rename it)")
+        return None
     try:
         info = probe_audio(path)
     except AudioError as error:
@@ -295,20 +206,24 @@ def _make_rows(
                 "caption": caption,
                 "track_id": file_name.removeprefix("audio/"),
                 "group": group or track.path.parent.name,
-                "source_file": track.name.as_posix(),
+                OWN_COLUMN: track.name.as_posix(),
                 "start_seconds": f"{start_seconds:g}",
                 **{f"tag_{tag}": track.tags.get(tag, "") for tag in TAG_COLUMNS},
             }
 
 
 def _place_track(track: _Track, output: Path, copy: bool) -> tuple[str, float]:
-    target = output / "audio" / track.name
+    target = output / AUDIO_FOLDER / track.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+    original = track.path.resolve()
+    if target.resolve() == original and not target.is_symlink():  # by a link in the music's folder
+        raise ValueError(f"{target}: is the track itself (choose another OUTPUT)")
     if copy:
-        shutil.copyfile(track.path, target)
+        with atomic_path(target) as temporary:
+            shutil.copyfile(original, temporary)
     else:
-        target.symlink_to(track.path.resolve())
+        target.unlink(missing_ok=True)
+        target.symlink_to(original)
     return target.relative_to(output).as_posix(), 0.0
 
 
@@ -323,7 +238,7 @@ def _cut_track(
     written = []
     for index in indices:
         start_seconds = float(index * options.clip_seconds)
-        target = output / "audio" / track.name.parent / f"{track.name.name}-{index:03d}.flac"
+        target = output / AUDIO_FOLDER / track.name.parent / f"{track.name.name}-{index:03d}.flac"
         try:
             samples = load_audio(track.path, start_seconds, options.clip_seconds)
         except AudioError as error:
@@ -337,10 +252,3 @@ def _cut_track(
             soundfile.write(temporary, samples, SAMPLING_RATE, subtype="PCM_16")
         written.append((target.relative_to(output).as_posix(), start_seconds))
     return written
-
-
-def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["file_name", "caption"])
-        writer.writeheader()
-        writer.writerows(rows)

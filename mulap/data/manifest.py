@@ -115,6 +115,7 @@ class _Collector:
         self.root, self.group_column, self.check_files = root, group_column, check_files
         self.group_columns = (group_column,) if group_column else GROUP_COLUMNS
         self.num_rows = 0
+        self.columns: dict[str, None] = {}  # of all tables, in order
         self.drafts: dict[str, _Draft] = {}  # by the audio file's path
         self.missing: set[str] = set()
         self.problems: list[tuple[str, str]] = []
@@ -128,6 +129,7 @@ class _Collector:
             self._check_columns(path, ["file_name", *text_columns(schema)])
             table = unpack_parquet(path, cache_folder)
         columns, rows = read_table(table)
+        self.columns.update(dict.fromkeys(columns))
         if table == path and columns:
             self._check_columns(path, columns)
         # The authors' paths are relative to the folder `audio` beside their JSON.
@@ -148,8 +150,15 @@ class _Collector:
         return path.relative_to(self.root).as_posix()
 
     def _check_columns(self, path: Path, columns: Sequence[str]) -> None:
-        groups = [(self.group_column,)] if self.group_column else []
-        for wanted in (PATH_COLUMNS, CAPTION_COLUMNS, *groups):
+        self._check_has(path, columns, PATH_COLUMNS, CAPTION_COLUMNS, self._asked_columns())
+
+    def _asked_columns(self) -> tuple[str, ...]:
+        return (self.group_column,) if self.group_column else ()
+
+    @staticmethod
+    def _check_has(path: Path, columns: Sequence[str], *choices: tuple[str, ...]) -> None:
+        """Check that one column of each choice is there; an empty choice asks for none."""
+        for wanted in filter(None, choices):
             if not any(name in columns for name in wanted):
                 found = ", ".join(repr(name) for name in columns[:10])
                 lowered = {name.strip().lower(): name for name in columns}
@@ -218,6 +227,8 @@ class _Collector:
         """Return the manifest; ValueError where nothing is left."""
         if not self.num_rows:
             raise ValueError(f"{root}: holds no rows; add one for each track")
+        if self.drafts:  # of tars' JSON files, too, one at least must know the column asked for
+            self._check_has(root, list(self.columns), self._asked_columns())
         clips: list[Clip] = []
         owner: dict[str, str] = {}  # track id -> its row
         for path, draft in self.drafts.items():
@@ -283,7 +294,7 @@ def _named_split(row: Row, name: str, folder_split: str) -> str:
             f"conflicting split: the row says {split}, the place of its table {folder_split}"
         )
     # As in an audiofolder with one metadata file above its split folders.
-    top = name.partition("/")[0] if name.startswith(("train/", "valid", "test/")) else ""
+    top = name.partition("/")[0] if "/" in name else ""
     return split or folder_split or find_split(top) or ""
 
 

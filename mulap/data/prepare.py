@@ -35,11 +35,11 @@ from mulap.data.manifest import read_manifest
 from mulap.data.prepared import CLIPS_FILE, SUMMARY_FILE, VERSION, is_prepared, read_summary
 from mulap.data.recipe import Recipe
 from mulap.data.shards import CLIP_FIELDS, write_shard
+from mulap.data.tables import UNFINISHED
 from mulap.data.workers import run_tasks
 from mulap.files import FailureLog, atomic_path, sha256_of
 from mulap.locks import hold_lock
 
-UNFINISHED_FOLDER = ".unfinished"
 LOCK_FILE = ".lock"
 FAILURES_FILE = "failures.jsonl"
 _SHARD_BYTES = 512 * 2**20
@@ -176,7 +176,7 @@ def _make_tasks(output: Path, clips: Any, recipe: Recipe) -> Iterator[_Task]:
         name = f"data-{shard:05d}-of-{num_shards:05d}.arrow"
         if recipe.store == "tars":
             name = f"{shard:05d}.tar"
-        mark = output / UNFINISHED_FOLDER / f"{shard:05d}.json"
+        mark = output / UNFINISHED / f"{shard:05d}.json"
         first = shard * size
         yield _Task(output / name, mark, clips[first : first + size], first, recipe)
 
@@ -217,7 +217,7 @@ def _finish(
         _write_hugging_face_files(output, plan, [task.path.name for task in tasks])
         made["clips"] = _describe_file(output / CLIPS_FILE)
     _write_json(output / SUMMARY_FILE, plan | made | {"shards": shards})
-    shutil.rmtree(output / UNFINISHED_FOLDER)
+    shutil.rmtree(output / UNFINISHED)
     return failures.failures
 
 
@@ -261,7 +261,7 @@ def _check_output(output: Path, data: Path) -> None:
         raise ValueError(f"{output}: is a file; name a folder")
     if output.resolve() == (data if data.is_dir() else data.parent).resolve():
         raise ValueError(f"{output}: holds the data; name a new folder")  # ours may be tars
-    is_ours = any((output / name).exists() for name in (SUMMARY_FILE, UNFINISHED_FOLDER, LOCK_FILE))
+    is_ours = any((output / name).exists() for name in (SUMMARY_FILE, UNFINISHED, LOCK_FILE))
     if output.is_dir() and not is_ours and any(output.iterdir()):
         raise ValueError(f"{output}: holds other files; name a new folder")
 
@@ -288,12 +288,12 @@ def _is_finished(output: Path, plan: dict[str, Any]) -> bool:
             f"{output}: was prepared from other data or in another way; name a new folder, or "
             "--force replaces it"
         )
-    shutil.rmtree(output / UNFINISHED_FOLDER, ignore_errors=True)
+    shutil.rmtree(output / UNFINISHED, ignore_errors=True)
     return True
 
 
 def _start_or_go_on(output: Path, plan: dict[str, Any]) -> None:
-    path = output / UNFINISHED_FOLDER / "plan.json"
+    path = output / UNFINISHED / "plan.json"
     if not path.is_file():
         _write_json(path, plan)
     elif json.loads(path.read_text(encoding="utf-8")) != plan:
@@ -312,7 +312,7 @@ def _remove_ours(output: Path) -> None:
     for path in output.iterdir():
         if _IS_OURS.fullmatch(path.name):
             path.unlink()
-    shutil.rmtree(output / UNFINISHED_FOLDER, ignore_errors=True)
+    shutil.rmtree(output / UNFINISHED, ignore_errors=True)
 
 
 def _report(

