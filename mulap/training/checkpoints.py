@@ -194,25 +194,36 @@ def claim_run(run: Path, settings: dict[str, Any], corpus: dict[str, Any]) -> No
 
 
 def _compare(run: Path, what: str, before: dict[str, Any], now: dict[str, Any]) -> None:
-    there, here = dict(_flatten(before)), dict(_flatten(now))
-    changed = [
-        name
-        for name in {**there, **here}
-        if there.get(name) != here.get(name) and name not in _FREE_SETTINGS
-    ]
+    changed = differing_names(before, now, _FREE_SETTINGS)
     if changed:
         name = changed[0]
         raise ValueError(
-            f"{run}: holds a run with {what} ({name} is {there.get(name)!r} there and "
-            f"{here.get(name)!r} now): give another --output, or the same to go on with it"
+            f"{run}: holds a run with {what} ({name} is {flatten(before).get(name)!r} there and "
+            f"{flatten(now).get(name)!r} now): give another --output, or the same to go on with it"
         )
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> Sequence[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
+def differing_names(
+    first: dict[str, Any], second: dict[str, Any], free: Sequence[str] = ()
+) -> list[str]:
+    """Return the names, as `section.key`, whose values differ or that one of two lacks.
+
+    Args:
+        first: sections, of any depth.
+        second: likewise.
+        free: names that may differ.
+    """
+    ours, theirs = flatten(first), flatten(second)
+    names = [name for name in {**ours, **theirs} if name not in free]
+    return [name for name in names if ours.get(name) != theirs.get(name)]
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name what sections hold by `section.key`."""
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            flat.extend(_flatten(value, f"{prefix}{name}."))
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
-            flat.append((f"{prefix}{name}", value))
+            flat[f"{prefix}{name}"] = value
     return flat

@@ -27,6 +27,7 @@ from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.model.sync_batch_norm import convert_sync_batch_norm
+from mulap.training.agreement import check_same_data, check_same_settings
 from mulap.training.checkpoints import (
     check_settings,
     claim_run,
@@ -172,12 +173,11 @@ def pretrain(
     run = Path(output)
     failures = FailureLog(run / "failures.jsonl")
     with ExitStack() as held, tell_of_lost_processes(processes):
+        check_same_settings(processes, settings_to_dict(settings))
         with fail_together(processes):
             trainer, datasets = _prepare(settings, data, run, failures, console)
             identity = corpus_identity(datasets)
-        identities = processes.gather(identity)
-        with fail_together(processes):
-            check_equal(identity, identities[0])
+        check_same_data(processes, identity)
         # Only now, so that a run that cannot start claims no folder.
         with fail_together(processes):
             if processes.is_main:
@@ -230,19 +230,6 @@ def _prepare(
         )
     trainer.add_callback(RunCallback(trainer, run))
     return trainer, datasets
-
-
-def check_equal(identity: dict[str, Any], main: dict[str, Any]) -> None:
-    """Check that this process has read the main one's clips: each trains on a share of its own.
-
-    Raises:
-        ValueError: it has others, being on another machine perhaps.
-    """
-    if identity != main:
-        raise ValueError(
-            f"has read other clips ({identity['num_clips']}) than process 0 "
-            f"({main['num_clips']}): give every machine the same --data"
-        )
 
 
 def make_trainer(

@@ -34,6 +34,7 @@ from mulap.model.features import MulapFeatureExtractor
 from mulap.tasks.metrics import headline
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import Fold, TaskData
+from mulap.training.agreement import check_same_data, check_same_settings
 from mulap.training.checkpoints import SETTINGS_FILE, check_settings
 from mulap.training.initial import feature_extractor, scaled_audio_config
 from mulap.training.processes import (
@@ -42,7 +43,7 @@ from mulap.training.processes import (
     join_processes,
     tell_of_lost_processes,
 )
-from mulap.training.supervised_run import FoldInput, FoldOutcome, run_fold
+from mulap.training.supervised_run import FoldInput, FoldOutcome, identify_fold, run_fold
 from mulap.training.supervised_settings import SupervisedSettings
 from mulap.training.tracks import (
     TrackAudio,
@@ -164,8 +165,12 @@ def _train_together(
     processes: Processes,
 ) -> SupervisedReport:
     logging.disable_progress_bar()
+    seeds = [each.training.seed for each, _ in runs]
+    check_same_settings(processes, asdict(runs[0][0]) | {"seeds": seeds})
     with fail_together(processes):
         given = _prepare(data, output, runs, start, console)
+        identities = {f"fold-{place}": identify_fold(each) for place, each in enumerate(given)}
+    check_same_data(processes, identities)
     counts = {part: sum(len(getattr(each.fold, part)) for each in given) for part in SPLITS}
     told = ", ".join(f"{count} {part}" for part, count in counts.items())
     failures = given[0].failures

@@ -124,7 +124,7 @@ def _claim(
     trainer.add_callback(
         ProgressCallback(given.console, size, "training", "crops", _describe_scores)
     )
-    claim_run(run, asdict(settings), _identify(given))
+    claim_run(run, asdict(settings), identify_fold(given))
     given.failures.write()
     for name in remove_incomplete(run):
         given.console.print(f"removed {name}, which an interruption left half written")
@@ -141,7 +141,7 @@ def _describe_scores(values: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in values.items())
 
 
-def _identify(given: FoldInput) -> dict[str, Any]:
+def identify_fold(given: FoldInput) -> dict[str, Any]:
     """Describe what a run learns and is chosen by, so that anything else is told from it."""
     data, digest = given.data, hashlib.sha256()
     for part in SPLITS:

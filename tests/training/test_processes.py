@@ -140,6 +140,7 @@ RUNS = {
 }
 SCRIPT = """
 import atexit, json, os, sys
+from dataclasses import replace
 from pathlib import Path
 import torch
 from torch import distributed
@@ -179,6 +180,14 @@ torch.testing.assert_close(processes.mean(torch.tensor(2 * rank)), torch.tensor(
 told = {"loss": float(loss), "scale": float(scale.grad)}
 told |= {"audio": mine[0].grad.tolist(), "text": mine[1].grad.tolist()}
 (folder / f"gathered-{rank}.json").write_text(json.dumps(told))
+
+# A machine that was told another rate.
+settings = load_settings(folder / "apart.yaml")
+training = replace(settings.training, learning_rate=0.1 + rank)
+try:
+    pretrain(replace(settings, training=training), folder / "corpus", folder / "differs")
+except ValueError as error:
+    (folder / f"differs-{rank}").write_text(f"{type(error).__name__}: {error}")
 
 # A track that goes bad for one process, within the second epoch.
 read = ClipDataset.__getitem__
@@ -301,6 +310,15 @@ def test_gathered_rows_have_the_loss_and_gradients_of_one_process(launched):
         # Each process's weights get the sum over its rows; the mean over both follows.
         rows = torch.tensor([row for each in told for row in each[name]], dtype=torch.double)
         torch.testing.assert_close(rows / 2, whole.grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_two_processes_with_other_settings_both_say_so_and_train_nothing(launched):
+    for rank in (0, 1):
+        told = (launched / f"differs-{rank}").read_text()
+        assert told.startswith("FailedTogetherError: process 1: has other settings than process 0")
+        assert "training.learning_rate is 1.1 here and 0.1 there" in told
+    assert not (launched / "differs").exists()
 
 
 @pytest.mark.slow
