@@ -67,7 +67,7 @@ class Cluster:
         num_actors: processes that embed; None takes as many as there are CPUs, or shares of GPUs.
         gpus_per_actor: 0.25 puts four on a GPU.
         address: of a running cluster, `auto` for the one of this machine; None starts one here.
-        device: where each actor's encoder runs.
+        device: where each actor's encoder runs, `cpu` or `cuda`.
     """
 
     num_actors: int | None = None
@@ -80,7 +80,12 @@ class Cluster:
             raise ValueError(f"--num-actors {self.num_actors}: must be 1 or more")
         if self.gpus_per_actor < 0:
             raise ValueError(f"--gpus-per-actor {self.gpus_per_actor:g}: must be 0 or more")
-        if (self.gpus_per_actor > 0) != (self.device.partition(":")[0] != "cpu"):
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(
+                f"--device {self.device} with --engine ray: an actor sees its own GPU only "
+                "(give cpu, or cuda without a number)"
+            )
+        if (self.gpus_per_actor > 0) != (self.device != "cpu"):
             raise ValueError(
                 f"--device {self.device} with --gpus-per-actor {self.gpus_per_actor:g}: "
                 "an actor sees the GPUs that it asks for (give both, or neither)"
@@ -110,10 +115,13 @@ class RayEngine:
         self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> "RayEngine":
-        self._opened.enter_context(_quiet_ray())
-        if not ray.is_initialized():
-            self._opened.callback(ray.shutdown)
-            _start_ray(self.cluster.address)
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(_quiet_ray())
+            if not ray.is_initialized():
+                opened.callback(ray.shutdown)
+                _start_ray(self.cluster.address)
+            _check_gpus(self.cluster.gpus_per_actor)
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -167,7 +175,8 @@ class RayEngine:
 
     def _run(self, jobs: Sequence[Job], work: _Work) -> Iterator[dict[str, Any]]:
         """Yield what became of each file, in any order."""
-        num_actors = self.cluster.num_actors or _count_actors(self.cluster.gpus_per_actor)
+        gpus = self.cluster.gpus_per_actor
+        num_actors = self.cluster.num_actors or _count_actors(gpus)
         # At least four blocks an actor, so that none is left waiting for long at the end.
         per_block = max(1, min(_FILES_PER_BLOCK, len(jobs) // (4 * num_actors)))
         num_blocks = min(-(-len(jobs) // per_block), _MAX_BLOCKS)
@@ -175,16 +184,18 @@ class RayEngine:
             {"path": os.fsencode(os.path.abspath(path)), "file": file, "version": version}
             for path, file, version in jobs
         ]
+        # Where GPUs are asked for, Ray wants a batch's size: the shortest block's, so that each
+        # block still is a task of its own.
         dataset = ray.data.from_items(items, override_num_blocks=num_blocks).map_batches(
             _EmbedFiles,
-            batch_size=None,
+            batch_size=max(1, len(items) // num_blocks) if gpus else None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
                 size=min(num_actors, num_blocks), max_tasks_in_flight_per_actor=2
             ),
             fn_constructor_args=[work],
             num_cpus=1,
-            num_gpus=self.cluster.gpus_per_actor or None,
+            num_gpus=gpus or None,
         )
         dataset.context.enable_progress_bars = False
         try:
@@ -278,6 +289,18 @@ def _start_ray(address: str | None) -> None:
                 raise
             ray.shutdown()
     raise ValueError(f"{where}: took too long, {_STARTS} times (is the machine busy? try again)")
+
+
+def _check_gpus(gpus_per_actor: float) -> None:
+    """Refuse what no machine has: Ray would wait for it without end."""
+    most = max(
+        (node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0
+    )
+    if most < gpus_per_actor:
+        raise ValueError(
+            f"--gpus-per-actor {gpus_per_actor:g}: no machine of the cluster has more GPUs than "
+            f"{most:g} (ask for fewer, or give --device cpu)"
+        )
 
 
 def _count_actors(gpus_per_actor: float) -> int:

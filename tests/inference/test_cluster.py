@@ -3,6 +3,7 @@
 One cluster for all, since it takes seconds to start, and so does every worker.
 """
 
+import functools
 import os
 import socket
 import sys
@@ -71,8 +72,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(folder):
-    """An engine of two workers, over a cluster that it has started."""
+    """An engine of two workers, over a cluster that it has started, which claims to have a GPU."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "0")  # Ray takes no more than there seem to be
+        patch.setattr(ray, "init", functools.partial(ray.init, num_gpus=1))
         patch.setenv("PYTHONPATH", str(folder / "modules"))  # the workers' too
         patch.syspath_prepend(folder / "modules")
         assert not ray.is_initialized()
@@ -146,6 +149,25 @@ def test_a_run_that_was_stopped_goes_on_with_another_engine(here, engine, monkey
     embed_files(["music"], encoder, "local.parquet", "track")
     assert same_bytes("out.parquet", "local.parquet")
     assert sorted(os.listdir()) == ["encoder", "local.parquet", "music", "out.parquet"]
+
+
+@pytest.mark.slow
+def test_actors_that_ask_for_gpus_embed_the_same_bytes(here, engine):
+    asking = Cluster(num_actors=4, gpus_per_actor=0.5, device="cuda")
+    object.__setattr__(asking, "device", "cpu")  # there is no GPU
+    with RayEngine(asking) as gpus:
+        report = embed_files(["music"], load_encoder("encoder"), "ray.parquet", engine=gpus)
+    assert (report.num_embedded, report.failures) == (10, [])
+    embed_files(["music"], load_encoder("encoder"), "local.parquet")
+    assert same_bytes("ray.parquet", "local.parquet")
+
+
+@pytest.mark.slow
+def test_more_gpus_than_a_machine_has_are_refused_before_anything_is_written(here, engine):
+    arguments = ["embed", "music", "--model", "encoder", "-o", "out.npz", "--engine", "ray"]
+    result = call(*arguments, "--device", "cuda", "--gpus-per-actor", 2)
+    check_one_line(result, 1, "--gpus-per-actor 2: no machine", "more GPUs than 1", "ask for fewer")
+    assert sorted(os.listdir()) == ["encoder", "music"]
 
 
 def test_ray_is_started_again_where_the_machine_was_too_busy(monkeypatch):
@@ -226,6 +248,9 @@ def test_wrong_requests_are_one_line(here):
     check_one_line(call(*ray, "--gpus-per-actor", -1), 1, "--gpus-per-actor -1", "0 or more")
     check_one_line(call(*ray, "--gpus-per-actor", 0.5), 1, "--device cpu", "give both")
     check_one_line(call(*ray, "--device", "cuda"), 1, "--device cuda", "give both")
+    for device in ("cuda:1", "mps", "nonsense"):
+        result = call(*ray, "--device", device, "--gpus-per-actor", 1)
+        check_one_line(result, 1, f"--device {device}", "cuda without a number")
     assert sorted(os.listdir()) == ["encoder", "music"]
 
 
