@@ -27,7 +27,6 @@ from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.model.sync_batch_norm import convert_sync_batch_norm
-from mulap.training.agreement import check_same_data, check_same_settings
 from mulap.training.checkpoints import (
     check_settings,
     claim_run,
@@ -38,6 +37,8 @@ from mulap.training.checkpoints import (
 from mulap.training.initial import initial_model
 from mulap.training.loop import RunCallback, newest_checkpoint
 from mulap.training.processes import (
+    check_same_data,
+    check_same_settings,
     fail_together,
     join_processes,
     joined_processes,

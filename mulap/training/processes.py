@@ -1,4 +1,4 @@
-"""The processes that train one model together: joining, sharing work, failing and leaving.
+"""The processes that train one model together: joining, sharing, agreeing, failing, leaving.
 
 `torchrun` or `accelerate launch` start them, on one machine or on several, and say by environment
 variables who is who. All that training asks of `torch.distributed` is asked here, but for BatchNorm
@@ -18,7 +18,11 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, distributed, nn
 
+from mulap.training.checkpoints import differing_names, flatten
+
 Value = TypeVar("Value")
+# Each process may have its own: these change neither a weight nor where the processes meet.
+_OWN_SETTINGS = ("data.num_workers", "training.report_to")
 
 
 class FailedTogetherError(ValueError):
@@ -217,6 +221,45 @@ def fail_together(processes: Processes) -> Iterator[None]:
     if failed:
         where = f"process {failed[0]}: " if failed[0] else ""
         raise FailedTogetherError(f"{where}{reasons[failed[0]]}") from error
+
+
+def check_same_settings(processes: Processes, settings: dict[str, Any]) -> None:
+    """Check that all processes were told the same; called by all of them.
+
+    Args:
+        processes: that are to train together.
+        settings: of this one, section -> key -> value.
+
+    Raises:
+        ValueError: one was told something else.
+    """
+    _check_same(processes, settings, "settings", "CONFIG and --set")
+
+
+def check_same_data(processes: Processes, identity: dict[str, Any]) -> None:
+    """Check that all processes have read the same tracks; called by all of them.
+
+    Args:
+        processes: that are to train together.
+        identity: what this one trains and validates on, as counts and hashes by name.
+
+    Raises:
+        ValueError: one has read others, being on another machine perhaps.
+    """
+    _check_same(processes, identity, "data", "--data, and what else it reads")
+
+
+def _check_same(processes: Processes, own: dict[str, Any], what: str, remedy: str) -> None:
+    main = processes.gather(own)[0]
+    with fail_together(processes):
+        changed = differing_names(main, own, _OWN_SETTINGS)
+        if changed:
+            name = changed[0]
+            here, there = flatten(own).get(name), flatten(main).get(name)
+            raise ValueError(
+                f"has other {what} than process 0 ({name} is {here!r} here and {there!r} there): "
+                f"give every machine the same {remedy}"
+            )
 
 
 def leave_group_at_exit() -> None:

@@ -34,11 +34,12 @@ from mulap.model.features import MulapFeatureExtractor
 from mulap.tasks.metrics import headline
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import Fold, TaskData
-from mulap.training.agreement import check_same_data, check_same_settings
 from mulap.training.checkpoints import SETTINGS_FILE, check_settings
 from mulap.training.initial import feature_extractor, scaled_audio_config
 from mulap.training.processes import (
     Processes,
+    check_same_data,
+    check_same_settings,
     fail_together,
     join_processes,
     tell_of_lost_processes,

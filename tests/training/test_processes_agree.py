@@ -9,9 +9,14 @@ from toy_task import make_data, make_settings, small_start
 
 from mulap.training import pretrain as pretrain_module
 from mulap.training import supervised
-from mulap.training.agreement import check_same_data, check_same_settings
 from mulap.training.pretrain import pretrain
-from mulap.training.processes import ALONE, FailedTogetherError, Processes
+from mulap.training.processes import (
+    ALONE,
+    FailedTogetherError,
+    Processes,
+    check_same_data,
+    check_same_settings,
+)
 from mulap.training.settings import load_settings
 from mulap.training.supervised import train_supervised, train_supervised_seeds
 
