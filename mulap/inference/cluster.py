@@ -15,7 +15,6 @@ failure. A run that was killed goes on with `skip_existing`, by this engine or w
 """
 
 import contextlib
-import logging
 import os
 import socket
 from collections import Counter
@@ -44,13 +43,12 @@ try:
 except ModuleNotFoundError as error:
     raise ValueError(f"the package {error.name} is missing (pip install 'mulap[scale]')") from error
 
+from mulap.inference.ray_start import check_gpus, count_actors, last_line, quiet_ray, start_ray
+
 DEATHS_OF_A_FILE = 3
 _DEATHS_WHILE_LOADING = 10  # on one machine; Ray itself starts an actor again without end
 _FILES_PER_BLOCK = 16  # lost with a process, at most; about a minute of one core
 _MAX_BLOCKS = 20_000  # each costs the driver some time and memory
-_STARTS = 4  # of a cluster, before it is given up on a busy machine
-_OBJECT_STORE_BYTES = 2**27  # of a cluster that we start; only lists of files are in it
-_STDERR = 2  # the system's number of it
 _OUTCOME = pa.schema(
     [
         *((name, pa.string()) for name in ("stop", "reason", "file", "version", "part")),
@@ -116,11 +114,11 @@ class RayEngine:
 
     def __enter__(self) -> "RayEngine":
         with contextlib.ExitStack() as opened:
-            opened.enter_context(_quiet_ray())
+            opened.enter_context(quiet_ray())
             if not ray.is_initialized():
                 opened.callback(ray.shutdown)
-                _start_ray(self.cluster.address)
-            _check_gpus(self.cluster.gpus_per_actor)
+                start_ray(self.cluster.address)
+            check_gpus(self.cluster.gpus_per_actor)
             self._opened = opened.pop_all()
         return self
 
@@ -163,7 +161,7 @@ class RayEngine:
     def write_shards(self, shards: Iterable[Shard]) -> Iterator[Shard]:
         """Write shards, many at a time; each is yielded once it is there."""
         write: Any = ray.remote(write_shard)
-        num_at_once, running = 2 * _count_actors(gpus_per_actor=0), []
+        num_at_once, running = 2 * count_actors(gpus_per_actor=0), []
         for shard in shards:
             whole = shard._replace(path=shard.path.resolve(), parts=shard.parts.resolve())
             running.append(write.remote(whole))
@@ -176,7 +174,7 @@ class RayEngine:
     def _run(self, jobs: Sequence[Job], work: _Work) -> Iterator[dict[str, Any]]:
         """Yield what became of each file, in any order."""
         gpus = self.cluster.gpus_per_actor
-        num_actors = self.cluster.num_actors or _count_actors(gpus)
+        num_actors = self.cluster.num_actors or count_actors(gpus)
         # At least four blocks an actor, so that none is left waiting for long at the end.
         per_block = max(1, min(_FILES_PER_BLOCK, len(jobs) // (4 * num_actors)))
         num_blocks = min(-(-len(jobs) // per_block), _MAX_BLOCKS)
@@ -204,7 +202,7 @@ class RayEngine:
             ):
                 yield from batch.to_pylist()  # pyright: ignore[reportAttributeAccessIssue] (Arrow)
         except ray.exceptions.RaySystemError as error:
-            raise ValueError(f"Ray: {_last_line(error)} (go on with --skip-existing)") from error
+            raise ValueError(f"Ray: {last_line(error)} (go on with --skip-existing)") from error
 
 
 class _EmbedFiles:
@@ -268,77 +266,3 @@ class _EmbedFiles:
 
 def _is_alive(now: Path) -> bool:
     return Path("/proc", now.stem.rpartition("-")[2]).exists()
-
-
-def _start_ray(address: str | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what is not Python's to be kept quiet
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address is None:
-        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    where = f"--ray-address {address}" if address else "starting Ray here"
-    for _ in range(_STARTS):
-        try:
-            with _quiet_stderr():
-                ray.init(address or "local", **options)
-            return
-        except (ConnectionError, RuntimeError) as error:
-            raise ValueError(f"{where}: {_last_line(error)} (see `ray status`)") from error
-        except Exception as error:  # noqa: BLE001 (where a start takes over 30 s, Ray raises just this)
-            if type(error) is not Exception:
-                raise
-            ray.shutdown()
-    raise ValueError(f"{where}: took too long, {_STARTS} times (is the machine busy? try again)")
-
-
-def _check_gpus(gpus_per_actor: float) -> None:
-    """Refuse what no machine has: Ray would wait for it without end."""
-    most = max(
-        (node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0
-    )
-    if most < gpus_per_actor:
-        raise ValueError(
-            f"--gpus-per-actor {gpus_per_actor:g}: no machine of the cluster has more GPUs than "
-            f"{most:g} (ask for fewer, or give --device cpu)"
-        )
-
-
-def _count_actors(gpus_per_actor: float) -> int:
-    resources = ray.cluster_resources()
-    if gpus_per_actor:
-        return max(1, int(resources.get("GPU", 0) / gpus_per_actor))
-    return max(1, int(resources.get("CPU", 1)))
-
-
-@contextlib.contextmanager
-def _quiet_ray() -> Iterator[None]:
-    """Keep Ray's talk off the terminal; its own log files have it."""
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    # Ray prints of every process that died, to standard output.
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep even what is not Python's off standard error."""
-    before = os.dup(_STDERR)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), _STDERR)
-        yield
-    finally:
-        os.dup2(before, _STDERR)
-        os.close(before)
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__

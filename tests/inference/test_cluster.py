@@ -170,23 +170,6 @@ def test_more_gpus_than_a_machine_has_are_refused_before_anything_is_written(her
     assert sorted(os.listdir()) == ["encoder", "music"]
 
 
-def test_ray_is_started_again_where_the_machine_was_too_busy(monkeypatch):
-    num_starts = []
-
-    def start(address, **options):
-        num_starts.append(address)
-        if len(num_starts) < 3:
-            raise Exception("The current node timed out during startup.")  # as Ray does
-
-    monkeypatch.setattr(ray, "init", start)
-    cluster._start_ray(None)
-    assert num_starts == ["local"] * 3
-    monkeypatch.setattr(cluster, "_STARTS", 1)
-    num_starts.clear()
-    with pytest.raises(ValueError, match="starting Ray here: took too long, 1 times"):
-        cluster._start_ray(None)
-
-
 def test_a_cluster_that_is_not_there_is_one_line(here, monkeypatch):
     def find_none(address, **options):  # what is told of `auto`; another test's may be there
         raise ConnectionError("Could not find any running Ray instance.\nStart one.")
