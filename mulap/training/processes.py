@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +22,11 @@ from torch import Tensor, distributed, nn
 from mulap.training.checkpoints import differing_names, flatten
 
 Value = TypeVar("Value")
+# The longest that a process waits for another before it takes it for gone: before training one may
+# still be decoding its tracks where the other, on a faster disk, is done. NCCL's own is 10 minutes
+# and gloo's 30; the Trainer's `ddp_timeout` comes too late, to a group that is joined. A process
+# that has ended is noticed at once.
+LONGEST_WAIT = timedelta(hours=2)
 # Each process may have its own: these change neither a weight nor where the processes meet.
 _OWN_SETTINGS = ("data.num_workers", "training.report_to")
 
@@ -142,7 +148,7 @@ def join_processes() -> Processes:
     on_cpu = not torch.cuda.is_available()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         leave_group_at_exit()
-        PartialState(cpu=on_cpu)
+        PartialState(cpu=on_cpu, timeout=LONGEST_WAIT)
         if on_cpu:
             share_cores()
     return joined_processes()
@@ -176,14 +182,19 @@ def tell_of_lost_processes(processes: Processes) -> Iterator[None]:
     Raises:
         FailedTogetherError: the connection to another process was lost.
     """
+    is_over = False
     try:
         yield
+        is_over = True
     except RuntimeError as error:
         if processes.count == 1 or not is_lost_connection(error):
             raise
         raise FailedTogetherError(
             f"process {processes.rank} has lost another one: see what that one or the launcher says"
         ) from error
+    finally:
+        if not is_over:
+            _stay_in_group_unless_gloo()
 
 
 def is_lost_connection(error: Exception) -> bool:
@@ -272,6 +283,17 @@ def leave_group_at_exit() -> None:
     """
     atexit.unregister(_leave_group)
     atexit.register(_leave_group)
+
+
+def _stay_in_group_unless_gloo() -> None:
+    """Let a process that has failed go without leaving its group where leaving may wait.
+
+    NCCL waits for what is still under way, which the other processes may never answer; the thread
+    that makes gloo abort it does not have.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        if distributed.get_backend() != "gloo":
+            atexit.unregister(_leave_group)
 
 
 def _leave_group() -> None:

@@ -10,6 +10,8 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,13 @@ from mulap.model.pretraining import MulapForPreTraining
 from mulap.objectives.losses import contrastive_loss
 from mulap.training import processes
 from mulap.training.pretrain import pretrain
-from mulap.training.processes import ALONE, FailedTogetherError, Processes, fail_together
+from mulap.training.processes import (
+    ALONE,
+    FailedTogetherError,
+    Processes,
+    fail_together,
+    tell_of_lost_processes,
+)
 from mulap.training.report import evaluate_run
 from mulap.training.settings import load_settings
 from mulap.training.trainer import whole_model
@@ -54,6 +62,34 @@ def test_a_process_leaves_its_group_at_exit_once_however_often_it_asked(group, m
     leave()
     assert not distributed.is_initialized()
     leave()  # without a group there is nothing to do
+
+
+@pytest.mark.parametrize(
+    ("backend", "fails", "leaves"),
+    [("gloo", True, True), ("nccl", True, False), ("nccl", False, True), ("gloo", False, True)],
+)
+def test_a_process_that_failed_leaves_only_a_group_that_does_not_wait_for_it(
+    group, monkeypatch, backend, fails, leaves
+):
+    registered = []
+    monkeypatch.setattr(atexit, "register", registered.append)
+    monkeypatch.setattr(atexit, "unregister", lambda f: f in registered and registered.remove(f))
+    monkeypatch.setattr(distributed, "get_backend", lambda: backend)
+    processes.leave_group_at_exit()
+    with suppress(KeyboardInterrupt), tell_of_lost_processes(ALONE):
+        if fails:
+            raise KeyboardInterrupt
+    assert len(registered) == leaves
+
+
+def test_processes_wait_for_a_slow_one_longer_than_nccl_would(monkeypatch):
+    joined = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(processes, "PartialState", lambda **kwargs: joined.append(kwargs))
+    monkeypatch.setattr(processes, "leave_group_at_exit", lambda: None)
+    monkeypatch.setattr(processes, "share_cores", lambda: None)
+    processes.join_processes()
+    assert joined == [{"cpu": True, "timeout": timedelta(hours=2)}]
 
 
 def test_a_model_in_parts_is_put_together_for_evaluation_and_another_left_alone(group):
@@ -180,6 +216,10 @@ torch.testing.assert_close(processes.mean(torch.tensor(2 * rank)), torch.tensor(
 told = {"loss": float(loss), "scale": float(scale.grad)}
 told |= {"audio": mine[0].grad.tolist(), "text": mine[1].grad.tolist()}
 (folder / f"gathered-{rank}.json").write_text(json.dumps(told))
+
+from torch.distributed.distributed_c10d import _get_default_group
+waits = _get_default_group()._get_backend(torch.device("cpu")).options._timeout
+(folder / f"waits-{rank}").write_text(str(waits))
 
 # A machine that was told another rate.
 settings = load_settings(folder / "apart.yaml")
@@ -310,6 +350,11 @@ def test_gathered_rows_have_the_loss_and_gradients_of_one_process(launched):
         # Each process's weights get the sum over its rows; the mean over both follows.
         rows = torch.tensor([row for each in told for row in each[name]], dtype=torch.double)
         torch.testing.assert_close(rows / 2, whole.grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_a_process_waits_hours_for_one_that_is_slow(launched):
+    assert [(launched / f"waits-{rank}").read_text() for rank in (0, 1)] == ["2:00:00"] * 2
 
 
 @pytest.mark.slow
