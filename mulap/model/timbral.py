@@ -1,4 +1,4 @@
-"""Timbral front end of the `port` musicnn, fused for training on a CPU.
+"""Timbral front end of the `port` musicnn, fused for training.
 
     x_hat (M, F, N) -> scale * x_hat + shift -> pad time with zeros -> convolution (I x J)
       -> BatchNorm over the batch -> ReLU -> maximum over the F - I + 1 output bands -> (M, C, N)
@@ -9,8 +9,9 @@ values and gradients, up to rounding, and never holds that output:
 
 1. Mean and variance of the output are a linear and a quadratic form of the moments of the input's
    windows, so one Gram matrix of the input gives BatchNorm's statistics.
-2. BatchNorm then folds into the filters, and what is left is a short correlation along the bands:
-   a product in the frequency domain, with the maximum taken as the bands come out.
+2. BatchNorm then folds into the filters, and what is left is a short correlation along the bands
+   with the maximum taken as they come out: on a CPU in the frequency domain (`timbral_kernels`),
+   on a GPU as a dense convolution of some segments at a time (`timbral_chunks`).
 3. On the way back the maximum passes gradient at one band only, and what BatchNorm spreads over
    all the others is again linear in the moments.
 
@@ -18,11 +19,11 @@ Time is padded after the shift is added. So shift multiplies not a constant but 
 the unpadded interior, which the moments carry as one more band.
 
 Where bands tie for the maximum, one of them gets the gradient; where they nearly tie, rounding may
-choose another one than torch does. Two runs give the same bits, whatever the number of threads: no
-sum is split between them, and what is left to torch runs on one.
+choose another one than torch does. On a CPU two runs give the same bits, whatever the number of
+threads: no sum is split between them, and what is left to torch runs on one.
 
-This file knows nothing of the rest of the backbone, and not of evaluation mode or other devices:
-there the caller takes `plain_timbral`. It has no second derivative and no gradient for x_hat.
+This file knows nothing of the rest of the backbone, and not of evaluation mode: there the caller
+takes `plain_timbral`. It has no second derivative and no gradient for x_hat.
 
 Legend: M segments, C channels, F mel bins, N frames, I band taps and J time taps of a filter.
 """
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -40,17 +41,20 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from .sync_batch_norm import SyncBatchNorm2d, is_synchronised, sum_over_processes, update_running
-from .timbral_spectrum import transform_bands
+from .timbral_chunks import TORCH_KERNELS
 
-#: Segments whose windows are laid out at a time, to bound the memory they take.
-SEGMENTS_AT_ONCE = 8
+#: Segments whose windows are laid out at a time, to bound their memory: on a CPU, elsewhere.
+SEGMENTS_AT_ONCE = 8, 256
+
+#: What takes moments, maxima and sums of windows, by name; see `timbral_kernels`.
+Kernels = Mapping[str, Callable]
 
 
 class _Input(NamedTuple):
     """What blocks of any height share. Band F is the indicator of the interior."""
 
     size: tuple[int, int, int]  # M (of all processes that share statistics), F, N
-    spectrum: Tensor  # of scale * x_hat + shift, along its bands
+    laid_out: Tensor  # scale * x_hat + shift, as the kernel that takes the maximum wants it
     first: Tensor  # sum over segments and frames, (J, F + 1), float64
     second: Tensor  # sum of products, (J, F + 1, J, F + 1), float64
 
@@ -89,12 +93,17 @@ def plain_timbral(
 
 
 def fused_timbral(
-    x_hat: Tensor, scale: Tensor, shift: Tensor, blocks: Sequence[nn.Module]
+    x_hat: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    blocks: Sequence[nn.Module],
+    kernels: Kernels | None = None,
 ) -> list[Tensor]:
     """Same as `plain_timbral` in training mode, without the convolution's output.
 
     Running statistics are updated as BatchNorm2d does. The gradient of a convolution's bias is
-    exactly zero, since BatchNorm takes the bias out again.
+    exactly zero, since BatchNorm takes the bias out again. Under autocast, which there is on a GPU
+    only, the convolutions run in its precision, the statistics do not.
 
     Args:
         x_hat: Log-mel spectrogram before the affine part of its normalisation, (M, F, N).
@@ -102,37 +111,44 @@ def fused_timbral(
         shift: What it adds, ().
         blocks: Modules with `conv` (a Conv2d from one channel, of odd width, its time padded to
             keep N) and `bn` (a BatchNorm2d in training mode).
+        kernels: None for those of x_hat's device.
 
     Returns:
-        For each block the maximum over bands, (M, C, N).
+        For each block the maximum over bands, (M, C, N), in the convolutions' precision.
 
     Raises:
         ValueError: If `fused_timbral_available` says no, or BatchNorm gets one value per channel.
     """
     if not fused_timbral_available(x_hat, blocks):
         raise ValueError("these inputs or blocks cannot be fused (use plain_timbral)")
+    kernels = kernels or kernels_for(x_hat)
+    device = x_hat.device.type
+    is_mixed = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if is_mixed else x_hat.dtype
     inputs: dict[int, _Input] = {}
     outputs = []
-    with _one_torch_thread() as num_threads:
+    with _one_torch_thread() as num_threads, torch.autocast(device, enabled=False):
         for conv, norm in map(block_parts, blocks):
             num_taps = conv.weight.shape[3]
             with torch.no_grad():
                 if num_taps not in inputs:
-                    inputs[num_taps] = _prepare(x_hat, scale, shift, num_taps)
+                    given = x_hat, (scale, shift), num_taps, dtype, kernels
+                    inputs[num_taps] = _prepare(*given)
                     if is_synchronised(norm):
                         inputs[num_taps] = _share(inputs[num_taps])
                 shared = inputs[num_taps]
-                statistics = _derive_statistics(shared, scale, shift, conv.weight, norm.eps)
+                given = shared, scale, shift, conv.weight, norm.eps, kernels
+                statistics = _derive_statistics(*given)
                 mean = statistics.mean if conv.bias is None else statistics.mean + conv.bias
                 update_running(norm, mean, statistics.variance, statistics.count)
             parameters = (scale, shift, conv.weight, conv.bias, norm.weight, norm.bias)
-            given = shared, statistics, num_threads
-            outputs.append(_FusedBlock.apply(*given, x_hat, *parameters))
+            tools = kernels, num_threads
+            outputs.append(_FusedBlock.apply(shared, statistics, tools, x_hat, *parameters))
     return outputs
 
 
 def fused_timbral_available(x_hat: Tensor, blocks: Sequence[nn.Module] = ()) -> bool:
-    """Whether `fused_timbral` can run: numba, a CPU, float32 or float64, no autocast.
+    """Whether `fused_timbral` can run: float32 or float64, and kernels for where the input is.
 
     Args:
         x_hat: The input, (M, F, N); it must not ask for a gradient itself.
@@ -142,13 +158,24 @@ def fused_timbral_available(x_hat: Tensor, blocks: Sequence[nn.Module] = ()) -> 
         False where the caller has to take `plain_timbral`.
     """
     return (
-        x_hat.device.type == "cpu"
-        and x_hat.dtype in (torch.float32, torch.float64)
+        x_hat.dtype in (torch.float32, torch.float64)
         and not x_hat.requires_grad
-        and not torch.is_autocast_enabled("cpu")
         and is_fusible(blocks)
-        and bool(_load_kernels())
+        and bool(kernels_for(x_hat))
     )
+
+
+def kernels_for(x_hat: Tensor) -> Kernels:
+    """Return the kernels for where a tensor is: compiled ones on a CPU, torch's on a GPU.
+
+    There are none without numba or under autocast on a CPU, and on other devices, of which not all
+    have double precision.
+    """
+    if x_hat.is_cuda:
+        return TORCH_KERNELS
+    if x_hat.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return {}
+    return _load_kernels()
 
 
 def block_parts(block: Any) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
@@ -157,7 +184,7 @@ def block_parts(block: Any) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
 
 
 def is_fusible(blocks: Sequence[nn.Module]) -> bool:
-    """Whether blocks are what `fused_timbral` and `chunked_timbral` take."""
+    """Whether blocks are what `fused_timbral` takes."""
     return all(
         type(norm) in (nn.BatchNorm2d, SyncBatchNorm2d)
         and norm.training
@@ -198,23 +225,25 @@ def _load_kernels() -> dict[str, Callable]:
     return KERNELS
 
 
-def _prepare(x_hat: Tensor, scale: Tensor, shift: Tensor, num_taps: int) -> _Input:
+def _prepare(
+    x_hat: Tensor, affine: tuple[Tensor, ...], num_taps: int, dtype: torch.dtype, kernels: Kernels
+) -> _Input:
     num_segments, num_bands, num_frames = x_hat.shape
     interior = x_hat.new_ones((num_segments, 1, num_frames))
     rows = torch.cat([x_hat, interior], 1).transpose(1, 2).double()
     rows = pad(rows, (0, 0, num_taps // 2, num_taps // 2)).contiguous()  # (M, N + J - 1, F + 1)
     width = num_bands + 1
     products = rows.new_zeros((width, num_taps * width))  # of tap 0 with all taps
-    for part in rows.split(SEGMENTS_AT_ONCE):
+    for part in rows.split(SEGMENTS_AT_ONCE[x_hat.device.type != "cpu"]):
         windows = part.flatten(1).unfold(1, num_taps * width, width).flatten(0, 1)
         products.addmm_(windows[:, :width].T, windows)
     starts, ends = rows[:, : num_taps - 1].flatten(1), rows[:, num_frames:].flatten(1)
     edges = (ends.T @ ends - starts.T @ starts).view((num_taps - 1, width) * 2)
-    second = _load_kernels()["shift_products"](products.view(width, num_taps, width), edges)
+    second = kernels["shift_products"](products.view(width, num_taps, width), edges)
     first = rows.sum(0).unfold(0, num_frames, 1).sum(2)
-    x = scale * rows[..., :-1] + shift * rows[..., -1:]
-    spectrum = transform_bands(x, num_taps, x_hat.dtype)
-    return _Input((num_segments, num_bands, num_frames), spectrum, first, second)
+    x = affine[0] * rows[..., :-1] + affine[1] * rows[..., -1:]
+    laid_out = kernels["lay_out"](x, num_taps, dtype)
+    return _Input((num_segments, num_bands, num_frames), laid_out, first, second)
 
 
 def _share(own: _Input) -> _Input:
@@ -229,11 +258,11 @@ def _share(own: _Input) -> _Input:
         [own.first.numel(), own.second.numel(), 1]
     )
     first, second = (total.view_as(of) for total, of in zip(totals, own[2:], strict=True))
-    return _Input((int(num_segments), *own.size[1:]), own.spectrum, first, second)
+    return _Input((int(num_segments), *own.size[1:]), own.laid_out, first, second)
 
 
 def _derive_statistics(
-    shared: _Input, scale: Tensor, shift: Tensor, weight: Tensor, eps: float
+    shared: _Input, scale: Tensor, shift: Tensor, weight: Tensor, eps: float, kernels: Kernels
 ) -> _Statistics:
     num_segments, num_bands, num_frames = shared.size
     height = weight.shape[2]
@@ -249,7 +278,7 @@ def _derive_statistics(
     taps = weight.double()[:, 0].transpose(1, 2)  # (C, J, I)
     filters = torch.cat([scale * taps.flatten(1), shift * taps.sum(2)], 1)
     mean = filters @ window_sum / count
-    covariance = filters @ _load_kernels()["sum_windows"](shared.second, height)
+    covariance = filters @ kernels["sum_windows"](shared.second, height)
     covariance -= torch.outer(mean, window_sum)
     variance = ((covariance * filters).sum(1) / count).clamp_min(0)  # rounding may go below
     deviation = torch.sqrt(variance + eps)
@@ -261,16 +290,18 @@ class _FusedBlock(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, shared: _Input, statistics: _Statistics, num_threads: int, *tensors: Tensor
+        ctx: Any, shared: _Input, statistics: _Statistics, tools: tuple[Any, int], *tensors: Tensor
     ) -> Tensor:
         """Return the maximum over bands, (M, C, N)."""
         x_hat, scale, shift, weight, bias, gamma, beta = tensors
         slope = gamma.double() / statistics.deviation
         taps = weight.double()[:, 0].transpose(1, 2) * slope.view(-1, 1, 1)
         offset = beta.double() - statistics.mean * slope
-        maximise = _load_kernels()["maximise_correlation"]
-        values, positions = maximise(shared.spectrum, taps, offset, shared.size[1:], num_threads)
-        ctx.statistics, ctx.has_bias = statistics, bias is not None
+        kernels, num_threads = tools
+        given = shared.laid_out, taps, offset, shared.size[1:], num_threads
+        values, positions = kernels["maximise_correlation"](*given)
+        ctx.statistics, ctx.kernels, ctx.has_bias = statistics, kernels, bias is not None
+        ctx.dtype = shared.laid_out.dtype
         ctx.save_for_backward(x_hat, scale, shift, weight, gamma, positions)
         return values
 
@@ -288,9 +319,9 @@ def _differentiate(ctx: Any, grad: Tensor, num_threads: int) -> tuple[Tensor | N
     statistics: _Statistics = ctx.statistics
     num_channels, _, height, num_taps = weight.shape
     padding = (num_taps // 2, num_taps // 2)
-    rows = pad(x_hat.transpose(1, 2), (0, 0, *padding)).contiguous()
-    add_windows, window = _load_kernels()["add_windows"], (num_taps, height)
-    on_input, by_frame = add_windows(grad.contiguous(), positions, rows, window, num_threads)
+    rows = pad(x_hat.to(ctx.dtype).transpose(1, 2), (0, 0, *padding)).contiguous()
+    given = grad.contiguous(), positions, rows, (num_taps, height), num_threads
+    on_input, by_frame = ctx.kernels["add_windows"](*given)
     interior = pad(by_frame.new_ones(x_hat.shape[2]), padding).unfold(0, num_taps, 1)  # (N, J)
     sparse = torch.cat([on_input.flatten(1), by_frame @ interior], 1)  # (C, J * I + J)
 

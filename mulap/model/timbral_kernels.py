@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .timbral_spectrum import PAIRS, TERMS, choose_width, tabulate_filters
+from .timbral_spectrum import PAIRS, TERMS, choose_width, tabulate_filters, transform_bands
 
 try:
     import numba
@@ -333,4 +333,4 @@ def sum_windows(second: Tensor, height: int) -> Tensor:
 #: What `timbral` needs, by name.
 KERNELS: dict[str, Callable] = {
     f.__name__: f for f in (add_windows, maximise_correlation, shift_products, sum_windows)
-}
+} | {"lay_out": transform_bands}

@@ -15,7 +15,8 @@ from mulap.model.sync_batch_norm import (
     convert_sync_batch_norm,
     is_synchronised,
 )
-from mulap.model.timbral import fused_timbral_available
+from mulap.model.timbral import kernels_for
+from mulap.model.timbral_chunks import TORCH_KERNELS
 
 SHARES = slice(0, 2), slice(2, 5)  # uneven
 
@@ -60,11 +61,8 @@ def run(name: str, share: slice, is_shared: bool) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn((2, *shape), generator=generator, dtype=torch.double) * 2 + 0.5
     in_chunks = name == "backbone in chunks"  # as on a GPU
-    with mock.patch.multiple(
-        "mulap.model.musicnn",
-        is_on_gpu=lambda _: in_chunks,
-        fused_timbral_available=lambda *given: not in_chunks and fused_timbral_available(*given),
-    ):
+    kernels = TORCH_KERNELS if in_chunks else kernels_for(x)
+    with mock.patch("mulap.model.timbral.kernels_for", return_value=kernels):
         for step in x:
             y = model(step[share])
     direction = torch.randn((shape[0], y.shape[1]), generator=generator, dtype=torch.double)

@@ -1,6 +1,7 @@
-"""The timbral front end in chunks against plain torch."""
+"""The fused timbral front end by torch's kernels, as on a GPU, against plain torch."""
 
 import functools
+from unittest import mock
 
 import pytest
 import torch
@@ -9,20 +10,37 @@ from hypothesis import strategies as st
 from timbral_problems import Block, assert_equal, make, problems, run
 from torch import nn
 
+from mulap.model import timbral_chunks
 from mulap.model.config import MulapAudioConfig
 from mulap.model.musicnn import MusicnnBackbone
-from mulap.model.timbral import plain_timbral
-from mulap.model.timbral_chunks import chunked_timbral
+from mulap.model.timbral import fused_timbral, plain_timbral
+from mulap.model.timbral_chunks import TORCH_KERNELS
 
-chunked = functools.partial(chunked_timbral, segments_at_once=2)
+chunked = functools.partial(fused_timbral, kernels=TORCH_KERNELS)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(problems(), st.floats(0.1, 2) | st.floats(-2, -0.1), st.floats(-2, 2), st.integers(1, 3))
+@given(problems(), st.floats(0.1, 2) | st.floats(-2, -0.1), st.floats(-2, 2), st.integers(1, 9_999))
 def test_outputs_gradients_and_statistics_equal_plain_torch(problem, scale, shift, at_once):
     expected = run(plain_timbral, *problem, scale, shift)
-    function = functools.partial(chunked_timbral, segments_at_once=at_once)
-    assert_equal(run(function, *problem, scale, shift), expected, atol=1e-8)
+    with mock.patch.object(timbral_chunks, "VALUES_AT_ONCE", at_once):
+        assert_equal(run(chunked, *problem, scale, shift), expected, atol=1e-8)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 99), st.data())
+def test_moments_are_those_of_the_compiled_kernels(num_taps, num_bands, seed, data):
+    compiled = pytest.importorskip("mulap.model.timbral_kernels").KERNELS
+    generator, width = torch.Generator().manual_seed(seed), num_bands + 1
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.double)
+    products, edges = draw(width, num_taps, width), draw((num_taps - 1, width) * 2)
+    products[:, 0] += products[:, 0].T.clone()  # as moments are
+    edges = edges + edges.permute(2, 3, 0, 1)
+    second = TORCH_KERNELS["shift_products"](products, edges)
+    torch.testing.assert_close(second, compiled["shift_products"](products, edges))
+    height = data.draw(st.integers(1, num_bands))
+    expected = compiled["sum_windows"](second, height)
+    torch.testing.assert_close(TORCH_KERNELS["sum_windows"](second, height), expected)
 
 
 @pytest.mark.parametrize("gamma", [-1.5, 0.0])
@@ -57,41 +75,47 @@ def test_under_autocast_it_is_as_near_as_the_precision_allows():
     torch.manual_seed(0)
     problem = make(3, 12, 20, [Block(3, 5)], torch.float32)
     expected = run(plain_timbral, *problem)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), on_a_gpu():
         actual = run(chunked, *problem)
     assert actual["output 0"].dtype == torch.bfloat16
     assert actual["gradient of 0.conv.weight"].dtype == torch.float32
+    kept = {name: value for name, value in actual.items() if "running" in name}
+    assert_equal(kept, {name: expected[name] for name in kept}, rtol=1e-6)  # in full precision
     assert_equal({"output 0": actual["output 0"]}, {"output 0": expected["output 0"]}, rtol=0.02)
+    for name in ("0.conv.weight", "0.bn.weight", "0.bn.bias"):
+        ours, plain = (each[f"gradient of {name}"] for each in (actual, expected))
+        assert (ours - plain).norm() <= 0.1 * plain.norm()
 
 
-@pytest.mark.parametrize("is_on_gpu", [True, False])
-def test_the_backbone_takes_it_where_the_fused_way_cannot_run(monkeypatch, is_on_gpu):
-    """On a GPU; there is none, so the question for one is answered here."""
-    calls = []
-    monkeypatch.setattr("mulap.model.musicnn.fused_timbral_available", lambda *_: False)
-    monkeypatch.setattr("mulap.model.musicnn.is_on_gpu", lambda _: is_on_gpu)
-    monkeypatch.setattr(
-        "mulap.model.musicnn.chunked_timbral", lambda *given: calls.append(0) or chunked(*given)
-    )
-    actual, expected = run_backbone(is_fused=True), run_backbone(is_fused=False)
-    assert len(calls) == is_on_gpu
+def on_a_gpu():
+    """There is none, so the question for its kernels is answered here."""
+    return mock.patch("mulap.model.timbral.kernels_for", return_value=TORCH_KERNELS)
+
+
+def test_the_backbone_takes_them_where_the_compiled_ones_cannot_run():
+    with on_a_gpu(), mock.patch.dict(TORCH_KERNELS) as kernels:
+        calls = []
+        add_windows = kernels["add_windows"]
+        kernels["add_windows"] = lambda *given: calls.append(0) or add_windows(*given)
+        actual = run_backbone(is_fused=True)
+        assert len(calls) == 2
+        expected = run_backbone(is_fused=False)
     assert_equal(actual, expected)
 
 
 def test_under_autocast_the_backbone_convolves_in_its_precision_as_without_it(monkeypatch):
-    monkeypatch.setattr("mulap.model.musicnn.is_on_gpu", lambda _: True)
     given, dtypes = [], []
 
     def watched(x_hat, *args):
-        outputs = chunked(x_hat, *args)
+        outputs = fused_timbral(x_hat, *args)
         given.append(x_hat.dtype)
         dtypes.extend(each.dtype for each in outputs)
         return outputs
 
-    monkeypatch.setattr("mulap.model.musicnn.chunked_timbral", watched)
+    monkeypatch.setattr("mulap.model.musicnn.fused_timbral", watched)
     torch.manual_seed(0)
     backbone = MusicnnBackbone(MulapAudioConfig(num_mel_bins=12)).train()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), on_a_gpu():
         backbone(torch.randn(3, 12, 9))
     assert given == [torch.float32]  # log-mels lose too much in less
     assert dtypes == [torch.bfloat16] * 2
