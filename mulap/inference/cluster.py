@@ -32,8 +32,9 @@ from mulap.inference.embed import Job, embed_file_rows
 from mulap.inference.embedder import Level
 from mulap.inference.encoders import Encoder, load_encoder
 from mulap.inference.parts import Entry, PartWriter, is_same_making
+from mulap.inference.printer import LinePrinter
 from mulap.inference.shards import Shard, write_shard
-from mulap.inference.store import EmbeddingStore, LinePrinter
+from mulap.inference.store import EmbeddingStore
 from mulap.inference.tables import row_schema
 
 try:
@@ -151,6 +152,7 @@ class RayEngine:
                 raise ValueError(f"{stop} (mend it, and go on with --skip-existing)")
             if reason:
                 failures.add(outcome["file"], reason)
+                store.forget(outcome["file"])
             else:
                 store.take(Entry(**outcome))
                 num_embedded += 1

@@ -24,10 +24,10 @@ from mulap.files import FailureLog
 from mulap.inference.embedder import Level, Rows, check_finite, check_level
 from mulap.inference.encoders import Encoder
 from mulap.inference.pipeline import map_files
+from mulap.inference.printer import LinePrinter
 from mulap.inference.shards import Shard, write_here
 from mulap.inference.store import (
     EmbeddingStore,
-    LinePrinter,
     failures_path,
     file_name,
     file_version,
@@ -89,8 +89,8 @@ class Engine(Protocol):
             jobs: the files.
             embedder: makes the vectors; or says what the ones that do must be like.
             level: of a row.
-            store: where the rows go.
-            failures: is told of the others.
+            store: where the rows go; it is told to forget the others.
+            failures: is told of them too.
             advance: is told of more (files, segments) done.
         """
         ...
@@ -132,7 +132,7 @@ def embed_files(
             are listed in `<output>.failures.jsonl`.
         level: a row a `segment` or a `track`.
         skip_existing: keep the rows of unchanged files that an earlier run left by the same model,
-            also one that was killed.
+            also one that was killed, and of files that are not among `paths`.
         force: replace an earlier run's output. Without either option it is refused, since hours of
             work may be in it.
         console: shows a progress bar, if it is a terminal; standard error where not given.
@@ -220,6 +220,7 @@ def _embed_jobs(
     for job, reason in zip(jobs, reasons, strict=True):
         if reason is not None:
             failures.add(job.file, reason)
+            store.forget(job.file)
             num_failed += 1
     return len(jobs) - num_failed
 

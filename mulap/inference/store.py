@@ -7,8 +7,9 @@
 
 A run that was killed leaves its parts, and an earlier output stays as it was until the end. With
 `skip_existing` the next run takes over both: what was made by the same model out of the same
-version of a file. Rows of files that the new run was not asked for are kept as well. The bytes of
-the output depend neither on which file was finished first, nor on how often a run was killed.
+version of a file. Rows of files that the new run was not asked for are kept as well; those of a
+file that has changed and can no longer be used go. The bytes of the output depend neither on which
+file was finished first, nor on how often a run was killed.
 
 This module knows no model and no audio.
 """
@@ -16,13 +17,12 @@ This module knows no model and no audio.
 import itertools
 import os
 import shutil
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -31,7 +31,6 @@ from mulap.inference.parts import (
     Entry,
     PartWriter,
     Rows,
-    file_batches,
     is_same_making,
     read_journals,
     read_rows,
@@ -44,7 +43,6 @@ from mulap.inference.tables import (
     open_rows,
     row_schema,
     schema_metadata,
-    write_json_lines,
     write_rows,
 )
 from mulap.locks import hold_lock
@@ -102,6 +100,7 @@ class EmbeddingStore:
         self._kept: dict[str, tuple[str, int]] = {}
         self._done: dict[str, Entry] = {}
         self._is_replacing = force
+        self._is_outdated = False  # the earlier output has rows that are not kept
         self._idle_writers: list[PartWriter] = []
         self._lock = threading.Lock()
         self._opened = ExitStack()
@@ -142,13 +141,23 @@ class EmbeddingStore:
     def take(self, entry: Entry) -> None:
         """Count a file that a process elsewhere has put among the parts."""
         with self._lock:
-            self._kept.pop(entry.file, None)
+            self._drop_kept(entry.file)
             self._done[entry.file] = entry
+
+    def forget(self, file: str) -> None:
+        """Drop the rows of a file whose present version cannot be used; it may have none."""
+        with self._lock:
+            self._drop_kept(file)
+            self._done.pop(file, None)
+
+    def _drop_kept(self, file: str) -> None:
+        self._is_outdated |= self._kept.pop(file, None) is not None
 
     def finish(self, write_shards: WriteShards = write_here) -> int:
         """Put the output in its place and remove the parts; return the output's number of rows.
 
-        Without any new row there is nothing to do there, and an earlier output is not touched.
+        Without any new row an earlier output is not touched, unless rows in it are to be dropped;
+        where none are left, the file or the shards go.
 
         Args:
             write_shards: of a folder's.
@@ -158,7 +167,7 @@ class EmbeddingStore:
         num_rows += sum(rows for _, rows in self._kept.values())
         for writer in self._idle_writers:
             writer.close()
-        if entries:
+        if entries or self._is_outdated:
             if self._is_replacing:
                 self._target.move_away(self.parts)
             self._target.put(self.parts, self.schema, self._kept, entries, write_shards)
@@ -211,8 +220,10 @@ class EmbeddingStore:
             )
         for file in self._done.keys() & self._kept.keys():
             # The same version twice: a kill came when the output already had it.
-            is_same = self._done[file].version == self._kept[file][0]
-            del (self._done if is_same else self._kept)[file]
+            if self._done[file].version == self._kept[file][0]:
+                del self._done[file]
+            else:
+                self._drop_kept(file)
 
     def _refuse_existing(self) -> None:
         is_stopped = next(read_journals(self.parts, None), None) is not None
@@ -220,49 +231,6 @@ class EmbeddingStore:
             what = "a stopped run left rows for it" if is_stopped else "exists"
             remedy = "--skip-existing keeps its rows, --force replaces them"
             raise ValueError(f"{self.output}: {what} ({remedy})")
-
-
-class LinePrinter:
-    """A store's stand-in for a stream: JSON lines, a file's all at once or none.
-
-    Args:
-        out: where to print.
-        embedding_size: length of a vector.
-        metadata: what makes the vectors.
-    """
-
-    def __init__(self, out: TextIO, embedding_size: int, metadata: dict[str, Any]) -> None:
-        self.out = out
-        self.schema = row_schema(embedding_size, metadata)
-        self._num_rows = 0
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> "LinePrinter":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing is held."""
-
-    def has(self, file: str, version: str) -> bool:
-        """Return False: what was printed by an earlier run is not known."""
-        return False
-
-    def add(self, file: str, version: str, rows: Rows) -> None:
-        """Print a file's rows, once all are there. See `EmbeddingStore.add`."""
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
-            num_rows = 0
-            for batch in file_batches(self.schema, file, version, rows):
-                write_json_lines(spool, batch)
-                num_rows += len(batch)
-            spool.seek(0)
-            with self._lock:
-                shutil.copyfileobj(spool, self.out)
-                self.out.flush()
-                self._num_rows += num_rows
-
-    def finish(self, write_shards: WriteShards = write_here) -> int:
-        """Return the number of rows that were printed."""
-        return self._num_rows
 
 
 class _Target(Protocol):
@@ -312,6 +280,9 @@ class _OneFile:
     ) -> None:
         """Write the kept rows in their order, then the others; see `ShardFolder.put`."""
         num_rows = sum(rows for _, rows in kept.values()) + sum(each.num_rows for each in entries)
+        if not num_rows:
+            self.path.unlink(missing_ok=True)
+            return
         # Made among the parts, so that what a kill leaves of it goes with them.
         merged = parts / f"merged{self.path.suffix}"
         with atomic_path(merged) as temporary:

@@ -5,6 +5,7 @@ One cluster for all, since it takes seconds to start, and so does every worker.
 
 import functools
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from mulap.inference.cluster import Cluster, RayEngine
 from mulap.inference.embed import embed_files
 from mulap.inference.embedder import Embedder
 from mulap.inference.encoders import load_encoder
-from mulap.inference.tables import row_schema
+from mulap.inference.tables import read_embeddings, row_schema
 from mulap.model.config import MulapAudioConfig
 
 SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
@@ -127,6 +128,18 @@ def test_a_run_one_of_whose_workers_is_killed_half_way_has_all_rows(here, folder
     assert sorted(os.listdir()) == ["encoder", "music", "ray.parquet", report.failures_path.name]
     embed_files(["music"], encoder, "local.parquet")  # the marker is there
     assert same_bytes("ray.parquet", "local.parquet")
+
+
+@pytest.mark.slow
+def test_a_changed_file_that_cannot_be_decoded_leaves_no_old_rows(here, folder, engine):
+    os.remove("music")
+    shutil.copytree(folder / "music", "music")
+    encoder = load_encoder("encoder")
+    embed_files(["music"], encoder, "out.parquet", "track")
+    Path("music/3.wav").write_bytes(b"not audio")
+    report = embed_files(["music"], encoder, "out.parquet", "track", True, engine=engine)
+    assert (report.num_skipped, report.num_rows, len(report.failures)) == (9, 9, 1)
+    assert "music/3.wav" not in read_embeddings("out.parquet").files
 
 
 @pytest.mark.slow

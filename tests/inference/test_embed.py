@@ -163,6 +163,23 @@ def test_existing_rows_are_kept_and_only_what_changed_is_computed(embedder, musi
     assert calls == []
 
 
+@pytest.mark.parametrize("output", ["out.parquet", "out/"])
+def test_a_changed_file_that_cannot_be_decoded_leaves_no_old_rows(embedder, music, output):
+    embed_files(["music"], embedder, output)
+    (music / "b.wav").write_bytes(b"not audio")
+    report = embed_files(["music"], embedder, output, skip_existing=True)
+    assert (report.num_embedded, report.num_skipped, report.num_rows) == (0, 3, 26)
+    assert [file for file, _ in report.failures] == ["music/b.wav"]
+    (table,) = (
+        [output]
+        if output[-1] != "/"
+        else [os.path.join(output, each) for each in os.listdir(output)]
+    )
+    assert set(read_embeddings(table).files) == {f"music/{file}" for file in SECONDS} - {
+        "music/b.wav"
+    }
+
+
 def test_rows_of_files_that_were_not_asked_for_are_kept(embedder, music):
     embed_files(["music/a.wav"], embedder, "out.parquet")
     report = embed_files(["music/b.wav"], embedder, "out.parquet", skip_existing=True)

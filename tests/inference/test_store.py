@@ -47,6 +47,10 @@ def content(output):
     return {name: open(os.path.join(output, name), "rb").read() for name in os.listdir(output)}
 
 
+def remove(output):
+    shutil.rmtree(output) if output[-1] == "/" else os.remove(output)
+
+
 @pytest.fixture(autouse=True)
 def small_shards(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -120,7 +124,7 @@ while True:
 def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(output, seed):
     fill(output)
     expected = content(output)
-    shutil.rmtree(output) if output[-1] == "/" else os.remove(output)
+    remove(output)
     code = STOPPED_RUNS.format(tests=os.path.dirname(__file__))
     subprocess.run([sys.executable, "-c", code, output, str(seed)], check=True)
     assert content(output) == expected
@@ -202,6 +206,49 @@ def test_a_shard_that_lost_all_its_files_gives_its_name_to_another():
     again = read_embeddings("out/part-00000.parquet").files
     assert set(again) == first
     assert len(os.listdir("out")) == len(set(os.listdir("out")))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_file_that_can_no_longer_be_used_leaves_the_output_though_nothing_is_added(output):
+    bad = FILES[3]
+    fill(output, [file for file in FILES if file != bad])
+    expected, num_files = content(output), len(FILES) - 1
+    remove(output)
+    num_rows = fill(output)
+    with open_store(output, skip_existing=True) as store:
+        store.forget(bad)
+        store.forget("never/there.wav")
+        assert store.finish() == num_rows - sum(len(starts) for starts, _ in rows_of(bad))
+    if output == "out/":  # its shard is a row or so shorter, and the others are as they were
+        table = ds.dataset("out").to_table()
+        assert set(table["file"].to_pylist()) == {*FILES} - {bad}
+    else:
+        assert content(output) == expected
+    with open_store(output, skip_existing=True) as store:
+        assert sum(store.has(file, "1-1") for file in FILES) == num_files
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_an_output_none_of_whose_files_can_be_used_any_more_goes(output):
+    fill(output, FILES[:1])
+    with open_store(output, skip_existing=True) as store:
+        store.forget(FILES[0])
+        assert store.finish() == 0
+    assert not any(os.path.isfile(output) or os.listdir(output) for output in os.listdir())
+    assert fill(output, FILES[:2], skip_existing=True) > 0
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_rows_that_a_stopped_run_left_of_a_file_that_can_no_longer_be_used_go(output):
+    fill(output, FILES[:2])
+    with open_store(output, skip_existing=True) as store:
+        store.add(FILES[0], "2-2", rows_of(FILES[0]))  # and is killed
+    with open_store(output, skip_existing=True) as store:
+        store.forget(FILES[0])  # its third version
+        store.finish()
+    with open_store(output, skip_existing=True) as store:
+        assert not any(store.has(FILES[0], version) for version in ("1-1", "2-2"))
+        assert store.has(FILES[1], "1-1")
 
 
 def test_a_folder_that_holds_something_else_is_refused():
