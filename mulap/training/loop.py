@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,10 @@ from transformers import (
     TrainerControl,
     TrainerState,
     TrainingArguments,
+)
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
 )
 
 from mulap.data.dataset import KeyedSampler
@@ -84,6 +88,42 @@ def parameter_groups(
         }
         for (decays, is_pretrained), parameters in sorted(groups.items())
     ]
+
+
+def check_reporting(report_to: Sequence[str]) -> None:
+    """Check that the packages that a run reports to are there, before anything is decoded.
+
+    Args:
+        report_to: names as the Trainer knows them.
+
+    Raises:
+        ValueError: one is not known, or its package not installed.
+    """
+    if list(report_to) in (["all"], ["none"]):
+        return
+    # These two are not packages, or not among those that the Trainer can say of.
+    there = {*get_available_reporting_integrations(), "flyte", "kubeflow"}
+    for name in report_to:
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(INTEGRATION_TO_CALLBACK)
+            raise ValueError(f"training.report_to names {name!r}: choose of {known}")
+        if name not in there:
+            package = {"azure_ml": "azureml-core"}.get(name, name)
+            raise ValueError(
+                f"training.report_to names {name!r}, a package that is missing: install it (pip "
+                f"install {package}), or take it off the list"
+            )
+
+
+def one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """Let a process use one GPU, also where it sees several and no launcher has started it.
+
+    The Trainer would else spread each micro-batch over them (`nn.DataParallel`), behind the back of
+    what counts clips and steps, and of captions that belong to clips of their micro-batch.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 def common_arguments(training: AnyTraining, run: Path, num_workers: int) -> dict[str, Any]:
@@ -250,7 +290,8 @@ def newest_checkpoint(run: Path, processes: Processes) -> Path | None:
         Its folder; None where there is none yet.
 
     Raises:
-        ValueError: it is damaged, or is not there for a process on another machine.
+        ValueError: it is damaged, is not there for a process on another machine, or was written by
+            another number of processes.
     """
     newest = next(reversed(complete_checkpoints(run)), None)
     step = newest.name if newest else "no checkpoint"
@@ -263,7 +304,22 @@ def newest_checkpoint(run: Path, processes: Processes) -> Path | None:
             )
         if newest and processes.is_main:
             check_checkpoint(newest)
+            _check_count(newest, processes)
     return newest
+
+
+def _check_count(checkpoint: Path, processes: Processes) -> None:
+    """Refuse to go on with another number of processes, each of which left a state of its own.
+
+    A step would take another share of an epoch: the Trainer would train some of it twice or leave
+    some out, and set the learning rate for another number of steps.
+    """
+    num_before = len(list(checkpoint.glob("rng_state*.pth")))
+    if num_before not in (0, processes.count):
+        raise ValueError(
+            f"{checkpoint}: was written by {num_before} process(es), and there are "
+            f"{processes.count} now: start {num_before} to go on with it, or give another --output"
+        )
 
 
 def write_log(path: Path, history: list[dict[str, Any]]) -> None:

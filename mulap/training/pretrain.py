@@ -35,7 +35,7 @@ from mulap.training.checkpoints import (
     remove_incomplete,
 )
 from mulap.training.initial import initial_model
-from mulap.training.loop import RunCallback, newest_checkpoint
+from mulap.training.loop import RunCallback, check_reporting, newest_checkpoint
 from mulap.training.processes import (
     check_same_data,
     check_same_settings,
@@ -213,6 +213,7 @@ def _prepare(
 ) -> tuple[MulapTrainer, dict[str, ClipDataset]]:
     """Read the data, build the model, and put together what trains it."""
     check_settings(run, settings_to_dict(settings))
+    check_reporting(settings.training.report_to)
     manifest = read_clips(settings, data, failures)
     train_clips = manifest.split("train")
     count_steps(settings.training, len(train_clips))

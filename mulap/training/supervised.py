@@ -36,6 +36,7 @@ from mulap.tasks.result import Predictions
 from mulap.tasks.task import Fold, TaskData
 from mulap.training.checkpoints import SETTINGS_FILE, check_settings
 from mulap.training.initial import feature_extractor, scaled_audio_config
+from mulap.training.loop import check_reporting
 from mulap.training.processes import (
     Processes,
     check_same_data,
@@ -208,6 +209,7 @@ def _prepare(
     for each, run in runs:
         for folder in _fold_folders(run, data):
             check_settings(folder, asdict(each))
+    check_reporting(settings.training.report_to)
     backbone = None if start is None or start == RANDOM else load_backbone(start)
     config = scaled_audio_config(settings.model.audio_variant, settings.model.audio_width)
     if backbone is not None:

@@ -26,7 +26,7 @@ from transformers import (
 from mulap.data.dataset import as_it_is
 from mulap.tasks.metrics import HEADLINE, headline
 from mulap.training.classifier import MusicnnClassifier
-from mulap.training.loop import KeyedTrainer, common_arguments, parameter_groups
+from mulap.training.loop import KeyedTrainer, common_arguments, one_device, parameter_groups
 from mulap.training.supervised_settings import SupervisedSettings, SupervisedTrainingSettings
 from mulap.training.tracks import SegmentDataset
 
@@ -68,7 +68,7 @@ def supervised_arguments(
     """
     training = settings.training
     num_workers = 0 if settings.data.cache_features else settings.data.num_workers
-    return TrainingArguments(
+    arguments = TrainingArguments(
         **common_arguments(training, run, num_workers),
         per_device_train_batch_size=count_batch(training, num_tracks),
         lr_scheduler_type="reduce_lr_on_plateau",
@@ -82,6 +82,7 @@ def supervised_arguments(
         greater_is_better=True,
         ddp_find_unused_parameters=False,
     )
+    return one_device(arguments)
 
 
 @torch.no_grad()

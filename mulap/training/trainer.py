@@ -24,7 +24,7 @@ from mulap.data.dataset import ClipDataset
 from mulap.model.pretraining import MulapForPreTraining, MulapForPreTrainingOutput
 from mulap.objectives.losses import Targets, compute_losses, feature_spread, weighted_sum
 from mulap.training.evaluate import EVALUATION_SEED, evaluate, split_batch
-from mulap.training.loop import KeyedTrainer, common_arguments, parameter_groups
+from mulap.training.loop import KeyedTrainer, common_arguments, one_device, parameter_groups
 from mulap.training.processes import ALONE, Processes
 from mulap.training.settings import PretrainSettings, TrainingSettings
 
@@ -63,7 +63,7 @@ def training_arguments(
     training = settings.training
     num_accumulated, num_steps = count_steps(training, num_train_clips)
     num_workers = 0 if settings.data.cache_features else settings.data.num_workers
-    return TrainingArguments(
+    arguments = TrainingArguments(
         **common_arguments(training, run, num_workers),
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=num_accumulated,
@@ -76,6 +76,7 @@ def training_arguments(
         dataloader_drop_last=True,
         ddp_find_unused_parameters=has_idle_head(settings),
     )
+    return one_device(arguments)
 
 
 def has_idle_head(settings: PretrainSettings) -> bool:

@@ -358,6 +358,13 @@ def test_a_process_waits_hours_for_one_that_is_slow(launched):
 
 
 @pytest.mark.slow
+def test_what_two_processes_began_one_does_not_go_on_with(launched):
+    settings = load_settings(launched / "apart.yaml")
+    with pytest.raises(ValueError, match=r"was written by 2 process.es., and there are 1 now"):
+        pretrain(settings, launched / "corpus", launched / "apart-two", QUIET)
+
+
+@pytest.mark.slow
 def test_two_processes_with_other_settings_both_say_so_and_train_nothing(launched):
     for rank in (0, 1):
         told = (launched / f"differs-{rank}").read_text()
