@@ -18,6 +18,7 @@ import torch
 
 from mulap.audio import AudioError, stream_audio
 from mulap.inference.backbones import hash_weights, load_backbone
+from mulap.inference.devices import computing_on
 from mulap.inference.frozen import FrozenBackbone, is_freezable
 from mulap.inference.stream import stream_log_mels
 from mulap.inference.threads import BlockPool, open_pool
@@ -68,7 +69,8 @@ class Embedder:
         backbone: put into evaluation mode, so that BatchNorm uses its statistics and keeps them.
             Its weights are taken as they are now: train it further and make a new embedder.
         name: what the rows are said to be made by.
-        device: where the backbone runs. Another device may give other last bits.
+        device: where the backbone runs. Another device gives other last bits, as it adds up in
+            another order, and no more than that: it convolves in float32 as well, not in TF32.
 
     Attributes:
         frozen: what embeds on the CPU, to the same bits on any number of threads; None where the
@@ -80,7 +82,8 @@ class Embedder:
     ) -> None:
         self.name = name
         self.backbone = backbone.eval()
-        self.backbone.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
+        with computing_on(device):
+            self.backbone.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides it)
         self.frozen = FrozenBackbone(backbone) if is_freezable(backbone) else None
         self._features = {name: getattr(backbone.config, name) for name in _FEATURE_SETTINGS}
         self.feature_extractor = MulapFeatureExtractor(**self._features)
@@ -203,8 +206,9 @@ class Embedder:
         """Return float32 (M, D) for log-mels (M, F, N)."""
         if self.frozen and self.backbone.device.type == "cpu":  # it may have been moved since
             return self.frozen(log_mel)
-        vectors = self.backbone(torch.from_numpy(log_mel).to(self.backbone.device))
-        return vectors.float().cpu().numpy()
+        with computing_on(self.backbone.device):
+            vectors = self.backbone(torch.from_numpy(log_mel).to(self.backbone.device))
+            return vectors.float().cpu().numpy()
 
 
 def to_rows(vectors: Iterable[np.ndarray], stride_seconds: float, level: Level) -> Rows:

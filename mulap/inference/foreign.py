@@ -28,6 +28,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 
 from mulap.files import sha256_of
 from mulap.inference.backbones import hash_weights
+from mulap.inference.devices import computing_on
 from mulap.inference.segments import SegmentEncoder
 from mulap.model.features import MulapFeatureExtractor
 
@@ -57,11 +58,12 @@ def hear_encoder(name: str, device: str | torch.device = "cpu") -> SegmentEncode
     except OSError as error:
         raise ValueError(f"{name}: its weights cannot be read, {error} (check the path)") from error
     _check_hear_model(name, model)
-    model = model.to(device).eval()
+    with computing_on(device):
+        model = model.to(device).eval()
     size = model.scene_embedding_size
 
     def embed(segments: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
+        with torch.no_grad(), computing_on(device):
             audio = torch.from_numpy(segments).to(device)
             return _as_vectors(name, module.get_scene_embeddings(audio, model), len(audio), size)
 
@@ -97,7 +99,8 @@ def hugging_face_encoder(
             f"{name_or_path}: a {model.config.model_type} model writes text and has no embedding "
             "of its own (give an encoder, as Wav2Vec2, AST or CLAP)"
         )
-    model = model.to(device).eval()
+    with computing_on(device):
+        model = model.to(device).eval()
     embed = _hugging_face_function(name_or_path, extractor, model)
     cutter = MulapFeatureExtractor(sampling_rate=rate)
     silence = np.zeros((1, cutter.segment_samples), np.float32)
@@ -183,8 +186,8 @@ def _hugging_face_function(
         )
         if "is_longer" in inputs:  # CLAP's extractor draws one of the batch to be long; none is
             inputs["is_longer"] = torch.zeros_like(inputs["is_longer"])
-        inputs = inputs.to(model.device)
-        with torch.no_grad():
+        with torch.no_grad(), computing_on(model.device):
+            inputs = inputs.to(model.device)
             if _has_audio_features(model):
                 output = model.get_audio_features(**inputs)
                 vectors = getattr(output, "pooler_output", output)
