@@ -24,7 +24,45 @@ from mulap.cli.group import (
 )
 
 
-@main.command()
+@contextmanager
+def _tell_once() -> Iterator[None]:
+    """Tell of an error that all processes of a machine end by in the first one's words alone."""
+    from mulap.training.processes import FailedTogetherError
+
+    try:
+        yield
+    except FailedTogetherError:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(1)  # the launcher ends all when one ends: let the first one speak
+            sys.exit(1)
+        raise
+
+
+class JoinedCommand(click.Command):
+    """A command of several processes: what one cannot make of its call ends all of them, with 1.
+
+    Else a file that is missing on one machine would end its process before it has joined the
+    others, which would wait for it. A single process is told as of any other command, with 2.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the call; where there are several processes, after they have joined."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return super().parse_args(ctx, args)
+        return self._parse_together(ctx, args)
+
+    @one_line_errors
+    def _parse_together(self, ctx: click.Context, args: list[str]) -> list[str]:
+        from mulap.training.processes import fail_together, join_processes
+
+        with _tell_once(), fail_together(join_processes()):
+            try:
+                return super().parse_args(ctx, args)
+            except click.UsageError as error:
+                raise ValueError(error.format_message()) from error
+
+
+@main.command(cls=JoinedCommand)
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @data_option
 @run_option
@@ -50,20 +88,6 @@ def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...])
     if processes.is_main:
         click.echo(report.best)
         end_with_failures(report.num_failures, output / "failures.jsonl")
-
-
-@contextmanager
-def _tell_once() -> Iterator[None]:
-    """Tell of an error that all processes of a machine end by in the first one's words alone."""
-    from mulap.training.processes import FailedTogetherError
-
-    try:
-        yield
-    except FailedTogetherError:
-        if os.environ.get("LOCAL_RANK", "0") != "0":
-            time.sleep(1)  # the launcher ends all when one ends: let the first one speak
-            sys.exit(1)
-        raise
 
 
 @main.command()
