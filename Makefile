@@ -1,5 +1,5 @@
 # The contributor's menu. Every target sets up .venv first if it is missing or out of date.
-.PHONY: all setup tour test quick hostile lint fix types imports docs bench golden clean
+.PHONY: all setup tour test quick hostile gpu lint fix types imports docs bench golden clean
 
 BIN := .venv/bin
 # As many tests at a time as there are cores, 8 at most: each process holds a gigabyte.
@@ -23,6 +23,9 @@ quick: setup  ## the tests that take no time
 
 hostile: setup  ## 50 rounds of kills, full disks and damaged files; SEED=17: that one alone
 	MULAP_HOSTILE_ROUNDS=$(or $(ROUNDS),50) MULAP_HOSTILE_SEED=$(SEED) $(PYTEST) tests/hostile
+
+gpu: setup  ## the tests that need a CUDA device (TORCH=auto make setup brings the torch for it)
+	MULAP_GPU=1 $(BIN)/python -m pytest -m gpu
 
 lint: setup
 	$(BIN)/ruff check .

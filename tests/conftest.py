@@ -15,8 +15,9 @@ os.environ.update(
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
     WANDB_MODE="disabled",
-    CUDA_VISIBLE_DEVICES="",
 )
+if "MULAP_GPU" not in os.environ:  # `make gpu` says it
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 for _name in ("HF_HUB_CACHE", "HF_MODULES_CACHE", "HF_TOKEN", "TRANSFORMERS_CACHE"):
     os.environ.pop(_name, None)
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -26,11 +26,13 @@ def make(num_segments, num_bands, num_frames, blocks, dtype=torch.double):
 def run(function, x_hat, blocks, scale=1.3, shift=-0.7):
     """Outputs, gradients and buffers of one forward and backward pass on a copy of the blocks."""
     blocks = copy.deepcopy(blocks)
-    scale = torch.tensor(scale, dtype=x_hat.dtype, requires_grad=True)
-    shift = torch.tensor(shift, dtype=x_hat.dtype, requires_grad=True)
+    scale, shift = (
+        torch.tensor(value, dtype=x_hat.dtype, device=x_hat.device, requires_grad=True)
+        for value in (scale, shift)
+    )
     outputs = function(x_hat, scale, shift, blocks)
     generator = torch.Generator().manual_seed(0)
-    directions = [torch.randn(y.shape, generator=generator).to(y.dtype) for y in outputs]
+    directions = [torch.randn(y.shape, generator=generator).to(y) for y in outputs]
     sum((y * d).sum() for y, d in zip(outputs, directions, strict=True)).backward()
     results = {f"output {i}": y.detach() for i, y in enumerate(outputs)}
     results |= {"scale": scale.grad, "shift": shift.grad}
@@ -45,7 +47,7 @@ def assert_equal(actual, expected, rtol=1e-8, atol=1e-9):
             assert torch.equal(actual[name], torch.zeros_like(actual[name])), name
             continue
         tolerance = atol + rtol * float(expected[name].abs().max())
-        difference = float((actual[name].double() - expected[name].double()).abs().max())
+        difference = float((actual[name].double().cpu() - expected[name].double()).abs().max())
         assert difference <= tolerance, f"{name}: {difference} > {tolerance}"
 
 

@@ -319,7 +319,7 @@ class MulapModel(MulapPreTrainedModel):
         num_draws = len(caption_index) // len(input_features)
         audio, text = self.fuse(
             audio_features.repeat(num_draws, 1, 1),
-            text_states.index_select(0, caption_index),  # [...] adds gradients in no fixed order
+            text_states.index_select(0, caption_index),  # on a CPU [...] adds in no fixed order
             audio_attention_mask.repeat(num_draws, 1),
             attention_mask[caption_index],
             None if is_masked_segment is None else is_masked_segment.repeat(num_draws, 1),
@@ -328,7 +328,9 @@ class MulapModel(MulapPreTrainedModel):
         text_embeds = self.pool_text(text_states)
         similarity = None
         if self.logit_scale is not None:
-            similarity = self.logit_scale.exp() * audio_embeds @ text_embeds.T
+            with torch.autocast(audio_embeds.device.type, enabled=False):  # bf16 has steps of 0.06
+                kind = self.logit_scale.dtype
+                similarity = self.logit_scale.exp() * audio_embeds.to(kind) @ text_embeds.to(kind).T
         return MulapOutput(
             backbone_features=backbone_features,
             audio_features=audio_features,

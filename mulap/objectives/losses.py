@@ -247,7 +247,7 @@ def weighted_sum(losses: dict[str, Tensor], options: LossOptions) -> Tensor:
     return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
 
-def feature_spread(features: Tensor) -> float:
+def feature_spread(features: Tensor) -> Tensor:
     """How much segments differ: the mean deviation over a batch relative to the features' size.
 
     A backbone that gives every segment the same vector has a spread of 0, which the regression of
@@ -257,11 +257,11 @@ def feature_spread(features: Tensor) -> float:
         features: (M, A), M segments, at least two for a spread above 0.
 
     Returns:
-        Root of (mean variance over segments / mean square), 0 to 1 for M segments.
+        Root of (mean variance over segments / mean square), 0 to 1 for M segments, (); a tensor, so
+        that a GPU is not waited for.
     """
     values = features.detach().float()
-    mean_square = values.square().mean()
-    if mean_square == 0:
-        return 0.0
     variance = (values - values.mean(dim=0)).square().mean()
-    return float((variance / mean_square).sqrt())
+    # Zero features have no variance either: 0 / 1.
+    mean_square = values.square().mean()
+    return (variance / torch.where(mean_square == 0, 1.0, mean_square)).sqrt()

@@ -318,3 +318,15 @@ def test_features_may_pass_a_batch_norm_that_padding_never_enters(is_training):
     assert not before[0, 1:].any()
     single = model(**make_batch((1,), (5,)))
     assert single.audio_hidden_states.isfinite().all()
+
+
+def test_similarities_keep_single_precision_under_autocast():
+    """In bf16 a similarity of 14 has steps of 0.06, which is all that tells two captions apart."""
+    model, batch = make_model(has_contrastive_head=True).eval(), make_batch()
+    inputs = {name: batch[name] for name in ("input_ids", "input_features")}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        outputs = model(**inputs)
+    assert outputs.logits_per_audio.dtype == torch.float32
+    embeds = outputs.audio_embeds.float(), outputs.text_embeds.float()
+    expected = model.mulap.logit_scale.exp() * embeds[0] @ embeds[1].T
+    torch.testing.assert_close(outputs.logits_per_audio, expected)

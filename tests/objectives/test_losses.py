@@ -271,11 +271,11 @@ def test_the_spread_of_features_is_zero_exactly_where_all_segments_are_alike():
     vector = torch.randn(1, 50)
     assert feature_spread(vector.repeat(8, 1)) < 1e-6
     assert feature_spread(torch.zeros(8, 50)) == 0.0
-    assert feature_spread(torch.randn(2000, 50)) == pytest.approx(1.0, abs=0.01)
-    small = feature_spread(vector + 0.01 * torch.randn(8, 50))
+    assert float(feature_spread(torch.randn(2000, 50))) == pytest.approx(1.0, abs=0.01)
+    small = float(feature_spread(vector + 0.01 * torch.randn(8, 50)))
     assert 0.001 < small < 0.02
     # Its unit is the features' own size.
-    scaled = feature_spread(1000 * (vector + 0.01 * torch.randn(8, 50)))
+    scaled = float(feature_spread(1000 * (vector + 0.01 * torch.randn(8, 50))))
     assert scaled == pytest.approx(small, rel=0.3)
 
 
