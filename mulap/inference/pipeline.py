@@ -1,14 +1,15 @@
 """Many files through one encoder, on all cores: what the commands over many files share.
 
-Our own network, on the CPU: as many threads as torch has read files, as many embed blocks of them,
-each with torch on one thread, so that no core waits where there is work for it:
+Our own network: as many threads as torch has read files, as many embed blocks of them, each with
+torch on one thread, so that no core waits where there is work for it:
 
     readers   file 7: decode, resample, log-mel --+--> blocks, few at a time --> in any thread
               file 8: decode, resample, log-mel --+        |
               file 7's rows, in order <---- vectors <------+
 
 A long file has its blocks embedded on all cores, short ones go side by side; no more blocks are
-held than there are threads to work on them soon. Bits depend on no number of threads.
+held than there are threads to work on them soon. Bits depend on no number of threads. A GPU is fed
+by two threads, one of which waits for its vectors while the other hands it the next block.
 
 Other encoders: a thread decodes a few blocks ahead, the caller's embeds, file after file.
 """
@@ -30,6 +31,8 @@ from mulap.inference.stream import read_ahead
 from mulap.inference.threads import BlockPool, one_torch_thread
 
 Result = TypeVar("Result")
+
+_THREADS_OF_A_GPU = 2
 
 
 class _Stopped(Exception):
@@ -57,7 +60,7 @@ def map_files(
         What `work` returned, in the order of files. Once this ends, or is closed, no thread is
         left. However it ends, the files whose work was begun are the first ones, without a gap.
     """
-    if isinstance(encoder, Embedder) and encoder.frozen:
+    if isinstance(encoder, Embedder):
         return _map_side_by_side(encoder, paths, work, level, count)
     return _map_one_by_one(encoder, paths, work, level, count)
 
@@ -96,8 +99,10 @@ def _map_side_by_side(
             is_stopped.set()  # the other files' work is for nothing
             raise
 
-    with one_torch_thread() as num_threads, BlockPool(num_threads) as pool:
-        with ThreadPoolExecutor(num_threads, thread_name_prefix="files") as readers:
+    is_on_cpu = embedder.backbone.device.type == "cpu"
+    with one_torch_thread() as num_threads:
+        pool = BlockPool(num_threads if is_on_cpu else _THREADS_OF_A_GPU)
+        with pool, ThreadPoolExecutor(num_threads, thread_name_prefix="files") as readers:
             try:
                 for index in range(len(paths)):
                     pending.append(readers.submit(embed_file, index, pool))

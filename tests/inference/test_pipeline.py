@@ -20,6 +20,7 @@ from mulap.inference.embed import embed_files
 from mulap.inference.embedder import Embedder
 from mulap.inference.mel import mel_encoder
 from mulap.inference.pipeline import map_files
+from mulap.inference.threads import one_torch_thread
 from mulap.model.config import MulapAudioConfig
 
 SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
@@ -90,13 +91,57 @@ def test_an_encoder_of_another_kind_gives_what_it_gives_file_by_file(paths, num_
     assert our_threads() == []
 
 
-def test_a_backbone_that_is_not_frozen_embeds_file_by_file(paths):
-    backbone = random_backbone(MulapAudioConfig(**SMALL))
-    frozen, plain = Embedder(backbone), Embedder(backbone)
-    plain.frozen = None  # as on another device
-    results = zip(*(map_files(each, paths[:3], gather) for each in (frozen, plain)), strict=True)
-    for one, other in results:
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+@pytest.fixture
+def plain():
+    """As on another device: the backbone itself embeds."""
+    embedder = Embedder(random_backbone(MulapAudioConfig(**SMALL)))
+    embedder.frozen = None
+    return embedder
+
+
+def test_a_backbone_that_is_not_frozen_gives_the_bits_that_a_file_has_alone(
+    plain, paths, num_threads
+):
+    frozen = Embedder(plain.backbone)
+    for path, vectors in zip(paths, map_files(plain, paths, gather), strict=True):
+        with one_torch_thread():
+            np.testing.assert_array_equal(vectors, one_by_one(plain, path))
+        expected = frozen.embed_file(path).embeddings
+        np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-4)
+    assert our_threads() == []
+
+
+def test_a_gpu_is_fed_by_two_threads_and_all_others_read(plain, paths, num_threads, monkeypatch):
+    names = {"files": set(), "blocks": set()}
+    is_second_here = threading.Event()
+    is_all_reading, read = threading.Barrier(num_threads), plain.stream_file
+
+    def note():
+        name = threading.current_thread().name
+        names[name.partition("_")[0]].add(name)
+
+    def watch(path):
+        if path == paths[0]:
+            note()
+            is_all_reading.wait(timeout=20)
+        return read(path)
+
+    def embed(log_mel):
+        note()
+        if len(names["blocks"]) > 1:
+            is_second_here.set()
+        is_second_here.wait(timeout=20)
+        time.sleep(0.01)  # a third one would come, too
+        return log_mel[:, 0, : plain.embedding_size]
+
+    monkeypatch.setattr(plain, "stream_file", watch)
+    monkeypatch.setattr(plain, "_embed", embed)
+    gpu = property(lambda backbone: torch.device("cuda"))
+    monkeypatch.setattr(type(plain.backbone), "device", gpu)
+    many = [paths[0]] * num_threads + paths[1:]
+    assert sum(len(each) for each in map_files(plain, many, gather)) >= 31 * num_threads
+    assert len(names["files"]) == num_threads
+    assert len(names["blocks"]) == 2
 
 
 @pytest.mark.parametrize("encoder", ["ours", "mel"])
