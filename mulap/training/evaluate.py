@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from mulap.data.captions import caption_key
 from mulap.data.collator import PretrainCollator
-from mulap.data.dataset import ClipDataset
+from mulap.data.dataset import ClipDataset, Item, as_it_is
 from mulap.model.pretraining import MulapForPreTraining, MulapForPreTrainingOutput
 from mulap.objectives.losses import (
     LossOptions,
@@ -104,7 +104,9 @@ def evaluate(
         )
         pool = range(min(retrieval_pool, len(dataset)))
         if len(pool) > 1:
-            _evaluate_pool(model, dataset, pool, collator, batch_size, processes, result)
+            share = pool[processes.rank :: processes.count]
+            items = _read_items(dataset, share or pool[:1], num_workers)
+            _evaluate_pool(model, items, len(pool), collator, batch_size, processes, result)
     finally:
         model.train(was_training)
     return result
@@ -204,24 +206,40 @@ def _loss_counts(
     return counts
 
 
+def _read_items(dataset: ClipDataset, indices: Sequence[int], num_workers: int) -> list[Item]:
+    """Read some clips of a data set, in order."""
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=indices,
+        collate_fn=as_it_is,
+        num_workers=num_workers,
+        multiprocessing_context="fork" if num_workers else None,
+        generator=torch.Generator(),
+    )
+    return list(loader)
+
+
 def _evaluate_pool(
     model: MulapForPreTraining,
-    dataset: ClipDataset,
-    pool: range,
+    items: Sequence[Item],
+    pool_size: int,
     collator: PretrainCollator,
     batch_size: int,
     processes: Processes,
     result: Evaluation,
 ) -> None:
-    """Add what is measured among all pairs of a pool; each process scores a share of the clips."""
-    share = pool[processes.rank :: processes.count]
-    items = [dataset[index] for index in share or pool[:1]]  # one without a share scores for none
-    own = [item.caption for item in items][: len(share)]
-    captions = processes.gather_shares(own, len(pool))
+    """Add what is measured among all pairs of a pool; each process scores a share of the clips.
+
+    `items` is this process's share `pool[rank::count]`; one that has none gives any one clip.
+    """
+    share_size = len(range(processes.rank, pool_size, processes.count))
+    own = [item.caption for item in items][:share_size]
+    captions = processes.gather_shares(own, pool_size)
     keys = [caption_key(caption) for caption in captions]
     scores_by_head = {}
     for head, scores in score_pool(model, items, collator, batch_size, captions).items():
-        rows = processes.gather_shares(list(scores.numpy())[: len(share)], len(pool))
+        rows = processes.gather_shares(list(scores.numpy())[:share_size], pool_size)
         scores_by_head[head] = torch.from_numpy(np.stack(rows))
     result.pair_accuracy = pair_accuracy(scores_by_head["atm"], keys)
     result.metrics["atm/pair_accuracy"] = float(result.pair_accuracy.mean())

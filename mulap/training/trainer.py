@@ -62,7 +62,10 @@ def training_arguments(
     """
     training = settings.training
     num_accumulated, num_steps = count_steps(training, num_train_clips)
-    num_workers = 0 if settings.data.cache_features else settings.data.num_workers
+    num_workers = count_workers(settings)
+    # The Trainer draws all micro-batches of a step before it computes the first: unless the workers
+    # hold a whole step ahead, they wait while it computes, and it waits while they decode.
+    num_ahead = max(2, math.ceil(num_accumulated / num_workers)) if num_workers else None
     arguments = TrainingArguments(
         **common_arguments(training, run, num_workers),
         per_device_train_batch_size=training.micro_batch_size,
@@ -74,9 +77,15 @@ def training_arguments(
         else f"eval_{training.best_by}",
         greater_is_better=training.best_by.endswith("accuracy"),
         dataloader_drop_last=True,
+        dataloader_prefetch_factor=num_ahead,
         ddp_find_unused_parameters=has_idle_head(settings),
     )
     return one_device(arguments)
+
+
+def count_workers(settings: PretrainSettings) -> int:
+    """Count the processes that decode for this one: none, where it keeps what was decoded."""
+    return 0 if settings.data.cache_features else settings.data.num_workers
 
 
 def has_idle_head(settings: PretrainSettings) -> bool:
@@ -198,7 +207,8 @@ class MulapTrainer(KeyedTrainer):
             self.settings.objectives,
             training.micro_batch_size,
             training.retrieval_pool,
-            processes=self.processes,
+            count_workers(self.settings),
+            self.processes,
         )
         metrics = {f"eval_{name}": value for name, value in result.metrics.items()}
         self.log(dict(metrics))

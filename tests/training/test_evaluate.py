@@ -40,6 +40,14 @@ class Items(torch.utils.data.Dataset):
         return self.items[index]
 
 
+class Elsewhere(Items):
+    """Clips that only a worker may decode."""
+
+    def __getitem__(self, index):
+        assert torch.utils.data.get_worker_info() is not None, "decoded in the main process"
+        return super().__getitem__(index)
+
+
 class TooLong(Items):
     """Clips of more segments than the model has positions."""
 
@@ -242,3 +250,17 @@ def test_tracks_with_equal_captions_share_a_rank():
     keys = [caption_key(caption) for caption in captions]
     assert keys[0] == keys[1]
     assert evaluation.ranks["atm"].tolist() == retrieval_ranks(scores, keys).tolist()
+
+
+def test_workers_decode_all_clips_and_change_no_figure():
+    model, collator = make_model(), make_collator(mam_min_masked=1, mlm_probability=0.3)
+    state = torch.get_rng_state()
+    ours, theirs = (
+        evaluate(model, dataset, collator, LossOptions(), 3, 5, num_workers)
+        for dataset, num_workers in ((Items(7), 0), (Elsewhere(7), 2))
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "retrieval/atm/R@1" in ours.metrics
+    assert ours.metrics == theirs.metrics
+    np.testing.assert_array_equal(ours.pair_accuracy, theirs.pair_accuracy)
+    np.testing.assert_array_equal(ours.ranks["atm"], theirs.ranks["atm"])

@@ -1,5 +1,6 @@
 """The trainer: groups, steps and schedule, accumulation, what is logged, collapse."""
 
+import inspect
 import io
 import json
 
@@ -13,7 +14,9 @@ from mulap.data.collator import PretrainCollator
 from mulap.data.manifest import read_manifest
 from mulap.files import FailureLog
 from mulap.model.musicnn import MusicnnBackbone
-from mulap.training.evaluate import EVALUATION_SEED
+from mulap.training import evaluate as evaluate_module
+from mulap.training import trainer as trainer_module
+from mulap.training.evaluate import EVALUATION_SEED, Evaluation
 from mulap.training.initial import initial_model
 from mulap.training.loop import RunCallback, parameter_groups
 from mulap.training.pretrain import make_datasets, make_trainer, pretrain
@@ -152,6 +155,32 @@ def test_a_corpus_smaller_than_a_batch_does_not_succeed_with_no_step_E31(configu
     corpus = write_corpus(tmp_path / "toy", num_train=3, num_valid=2)
     with pytest.raises(ValueError, match="3 clips, fewer than the 4 .*: lower training.micro_batc"):
         pretrain(configured(), corpus, tmp_path / "run", Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("batch", "num_workers", "expected"),
+    [(64, 2, 8), (64, 3, 6), (64, 0, None), (4, 2, 2), (12, 2, 2)],
+)
+def test_the_workers_hold_a_whole_step_ahead(configured, tmp_path, batch, num_workers, expected):
+    data = {"cache_features": False, "num_workers": num_workers}
+    settings = configured(data=data, training={"batch_size": batch})
+    assert training_arguments(settings, tmp_path, 80).dataloader_prefetch_factor == expected
+
+
+@pytest.mark.parametrize(("is_cached", "expected"), [(False, 2), (True, 0)])
+def test_validation_decodes_by_as_many_workers_as_training(
+    configured, corpus, tmp_path, monkeypatch, is_cached, expected
+):
+    told = {}
+
+    def evaluate(*given, **named):
+        told.update(inspect.signature(evaluate_module.evaluate).bind(*given, **named).arguments)
+        return Evaluation({"loss": 1.0})
+
+    monkeypatch.setattr(trainer_module, "evaluate", evaluate)
+    settings = configured(data={"cache_features": is_cached, "num_workers": 2})
+    build(settings, corpus, tmp_path / "run").evaluate()
+    assert told["num_workers"] == expected
 
 
 def test_bf16_without_an_accelerator_is_one_clear_error(configured, tmp_path):
