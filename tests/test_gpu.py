@@ -32,18 +32,21 @@ def test_the_front_end_equals_plain_torch_on_the_cpu_in_double_precision(num_seg
     assert_equal(run(fused_timbral, x_hat, copy.deepcopy(blocks).cuda()), expected)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(None, 0.01), (torch.bfloat16, 0.1)])
-def test_gradients_are_as_near_as_the_precision_allows(dtype, tolerance):
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_gradients_are_as_near_as_those_of_plain_torch_in_the_same_precision(dtype):
+    """Where bands nearly tie, less precision passes the gradient to another one, in both."""
     torch.manual_seed(0)
     x_hat, blocks = make(16, 96, 188, [Block(204, 67), Block(204, 38)], torch.float32)
     x_hat, blocks = x_hat.cuda(), blocks.cuda()
     expected = run(plain_timbral, x_hat.double(), copy.deepcopy(blocks).double())
     with torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None):
-        actual = run(fused_timbral, x_hat, blocks)
+        ours, plain = (run(function, x_hat, blocks) for function in (fused_timbral, plain_timbral))
     for name, value in expected.items():
         if not name.endswith(("conv.bias", "num_batches_tracked")):
-            difference = (actual[name].double() - value).norm()
-            assert difference <= tolerance * value.norm(), (name, float(difference / value.norm()))
+            difference, of_plain = (
+                float((each[name].double() - value).norm() / value.norm()) for each in (ours, plain)
+            )
+            assert difference <= 1.5 * of_plain + 1e-3, (name, difference, of_plain)
 
 
 @pytest.mark.parametrize("is_training", [False, True])
