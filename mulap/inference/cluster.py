@@ -1,4 +1,4 @@
-"""Embedding on many machines, or in many processes of one: the same table by Ray Data.
+"""Embedding on many machines, or in many processes of one, into one table: by Ray Data.
 
     driver    lists the files, holds the output      actor    loads the encoder once
       |  blocks of files, some hundred bytes each  ---->  embeds a file by `embed_file_rows`
@@ -28,6 +28,7 @@ import torch
 
 from mulap.audio import AudioError
 from mulap.files import FailureLog
+from mulap.inference.devices import check_device
 from mulap.inference.embed import Job, embed_file_rows
 from mulap.inference.embedder import Level
 from mulap.inference.encoders import Encoder, load_encoder
@@ -44,7 +45,14 @@ try:
 except ModuleNotFoundError as error:
     raise ValueError(f"the package {error.name} is missing (pip install 'mulap[scale]')") from error
 
-from mulap.inference.ray_start import check_gpus, count_actors, last_line, quiet_ray, start_ray
+from mulap.inference.ray_start import (
+    check_gpus,
+    count_actors,
+    get_result,
+    last_line,
+    quiet_ray,
+    start_ray,
+)
 
 DEATHS_OF_A_FILE = 3
 _DEATHS_WHILE_LOADING = 10  # on one machine; Ray itself starts an actor again without end
@@ -140,7 +148,8 @@ class RayEngine:
             raise ValueError("--engine ray needs a place that all machines see (give --output)")
         if not jobs:
             return 0
-        folder = store.parts.resolve()
+        # Links stay: what they point to may have another path on each machine.
+        folder = store.parts.absolute()
         for left in folder.glob("*.now"):  # of a run that was killed
             left.unlink()
         name = os.path.abspath(embedder.name) if os.path.isdir(embedder.name) else embedder.name
@@ -165,13 +174,13 @@ class RayEngine:
         write: Any = ray.remote(write_shard)
         num_at_once, running = 2 * count_actors(gpus_per_actor=0), []
         for shard in shards:
-            whole = shard._replace(path=shard.path.resolve(), parts=shard.parts.resolve())
+            whole = shard._replace(path=shard.path.absolute(), parts=shard.parts.absolute())
             running.append(write.remote(whole))
             if len(running) >= num_at_once:
                 done, running = ray.wait(running)
-                yield ray.get(done[0])
+                yield get_result(done[0])
         for each in running:
-            yield ray.get(each)
+            yield get_result(each)
 
     def _run(self, jobs: Sequence[Job], work: _Work) -> Iterator[dict[str, Any]]:
         """Yield what became of each file, in any order."""
@@ -223,8 +232,9 @@ class _EmbedFiles:
             outcomes = [self._embed(self.writer, **row) for row in block.to_pylist()]
             self.writer.sync()  # before anything is said of it, so that other machines see it too
             self.now.unlink(missing_ok=True)
-        except (ValueError, OSError) as error:
-            outcomes = [{"stop": f"{error} (on {socket.gethostname()})"}]
+        except (ValueError, OSError, RuntimeError) as error:  # the last one is most of torch's
+            reason = " ".join(str(error).split()) or type(error).__name__
+            outcomes = [{"stop": f"{reason} (on {socket.gethostname()})"}]
         return pa.Table.from_pylist(outcomes, _OUTCOME)
 
     def _load(self) -> PartWriter:
@@ -233,6 +243,7 @@ class _EmbedFiles:
             raise ValueError(f"{self.parts}: is not there (all machines must share it)")
         self.deadly = self._count_deaths()
         self.now.touch()
+        check_device(self.work.device)
         self.encoder = load_encoder(self.work.encoder_name, self.work.device)
         schema = row_schema(self.encoder.embedding_size, self.encoder.describe(self.work.level))
         if not is_same_making(schema, self.work.schema):
@@ -259,7 +270,8 @@ class _EmbedFiles:
             reason = f"ended its process {DEATHS_OF_A_FILE} times (too little memory, or a crash)"
             return {"file": file, "reason": reason}
         self.now.write_text(file)
-        rows = embed_file_rows(self.encoder, os.fsdecode(path), self.work.level)
+        has_gpu = self.work.device != "cpu"
+        rows = embed_file_rows(self.encoder, os.fsdecode(path), self.work.level, has_gpu)
         try:
             return writer.add(file, version, rows)._asdict()
         except AudioError as error:

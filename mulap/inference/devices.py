@@ -36,6 +36,20 @@ class _WholeFloat32:
                 _convolutions().fp32_precision = self._before
 
 
+def check_device(device: str) -> None:
+    """Stop where torch has no such device; of a missing CUDA it says so at length.
+
+    Raises:
+        ValueError: there is none here.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"--device {device}: torch cannot use it here (install one that does, or give cpu)"
+        ) from error
+
+
 def _convolutions() -> Any:
     # `cudnn.flags` changes more than this, and fails where somebody has used the newer settings.
     return torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue] (undeclared)

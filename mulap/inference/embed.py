@@ -32,6 +32,7 @@ from mulap.inference.store import (
     file_name,
     file_version,
 )
+from mulap.inference.stream import read_ahead
 
 STDOUT = "-"
 
@@ -100,8 +101,19 @@ class Engine(Protocol):
         ...
 
 
-def embed_file_rows(encoder: Encoder, path: str | os.PathLike[str], level: Level) -> Rows:
-    """Embed one file; what every engine gives is this, to the bit.
+def embed_file_rows(
+    encoder: Encoder, path: str | os.PathLike[str], level: Level, is_read_ahead: bool = False
+) -> Rows:
+    """Embed one file; what every engine gives is this.
+
+    With our own networks and `mel`, on the CPU, it is so to the bit. Bits of others can depend on
+    how many threads torch has, and it keeps them: one would take as many times as long.
+
+    Args:
+        encoder: makes the vectors.
+        path: the file.
+        level: of a row.
+        is_read_ahead: decode in a thread of its own, for an encoder that leaves the CPU idle.
 
     Yields:
         Where some segments start, in seconds (M,), and their vectors, float32 (M, D).
@@ -109,7 +121,9 @@ def embed_file_rows(encoder: Encoder, path: str | os.PathLike[str], level: Level
     Raises:
         AudioError: the file cannot be decoded, or gives no finite vectors.
     """
-    return check_finite(path, encoder.stream_rows(encoder.stream_file(path), level))
+    inputs = encoder.stream_file(path)
+    rows = encoder.stream_rows(read_ahead(inputs) if is_read_ahead else inputs, level)
+    return check_finite(path, rows)
 
 
 def embed_files(
@@ -136,7 +150,7 @@ def embed_files(
         force: replace an earlier run's output. Without either option it is refused, since hours of
             work may be in it.
         console: shows a progress bar, if it is a terminal; standard error where not given.
-        engine: does the work elsewhere, with the same result; here where not given.
+        engine: does the work elsewhere, by `embed_file_rows` too; here where not given.
 
     Returns:
         What was done.

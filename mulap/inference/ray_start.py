@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+import ray.exceptions
 
 _STARTS = 4  # of a cluster, before it is given up on a busy machine
 _OBJECT_STORE_BYTES = 2**27  # of a cluster that we start; only lists of files are in it
@@ -67,6 +68,21 @@ def count_actors(gpus_per_actor: float) -> int:
     if gpus_per_actor:
         return max(1, int(resources.get("GPU", 0) / gpus_per_actor))
     return max(1, int(resources.get("CPU", 1)))
+
+
+def get_result(reference: Any) -> Any:
+    """Return what a task returned.
+
+    Raises:
+        ValueError: Ray could not have it done.
+        Exception: what the task raised, without the other process's traceback in its text.
+    """
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise ValueError(f"Ray: {last_line(error)} (go on with --skip-existing)") from error
 
 
 @contextlib.contextmanager

@@ -8,13 +8,17 @@ import os
 import shutil
 import socket
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import ray
 import soundfile as sf
+import torch
 from command_line import call, check_one_line
 
 from mulap.inference import cluster, shards
@@ -23,6 +27,7 @@ from mulap.inference.cluster import Cluster, RayEngine
 from mulap.inference.embed import embed_files
 from mulap.inference.embedder import Embedder
 from mulap.inference.encoders import load_encoder
+from mulap.inference.parts import Entry
 from mulap.inference.tables import read_embeddings, row_schema
 from mulap.model.config import MulapAudioConfig
 
@@ -188,18 +193,28 @@ def test_a_cluster_that_is_not_there_is_one_line(here, monkeypatch):
         raise ConnectionError("Could not find any running Ray instance.\nStart one.")
 
     monkeypatch.setattr(ray, "init", find_none)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
     arguments = ["embed", "music", "--model", "encoder", "-o", "out.npz", "--engine", "ray"]
     result = call(*arguments, "--ray-address", "auto")
     check_one_line(result, 1, "--ray-address auto", "ray status")
 
 
-def ask_worker(name="encoder", seed=0):
-    """Have a worker, in this process, embed a file; return what it says of it."""
+def make_worker(name="encoder", seed=0, device="cpu"):
+    """Return a worker, in this process."""
     backbone = random_backbone(MulapAudioConfig(**SMALL), seed)
     schema = row_schema(62, Embedder(backbone, name).describe())
-    work = cluster._Work(name, "cpu", "segment", "parts", schema)
+    return cluster._EmbedFiles(cluster._Work(name, device, "segment", "parts", schema))
+
+
+def ask_worker(*args, **kwargs):
+    """Have a worker, in this process, embed a file; return what it says of it."""
+    return ask(make_worker(*args, **kwargs))
+
+
+def ask(worker):
     row = {"path": os.fsencode("music/1.wav"), "file": "music/1.wav", "version": "1-1"}
-    (outcome,) = cluster._EmbedFiles(work)(pa.Table.from_pylist([row])).to_pylist()
+    (outcome,) = worker(pa.Table.from_pylist([row])).to_pylist()
     return outcome
 
 
@@ -225,6 +240,83 @@ def test_a_worker_that_cannot_work_says_why_in_one_line(here):
     for pid in range(10):
         (Path("parts") / f"{socket.gethostname()}-{2**30 + pid}.now").touch()
     assert "processes end while they load the encoder" in ask_worker()["stop"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_worker_without_the_gpu_that_it_is_to_use_says_so_in_one_line(here):
+    os.mkdir("parts")
+    assert ask_worker(device="cuda")["stop"].startswith("--device cuda: torch cannot use it here")
+
+
+def test_an_error_of_torch_is_one_line_too(here, monkeypatch):
+    def fail(self, log_mel):
+        raise RuntimeError("CUDA error: an illegal memory access\nCompile with TORCH_USE_CUDA_DSA")
+
+    os.mkdir("parts")
+    monkeypatch.setattr(Embedder, "_embed", fail)
+    stop = ask_worker()["stop"]
+    assert stop.startswith("CUDA error: an illegal memory access Compile with")
+    assert socket.gethostname() in stop
+
+
+def test_a_worker_with_a_gpu_decodes_in_another_thread(here, monkeypatch):
+    threads, decode = [], Embedder.stream_file
+
+    def watch(self, path):
+        for each in decode(self, path):
+            threads.append(threading.current_thread().name)
+            yield each
+
+    os.mkdir("parts")
+    monkeypatch.setattr(Embedder, "stream_file", watch)
+    worker = make_worker()
+    on_cpu = ask(worker)
+    worker.work = replace(worker.work, device="cuda")  # as if its encoder were there
+    on_gpu = ask(worker)
+    assert threads == ["MainThread", "read_ahead_0"]
+    assert on_gpu["checksum"] == on_cpu["checksum"]
+
+
+@pytest.mark.slow
+def test_a_shard_that_a_task_cannot_write_is_one_line(here, engine):
+    schema = row_schema(62, {"model": "m", "level": "segment"})
+    entry = Entry("music/1.wav", "1-1", 1, "gone.arrow", 0, 100, 0)
+    shard = shards.Shard(Path("out/part-00000.parquet"), Path("parts"), schema, [entry])
+    os.makedirs("out")
+    with pytest.raises(ValueError, match="gone.arrow") as caught:
+        list(engine.write_shards([shard]))
+    assert "Traceback" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("output", ["out.parquet", "out/"])
+def test_workers_are_told_the_path_that_the_user_gave_links_and_all(here, monkeypatch, output):
+    os.mkdir("disk-of-this-machine")
+    os.symlink("disk-of-this-machine", "shared")
+    told, worker = [], make_worker()
+
+    def run(jobs, work):
+        told.append(work.parts)
+        worker.work = work
+        for path, file, version in jobs:
+            row = {"path": os.fsencode(path), "file": file, "version": version}
+            worker.parts, worker.now = Path(work.parts), Path(work.parts) / "x.now"
+            yield from worker(pa.Table.from_pylist([row])).to_pylist()
+        worker.writer.close()
+
+    def write(shard):
+        told.extend([shard.path, shard.parts])
+        return shards.write_shard(shard)
+
+    engine = RayEngine(Cluster())
+    monkeypatch.setattr(engine, "_run", run)
+    monkeypatch.setattr(cluster, "count_actors", lambda gpus_per_actor: 1)
+    monkeypatch.setattr(ray, "remote", lambda function: SimpleNamespace(remote=write))
+    monkeypatch.setattr(ray, "get", lambda result: result)
+    embed_files(["music"], load_encoder("encoder"), f"shared/{output}", engine=engine)
+    assert len(told) == (3 if output == "out/" else 1)
+    for path in told:
+        assert Path(path).is_relative_to(Path.cwd() / "shared")
 
 
 def test_what_a_worker_cannot_do_stops_the_run_and_is_told_once(here, monkeypatch):

@@ -29,6 +29,7 @@ def test_what_is_kept_quiet_is_heard_again_where_ray_does_not_start(monkeypatch,
         raise ConnectionError("Could not find any running Ray instance.")
 
     monkeypatch.setattr(ray, "init", find_none)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ValueError, match="--ray-address auto: Could not find"):
         RayEngine(Cluster(address="auto")).__enter__()
     print("heard")
