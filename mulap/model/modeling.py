@@ -301,9 +301,6 @@ class MulapModel(MulapPreTrainedModel):
             caption_index: (P,), the caption of each pair; pair p has clip p % B. None: P = C = B.
             is_masked_segment: bool (B, T), True where a segment is hidden. None hides none.
             inputs_embeds: see `encode_text`.
-
-        Returns:
-            MulapOutput.
         """
         if audio_attention_mask is None:
             audio_attention_mask = input_ids.new_ones(input_features.shape[:2])
@@ -326,11 +323,8 @@ class MulapModel(MulapPreTrainedModel):
         )
         audio_embeds = self.pool_audio(audio_features, audio_attention_mask)
         text_embeds = self.pool_text(text_states)
-        similarity = None
-        if self.logit_scale is not None:
-            with torch.autocast(audio_embeds.device.type, enabled=False):  # bf16 has steps of 0.06
-                kind = self.logit_scale.dtype
-                similarity = self.logit_scale.exp() * audio_embeds.to(kind) @ text_embeds.to(kind).T
+        scale = self.logit_scale
+        similarity = None if scale is None else _compare(audio_embeds, text_embeds, scale)
         return MulapOutput(
             backbone_features=backbone_features,
             audio_features=audio_features,
@@ -341,6 +335,12 @@ class MulapModel(MulapPreTrainedModel):
             logits_per_audio=similarity,
             logits_per_text=None if similarity is None else similarity.T,
         )
+
+
+def _compare(audio: Tensor, text: Tensor, log_scale: Tensor) -> Tensor:
+    """Return similarities (B, C) in the scale's precision; bf16 has steps of 0.06 at 14."""
+    with torch.autocast(audio.device.type, enabled=False):
+        return log_scale.exp() * audio.to(log_scale.dtype) @ text.to(log_scale.dtype).T
 
 
 # So that `AutoModel.from_pretrained(folder)` knows the class, and a saved folder carries its code.
