@@ -14,6 +14,7 @@ modules decide that themselves, and of HF models the last layer is taken.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -69,7 +70,7 @@ def hear_encoder(name: str, device: str | torch.device = "cpu") -> SegmentEncode
 
     making = {
         "hear_module": module_name,
-        "module_sha256": sha256_of(module.__file__) if module.__file__ else "",
+        "module_sha256": _hash_module(module),
         "weights_sha256": _hash_model(name, model),
         "weights": sha256_of(weights) if Path(weights).is_file() else weights,
     }
@@ -127,6 +128,19 @@ def _import_hear(name: str, module_name: str) -> ModuleType:
     if missing:
         raise ValueError(f"{name}: has no function {missing[0]} (give a module of the HEAR kind)")
     return module
+
+
+def _hash_module(module: ModuleType) -> str:
+    """Return the SHA-256 of a module's file; in a package of all its .py files and their names."""
+    package = sys.modules[module.__name__.partition(".")[0]]
+    if not hasattr(package, "__path__"):
+        return sha256_of(module.__file__) if module.__file__ else ""
+    digest = hashlib.sha256()
+    for folder in map(Path, package.__path__):
+        paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
+        for name in sorted(paths):
+            digest.update(f"{name}\0{sha256_of(paths[name])}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _check_hear_model(name: str, model: Any) -> None:

@@ -106,6 +106,35 @@ def test_the_weights_of_a_hear_module_are_part_of_its_hash(write_module, tmp_pat
     json.dumps(copy.describe())
 
 
+@pytest.fixture
+def hash_package(tmp_path, monkeypatch):
+    """Write a package that re-exports a HEAR module; return its encoder's hash."""
+
+    def write(folder, text, extra_name="extra"):
+        package = tmp_path / folder / "hear_package"
+        (package / "deep").mkdir(parents=True)
+        (package / "__init__.py").write_text("from hear_package.deep.net import *\n")
+        (package / "deep" / "net.py").write_text(text)
+        (package / f"{extra_name}.py").write_text("")
+        (package / "notes.txt").write_text(folder)
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(tmp_path / folder)
+            try:
+                return encoder_sha256(load_encoder("hear:hear_package"))
+            finally:
+                for name in [each for each in sys.modules if each.startswith("hear_package")]:
+                    del sys.modules[name]
+
+    return write
+
+
+def test_all_code_of_a_package_is_part_of_a_hear_modules_hash(hash_package):
+    first = hash_package("first", HEAR_MODULE)
+    assert hash_package("copy", HEAR_MODULE) == first
+    assert hash_package("changed", HEAR_MODULE.replace("abs()", "square()")) != first
+    assert hash_package("renamed", HEAR_MODULE, "another") != first
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
