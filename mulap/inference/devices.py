@@ -9,50 +9,58 @@ It knows no other rounding: who asks torch for TF32 in matrix products gets it.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 
 class _WholeFloat32:
-    """Keeps convolutions at float32 as long as any thread is in it."""
+    """Keeps convolutions, and RNNs, at float32 as long as any thread is in it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._num_inside = 0
-        self._before = ""
+        self._before = _Precision(None, "", "")
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._num_inside:
-                self._before = _convolutions().fp32_precision
-                _convolutions().fp32_precision = "ieee"
+                self._before = _precision()
+                is_one = self._before.is_tf32 is not None
+                _set_precision(_Precision(False if is_one else None, "ieee", "ieee"))
             self._num_inside += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._num_inside -= 1
             if not self._num_inside:
-                _convolutions().fp32_precision = self._before
+                _set_precision(self._before)
 
 
-def check_device(device: str) -> None:
-    """Stop where torch has no such device; of a missing CUDA it says so at length.
+class _Precision(NamedTuple):
+    """What cuDNN computes in: torch's one setting for all (None where they differ), and each."""
 
-    Raises:
-        ValueError: there is none here.
-    """
+    is_tf32: bool | None
+    convolutions: str
+    rnns: str
+
+
+# Not by `cudnn.flags`, which sets more than this and cannot be used where the settings differ.
+def _precision() -> _Precision:
+    cudnn: Any = torch.backends.cudnn
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"--device {device}: torch cannot use it here (install one that does, or give cpu)"
-        ) from error
+        is_tf32 = cudnn.allow_tf32
+    except RuntimeError:
+        is_tf32 = None
+    return _Precision(is_tf32, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision)
 
 
-def _convolutions() -> Any:
-    # `cudnn.flags` changes more than this, and fails where somebody has used the newer settings.
-    return torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue] (undeclared)
+def _set_precision(precision: _Precision) -> None:
+    cudnn: Any = torch.backends.cudnn
+    if precision.is_tf32 is not None:
+        cudnn.allow_tf32 = precision.is_tf32
+    cudnn.conv.fp32_precision = precision.convolutions
+    cudnn.rnn.fp32_precision = precision.rnns
 
 
 _whole_float32 = _WholeFloat32()
@@ -75,4 +83,18 @@ def computing_on(device: str | torch.device) -> Iterator[None]:
         raise ValueError(
             f"{device}: its memory is too small (end what else uses it, ask Ray for more GPUs an "
             "actor, or give --device cpu)"
+        ) from error
+
+
+def check_device(device: str) -> None:
+    """Stop where torch has no such device; of a missing CUDA it says so at length.
+
+    Raises:
+        ValueError: there is none here.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"--device {device}: torch cannot use it here (install one that does, or give cpu)"
         ) from error

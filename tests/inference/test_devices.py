@@ -23,13 +23,24 @@ def embedder():
     return embedder
 
 
-@pytest.fixture(params=["tf32", "none"])
+def precision_now():
+    cudnn = torch.backends.cudnn
+    try:
+        is_tf32 = cudnn.allow_tf32
+    except RuntimeError:
+        is_tf32 = "they differ"
+    return is_tf32, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+
+
+@pytest.fixture(params=["TF32", "float32", "apart"])
 def precision(request):
-    """What the process has convolutions at."""
-    before = torch.backends.cudnn.conv.fp32_precision
-    torch.backends.cudnn.conv.fp32_precision = request.param
-    yield request.param
-    torch.backends.cudnn.conv.fp32_precision = before
+    """What the process has: torch's own way, the other one, or convolutions set apart."""
+    torch.backends.cudnn.allow_tf32 = request.param != "float32"
+    if request.param == "apart":
+        torch.backends.cudnn.conv.fp32_precision = "none"
+        assert precision_now()[0] == "they differ"
+    yield precision_now()
+    torch.backends.cudnn.allow_tf32 = True
 
 
 def test_a_backbone_convolves_in_float32_and_the_process_as_before(
@@ -38,13 +49,14 @@ def test_a_backbone_convolves_in_float32_and_the_process_as_before(
     seen, forward = [], embedder.backbone.forward
 
     def watch(log_mel):
-        seen.append(torch.backends.cudnn.conv.fp32_precision)
+        seen.append(precision_now())
         return forward(log_mel)
 
     monkeypatch.setattr(embedder.backbone, "forward", watch)
     assert np.isfinite(embedder.embed_waveform(tone(0, 4.0))).all()
-    assert seen == ["ieee"]
-    assert torch.backends.cudnn.conv.fp32_precision == precision
+    # The setting for all can be read too: torch refuses to where it does not fit the others.
+    assert seen == [("they differ" if precision[0] == "they differ" else False, "ieee", "ieee")]
+    assert precision_now() == precision
 
 
 def test_a_thread_that_ends_first_leaves_the_others_their_float32(precision):
@@ -61,8 +73,8 @@ def test_a_thread_that_ends_first_leaves_the_others_their_float32(precision):
     with computing_on("cuda"):
         is_second_in.set()
         thread.join()
-        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
-    assert torch.backends.cudnn.conv.fp32_precision == precision
+        assert precision_now()[1] == "ieee"
+    assert precision_now() == precision
 
 
 def test_a_gpu_without_room_is_one_line(embedder, precision, monkeypatch):
@@ -73,4 +85,4 @@ def test_a_gpu_without_room_is_one_line(embedder, precision, monkeypatch):
     with pytest.raises(ValueError, match="its memory is too small .*--device cpu") as caught:
         embedder.embed_waveform(tone(0, 4.0))
     assert "\n" not in str(caught.value)
-    assert torch.backends.cudnn.conv.fp32_precision == precision
+    assert precision_now() == precision
