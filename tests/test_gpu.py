@@ -39,7 +39,12 @@ def test_gradients_are_as_near_as_those_of_plain_torch_in_the_same_precision(dty
     x_hat, blocks = make(16, 96, 188, [Block(204, 67), Block(204, 38)], torch.float32)
     x_hat, blocks = x_hat.cuda(), blocks.cuda()
     expected = run(plain_timbral, x_hat.double(), copy.deepcopy(blocks).double())
-    with torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None):
+    with (
+        torch.backends.cudnn.flags(
+            enabled=True, allow_tf32=False
+        ),  # plain torch finds no use for it
+        torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None),
+    ):
         ours, plain = (run(function, x_hat, blocks) for function in (fused_timbral, plain_timbral))
     for name, value in expected.items():
         if not name.endswith(("conv.bias", "num_batches_tracked")):
