@@ -87,6 +87,11 @@ class Cluster:
             raise ValueError(f"--num-actors {self.num_actors}: must be 1 or more")
         if self.gpus_per_actor < 0:
             raise ValueError(f"--gpus-per-actor {self.gpus_per_actor:g}: must be 0 or more")
+        if self.gpus_per_actor > 1 and self.gpus_per_actor % 1:
+            raise ValueError(
+                f"--gpus-per-actor {self.gpus_per_actor:g}: Ray lends a share of one GPU, or whole "
+                "ones (give a whole number, or less than 1)"
+            )
         if self.device not in ("cpu", "cuda"):
             raise ValueError(
                 f"--device {self.device} with --engine ray: an actor sees its own GPU only "

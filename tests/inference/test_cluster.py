@@ -334,6 +334,7 @@ def test_wrong_requests_are_one_line(here):
     check_one_line(call(*arguments[:4], "--engine", "ray"), 1, "--output")
     check_one_line(call(*ray, "--num-actors", 0), 1, "--num-actors 0", "1 or more")
     check_one_line(call(*ray, "--gpus-per-actor", -1), 1, "--gpus-per-actor -1", "0 or more")
+    check_one_line(call(*ray, "--gpus-per-actor", 1.5), 1, "--gpus-per-actor 1.5", "whole number")
     check_one_line(call(*ray, "--gpus-per-actor", 0.5), 1, "--device cpu", "give both")
     check_one_line(call(*ray, "--device", "cuda"), 1, "--device cuda", "give both")
     for device in ("cuda:1", "mps", "nonsense"):
