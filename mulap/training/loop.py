@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate.utils import convert_outputs_to_fp32
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -178,10 +179,22 @@ class KeyedTrainer(Trainer):
         leave_group_at_exit()
         super().__init__(**kwargs)
         self.processes = joined_processes()
+        if self.is_fsdp_enabled:
+            self._compute_as_without_fsdp()
         if not self.processes.is_main:
             # Or every process would drop out the same places of its own micro-batches.
             entropy = np.random.SeedSequence([training.seed, self.processes.rank])
             torch.manual_seed(int(entropy.generate_state(1)[0]))
+
+    def _compute_as_without_fsdp(self) -> None:
+        """Have bf16 by autocast, whose choices are per operation, also where FSDP parts the model.
+
+        By accelerate's policy for bf16, FSDP would cast all weights and inputs, log-mels too, and
+        average gradients in bf16; and without a policy nothing would be bf16.
+        """
+        plugin, model = cast(Any, self.accelerator.state.fsdp_plugin), cast(Any, self.model)
+        plugin.mixed_precision_policy = None
+        model.forward = convert_outputs_to_fp32(self.accelerator.autocast()(model.forward))
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> KeyedSampler:
         num_items = len(cast(Sized, self.train_dataset))
