@@ -46,8 +46,8 @@ class ProgressCallback(TrainerCallback):
         self.pairs_per_step = pairs_per_step
         self.unit = unit
         self.describe = describe or describe_metrics
-        self.started = 0.0
-        self.first_step = 0
+        self.started = self.shown = 0.0
+        self.first_step = self.shown_step = 0
         self.has_warned = False
         self.bar = Progress(
             TextColumn(f"[bold]{title}[/bold]"),
@@ -69,8 +69,8 @@ class ProgressCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Start the clock and the bar."""
-        self.started = time.monotonic()
-        self.first_step = state.global_step
+        self.started = self.shown = time.monotonic()
+        self.first_step = self.shown_step = state.global_step
         self.bar.update(self.task, total=state.max_steps, completed=state.global_step)
         self.bar.start()
 
@@ -95,15 +95,19 @@ class ProgressCallback(TrainerCallback):
         """Show the losses since the last log."""
         if not logs or "loss" not in logs:
             return
-        num_steps = state.global_step - self.first_step
-        seconds = time.monotonic() - self.started
-        left_seconds = seconds / max(num_steps, 1) * (state.max_steps - state.global_step)
+        now = time.monotonic()
+        seconds_a_step = (now - self.started) / max(state.global_step - self.first_step, 1)
+        left_seconds = seconds_a_step * (state.max_steps - state.global_step)
+        # What is shown is the rate since the last line, without a validation that was between them.
+        num_pairs = (state.global_step - self.shown_step) * self.pairs_per_step
+        rate = num_pairs / max(now - self.shown, 1e-9)
+        self.shown, self.shown_step = now, state.global_step
         losses = describe_losses(logs)
         self.bar.update(self.task, losses=losses)
         if not self.console.is_terminal:
             self.console.print(
                 f"step {state.global_step}/{state.max_steps}  {losses}  "
-                f"{num_steps * self.pairs_per_step / seconds:.1f} {self.unit}/s  "
+                f"{rate:.1f} {self.unit}/s  "
                 f"data wait {logs.get('data_wait', 0.0):.0%}  {format_seconds(left_seconds)} left",
                 soft_wrap=True,
             )
@@ -121,6 +125,7 @@ class ProgressCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Show what validation found."""
+        self.shown, self.shown_step = time.monotonic(), state.global_step
         values = {k.removeprefix("eval_"): v for k, v in (metrics or {}).items()}
         self.console.print(
             f"epoch {state.epoch or 0:g}, valid: {self.describe(values)}", soft_wrap=True
