@@ -15,7 +15,8 @@ def test_the_rate_is_that_since_the_last_line_without_the_start_and_validations(
     clock = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     console = Console(record=True, file=io.StringIO(), width=400)
-    callback, state, control = ProgressCallback(console, 8), TrainerState(), TrainerControl()
+    callback = ProgressCallback(console, 8, describe=str)
+    state, control = TrainerState(), TrainerControl()
     state.max_steps = 20
     callback.on_train_begin(None, state, control)
     for seconds, is_validated in ((60.0, False), (4.0, True), (4.0, False)):
