@@ -9,7 +9,8 @@ torch on one thread, so that no core waits where there is work for it:
 
 A long file has its blocks embedded on all cores, short ones go side by side; no more blocks are
 held than there are threads to work on them soon. Bits depend on no number of threads. A GPU is fed
-by two threads, one of which waits for its vectors while the other hands it the next block.
+by two threads, one of which waits for its vectors while the other hands it the next block. Where
+there are many cores and files, whole files go to processes instead (`mulap.inference.forks`).
 
 Other encoders: a thread decodes a few blocks ahead, the caller's embeds, file after file.
 """
@@ -27,6 +28,7 @@ import numpy as np
 from mulap.audio import AudioError
 from mulap.inference.embedder import Embedder, Level, Rows, check_finite
 from mulap.inference.encoders import Encoder
+from mulap.inference.forks import count_processes, map_in_processes
 from mulap.inference.stream import read_ahead
 from mulap.inference.threads import BlockPool, one_torch_thread
 
@@ -61,6 +63,10 @@ def map_files(
         left. However it ends, the files whose work was begun are the first ones, without a gap.
     """
     if isinstance(encoder, Embedder):
+        is_on_cpu = encoder.backbone.device.type == "cpu"
+        num_processes = count_processes(len(paths)) if is_on_cpu else 1
+        if num_processes > 1:
+            return map_in_processes(encoder, paths, work, level, count, num_processes)
         return _map_side_by_side(encoder, paths, work, level, count)
     return _map_one_by_one(encoder, paths, work, level, count)
 
