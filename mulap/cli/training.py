@@ -25,7 +25,7 @@ from mulap.cli.group import (
 
 
 @contextmanager
-def _tell_once() -> Iterator[None]:
+def tell_once() -> Iterator[None]:
     """Tell of an error that all processes of a machine end by in the first one's words alone."""
     from mulap.training.processes import FailedTogetherError
 
@@ -55,7 +55,7 @@ class JoinedCommand(click.Command):
     def _parse_together(self, ctx: click.Context, args: list[str]) -> list[str]:
         from mulap.training.processes import fail_together, join_processes
 
-        with _tell_once(), fail_together(join_processes()):
+        with tell_once(), fail_together(join_processes()):
             try:
                 return super().parse_args(ctx, args)
             except click.UsageError as error:
@@ -77,7 +77,7 @@ def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...])
     from mulap.training.processes import fail_together, join_processes
     from mulap.training.settings import load_settings
 
-    with _tell_once():
+    with tell_once():
         processes = join_processes()
         with fail_together(processes):
             settings = load_settings(config, list(overrides))

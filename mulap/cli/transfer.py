@@ -19,6 +19,7 @@ from mulap.cli.group import (
     say,
     set_option,
 )
+from mulap.cli.training import JoinedCommand, tell_once
 
 FOLDER = "folder"
 PROBLEMS_SHOWN = 10
@@ -219,7 +220,7 @@ def probe(  # noqa: PLR0913  (options)
     end_with_failures(row["left_out"] + loaded.num_unusable_rows, listed_in)
 
 
-@main.command("pretrain-supervised")
+@main.command("pretrain-supervised", cls=JoinedCommand)
 @click.argument(
     "config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
@@ -247,15 +248,22 @@ def pretrain_supervised(
     """
     from mulap.cli.describe import describe_scores
     from mulap.tasks.result import score_predictions
+    from mulap.training.processes import fail_together, join_processes
     from mulap.training.supervised_settings import load_supervised_settings
 
-    settings = load_supervised_settings(config, list(overrides))
-    quiet_transformers()
-    from mulap.training.supervised import train_supervised
+    with tell_once():
+        processes = join_processes()
+        with fail_together(processes):
+            settings = load_supervised_settings(config, list(overrides))
+            loaded = load_task(task, data, **reading)
+        quiet_transformers()
+        from mulap.training.supervised import train_supervised
 
-    loaded = load_task(task, data, **reading)
-    tell_problems(loaded)
-    report = train_supervised(loaded, output, settings, start)
+        if processes.is_main:
+            tell_problems(loaded)
+        report = train_supervised(loaded, output, settings, start)
+    if not processes.is_main:
+        return
     result = score_predictions(loaded.task.kind, loaded.task.labels, report.predictions)
     say(f"tracks: {join_counts(report.num_used)}")
     say(describe_scores(result.scores))

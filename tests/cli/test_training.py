@@ -27,6 +27,7 @@ def second_of_two(monkeypatch):
     return told
 
 
+@pytest.mark.parametrize("command", ["pretrain", "pretrain-supervised"])
 @pytest.mark.parametrize(
     ("config", "data", "says"),
     [
@@ -37,16 +38,16 @@ def second_of_two(monkeypatch):
     ids=["config", "data", "no data"],
 )
 def test_a_call_that_one_process_cannot_follow_ends_all_in_one_line(
-    second_of_two, tmp_path, monkeypatch, config, data, says
+    second_of_two, tmp_path, monkeypatch, command, config, data, says
 ):
     monkeypatch.chdir(tmp_path)
     second_of_two.append(None)
     arguments = ["--data", data] if data else []
-    result = call("pretrain", config, *arguments, "-o", "run")
+    result = call(command, config, *arguments, "-o", "run")
     check_one_line(result, 1, f"Error: process 1: {says}")
     assert second_of_two == []
     second_of_two.append("--data is not here")  # and so does one that another cannot follow
-    check_one_line(call("pretrain", __file__, "--data", ".", "-o", "run"), 1, "--data is not here")
+    check_one_line(call(command, __file__, "--data", ".", "-o", "run"), 1, "--data is not here")
     assert not list(tmp_path.iterdir())
 
 
