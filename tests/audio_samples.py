@@ -3,6 +3,7 @@
 import atexit
 import shutil
 import tempfile
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -111,6 +112,16 @@ def write_sound(
         for begin in range(0, len(samples), 8_192):
             file.write(samples[begin : begin + 8_192])
     return path
+
+
+def write_noises(folder: Path, lengths_seconds: Sequence[float]) -> list[Path]:
+    """Write a wav of noise of each length, at 16 kHz; no two are alike."""
+    found = []
+    for index, seconds in enumerate(lengths_seconds):
+        found.append(folder / f"{index}.wav")
+        samples = np.random.default_rng(index).normal(size=round(seconds * 16_000)) * 0.1
+        sf.write(found[-1], samples, 16_000)
+    return found
 
 
 def encode(

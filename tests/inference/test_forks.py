@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from audio_samples import write_noises
 
 from mulap.audio import AudioError
 from mulap.inference import forks
@@ -33,13 +34,7 @@ def embedder():
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("music")
-    found = []
-    for index, seconds in enumerate(SECONDS):
-        found.append(folder / f"{index}.wav")
-        samples = np.random.default_rng(index).normal(size=seconds * 16_000) * 0.1
-        sf.write(found[-1], samples, 16_000)
-    return found
+    return write_noises(tmp_path_factory.mktemp("music"), SECONDS)
 
 
 @pytest.fixture(autouse=True)
