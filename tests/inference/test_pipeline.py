@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -270,7 +271,7 @@ def test_lines_are_printed_in_the_order_of_files(paths, num_threads, capsys, tmp
 
 STOPPED = """
 import os, sys, time
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 import torch
 from pathlib import Path
 from test_pipeline import SMALL, Embedder, MulapAudioConfig, embed_files, random_backbone
@@ -295,7 +296,8 @@ def test_a_signal_ends_a_run_that_then_goes_on_to_the_same_table(
     (tmp_path / "music").mkdir()
     for index in range(24):  # copies: of links only one would be taken
         shutil.copy(paths[2], tmp_path / "music" / f"{index:02}.wav")
-    code = STOPPED.format(tests=os.path.dirname(__file__))
+    here = Path(__file__).parent
+    code = STOPPED.format(tests=[str(here), str(here.parent)])
     run = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
