@@ -221,19 +221,29 @@ class _TallFilters:
 
     def maximise(self, buffers: _Buffers, out: Tensor) -> None:
         """Write the maximum over output bands into out, (C, N)."""
-        _, num_pairs, num_bins = self._tables.shape
         num_frames, first = out.shape[1], 0
+        views: dict[
+            int, tuple[Tensor, ...]
+        ] = {}  # of how many channels; all but the last are alike
         for part in self.parts:
             c = part.shape[1] // 2
-            products = buffers.products[: num_bins * 2 * c * num_frames]
-            torch.bmm(part, buffers.windows, out=products.view(num_bins, 2 * c, num_frames))
-            products = products.view(num_bins, 2, c * num_frames).transpose(0, 1)
-            pairs = buffers.outputs[: 2 * num_pairs * c * num_frames]
-            pairs = pairs.view(2, num_pairs, c * num_frames)
-            even, odd = torch.bmm(self._tables, products, out=pairs)
+            if c not in views:
+                views[c] = self._view(buffers, c, num_frames)
+            products, spectra, pairs, even, odd = views[c]
+            torch.bmm(part, buffers.windows, out=products)
+            torch.bmm(self._tables, spectra, out=pairs)
             highest = even.add_(odd.abs_()).amax(0)  # faster than into the rows of `out`
             out[first : first + c] = highest.view(c, num_frames)
             first += c
+
+    def _view(self, buffers: _Buffers, c: int, num_frames: int) -> tuple[Tensor, ...]:
+        """Return what c channels need of the buffers: products, spectra, pairs, even and odd."""
+        _, num_pairs, num_bins = self._tables.shape
+        products = buffers.products[: num_bins * 2 * c * num_frames]
+        spectra = products.view(num_bins, 2, c * num_frames).transpose(0, 1)
+        pairs = buffers.outputs[: 2 * num_pairs * c * num_frames]
+        pairs = pairs.view(2, num_pairs, c * num_frames)
+        return products.view(num_bins, 2 * c, num_frames), spectra, pairs, *pairs
 
 
 class _MeanFilters:
