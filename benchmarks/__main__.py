@@ -18,13 +18,14 @@ from benchmarks.inference import (
     measure_formats,
     measure_growth,
 )
-from benchmarks.machine import available_cores, measure_machine
+from benchmarks.machine import measure_machine
 from benchmarks.measure import Conditions
 from benchmarks.page import goals_table, write_page
 from benchmarks.probe import measure_probe
 from benchmarks.sizes import FULL, TOY, Sizes
 from benchmarks.tables import Table
 from benchmarks.training import measure_backbone, measure_optimizer, measure_step, measure_text
+from mulap.cores import usable_cores
 
 
 def _measure_shares(conditions: Conditions, sizes: Sizes) -> Table:
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--tables", help=f"some of {','.join(TABLES)}; all if not given", default=",".join(TABLES)
     )
     parser.add_argument("--rounds", type=int, default=5, help="the slow tables have fewer")
-    parser.add_argument("--threads", type=int, default=min(2, available_cores()))
+    parser.add_argument("--threads", type=int, default=min(2, usable_cores()))
     parser.add_argument("--page", type=Path, help="write the tables into this Markdown page")
     parser.add_argument("--json", type=Path, help="write everything measured, round by round")
     parser.add_argument("--toy", action="store_true", help="toy sizes, one round, one process")

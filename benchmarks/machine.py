@@ -18,6 +18,7 @@ from benchmarks import ENVIRONMENT
 from benchmarks.measure import THREAD_VARIABLES, Conditions, Contestant, race
 from benchmarks.sizes import Sizes
 from benchmarks.tables import Table
+from mulap.cores import usable_cores
 
 NUM_PRODUCTS = 5
 PACKAGES = ("torch", "transformers", "numpy", "numba", "soundfile", "soxr", "av", "librosa")
@@ -31,7 +32,7 @@ def describe(conditions: Conditions) -> list[tuple[str, str]]:
     settings = [f"{name}={ENVIRONMENT[name]}" for name in variables]
     return [
         ("processor", cpu_name()),
-        ("cores", f"{available_cores()} of {os.cpu_count()}"),
+        ("cores", f"{usable_cores()} of {os.cpu_count()}"),
         ("memory", f"{memory_gib():.0f} GiB"),
         ("system", f"{platform.system()} {platform.machine()}, {platform.libc_ver()[0] or 'libc'}"),
         ("Python", platform.python_version()),
@@ -51,12 +52,6 @@ def cpu_name() -> str:
     lines = (line.partition(":") for line in text.splitlines())
     values = {name.strip(): value.strip() for name, _, value in lines}
     return values.get("model name") or platform.machine()
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may run on."""
-    can_ask = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
 
 
 def memory_gib() -> float:
