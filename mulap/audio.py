@@ -20,6 +20,7 @@ It knows no codecs, no features, no segments and no data sets.
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -32,10 +33,16 @@ from mulap.decode import MAX_RATE_HZ, MIN_RATE_HZ, AnyPath, AudioError, Reader, 
 
 SAMPLING_RATE = 16_000
 
-# What recursion into a folder picks up; a file that is named directly may have any ending.
+# What recursion into a folder picks up; a file that is named directly may have any ending. Not
+# `.ts` and `.mts`, which are TypeScript more often than video.
 AUDIO_SUFFIXES = frozenset(
-    ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .m4a .m4b .mp4 .aac .wma .webm .mka .aif .aiff"
-    " .aifc .au .caf .w64 .ac3 .ape .wv .tta .amr".split()
+    ".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .spx .mp1 .mp2 .mp3 .mpa .m4a .m4b .m4p .m4r"
+    " .aac .adts .ac3 .ec3 .eac3 .dts .dtshd .mlp .thd .wma .xwma .aif .aiff .aifc .au .snd .caf"
+    " .ape .wv .tta .tak .shn .mpc .mp+ .dsf .dff .qoa .amr .awb .gsm .qcp .ra .voc .sph .nist"
+    " .8svx .oma .aa3 .at3 .vqf .aa .aax .mka .weba"
+    # video with sound
+    " .mp4 .m4v .mov .mkv .webm .ogv .ogm .ogx .avi .wmv .asf .flv .f4v .3gp .3g2 .mpg .mpeg .vob"
+    " .m2ts .rm .rmvb .mxf .nut".split()
 )
 
 # soxr HQ needs 128 samples of the slower of the two rates on either side (measured: cut at 64 the
@@ -145,47 +152,82 @@ def stream_audio(
         raise _nothing_decoded(path)
 
 
-def find_audio(paths: Sequence[AnyPath]) -> list[Path]:
+def find_audio(
+    paths: Sequence[AnyPath],
+    failures: list[tuple[str, str]] | None = None,
+    others: Counter[str] | None = None,
+) -> list[Path]:
     """List the audio files that some files and folders stand for.
 
     Args:
         paths: files are taken as they are, whatever their ending. Folders are searched through all
             levels, links included, for `AUDIO_SUFFIXES`; hidden files and folders are left out.
+        failures: (folder, reason) of each folder that cannot be listed is added here, and the
+            search continues.
+        others: counts the files in folders that have another ending, by ending.
 
     Returns:
         Sorted paths, each file once even if several paths lead to it.
 
     Raises:
-        AudioError: a path is missing, or a folder cannot be listed.
+        AudioError: a path is missing, or a folder cannot be listed and there are no `failures`.
     """
     found: dict[str, Path] = {}  # by real path
     visited: set[str] = set()
     for path in map(Path, paths):
-        if not path.exists():
-            raise AudioError(path, "does not exist (check the path)")
-        for file in _walk(path, visited) if path.is_dir() else [path]:
+        try:
+            os.stat(path)
+        except OSError as error:
+            is_missing = isinstance(error, FileNotFoundError)
+            what = "does not exist" if is_missing else f"cannot be read: {error.strerror}"
+            raise AudioError(path, f"{what} (check the path)") from error
+        for file in _walk(path, visited, failures, others) if path.is_dir() else [path]:
             found.setdefault(os.path.realpath(file), file)
     return sorted(found.values())
 
 
-def _walk(folder: Path, visited: set[str]) -> Iterator[Path]:
+def no_audio(
+    paths: Sequence[AnyPath], failures: Sequence[tuple[str, str]], others: Counter[str]
+) -> ValueError:
+    """Return the error for paths among which `find_audio` found nothing, with what it met."""
+    names = ", ".join(map(str, paths))
+    if failures:
+        folder, reason = failures[0]
+        return ValueError(f"{names}: no audio file was found; {folder} {reason}")
+    held = f", only {sum(others.values())} with other endings" if others else ""
+    return ValueError(f"{names}: no audio file is there{held} (name another folder, or the file)")
+
+
+def _walk(
+    folder: Path,
+    visited: set[str],
+    failures: list[tuple[str, str]] | None,
+    others: Counter[str] | None,
+) -> Iterator[Path]:
     real = os.path.realpath(folder)
     if real in visited:  # a link back up, or a folder given twice
         return
     visited.add(real)
     try:
-        entries = sorted(folder.iterdir())
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
-        raise AudioError(
-            folder, f"cannot be listed: {error.strerror} (check its rights)"
-        ) from error
+        problem = AudioError(folder, f"cannot be listed: {error.strerror} (check its rights)")
+        if failures is None:
+            raise problem from error
+        failures.append((os.fspath(folder), problem.reason))
+        return
     for entry in entries:
-        if entry.name.startswith("."):
+        path, is_link = folder / entry.name, entry.is_symlink()
+        if entry.name.startswith(".") or (is_link and not os.path.exists(path)):  # a dead link
             continue
-        if entry.is_dir():
-            yield from _walk(entry, visited)
-        elif entry.suffix.lower() in AUDIO_SUFFIXES and entry.exists():  # not a dead link
-            yield entry
+        # Without asking the disk again: in a folder that may only be listed, that would fail.
+        if os.path.isdir(path) if is_link else entry.is_dir():
+            yield from _walk(path, visited, failures, others)
+        elif path.suffix.lower() in AUDIO_SUFFIXES:
+            yield path
+        elif others is not None:
+            others[path.suffix.lower() or "no ending"] += 1
 
 
 def _resample(reader: Reader, start: int, rate: int) -> Iterator[np.ndarray]:

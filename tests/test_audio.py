@@ -2,12 +2,14 @@
 
 import threading
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soxr
 from audio_samples import FORMATS, SECONDS, make_music, sample, whole, write_sample, write_sound
+from closed_folders import closed_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,6 +207,39 @@ def test_folders_are_searched_by_ending_and_files_taken_as_they_are(tmp_path):
     assert find_audio([]) == []
     with pytest.raises(AudioError, match=r"nowhere: does not exist \(check the path\)"):
         find_audio([tmp_path, tmp_path / "nowhere"])
+
+
+def test_sound_in_a_folder_is_found_whatever_holds_it_and_the_rest_is_counted(tmp_path):
+    found = (
+        "clip.mkv film.MOV ring.m4r take.bwf master.dsf album.dff set.rf64 call.3gp old.ra".split()
+    )
+    aside = "cover.jpg back.JPG notes.txt app.ts README".split()
+    for name in [*found, *aside]:
+        (tmp_path / name).touch()
+    others = Counter()
+    assert {path.name for path in find_audio([tmp_path], others=others)} == set(found)
+    assert others == {".jpg": 2, ".txt": 1, ".ts": 1, "no ending": 1}
+
+
+@pytest.mark.parametrize("rights", [0o000, 0o311])
+def test_a_folder_that_cannot_be_listed_costs_itself_only(tmp_path, rights):
+    for name in ("album/a.wav", "lost+found/x.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    with closed_folder(tmp_path / "lost+found", rights):
+        failures = []
+        assert find_audio([tmp_path], failures) == [tmp_path / "album" / "a.wav"]
+        locked = str(tmp_path / "lost+found")
+        assert failures == [(locked, "cannot be listed: Permission denied (check its rights)")]
+        with pytest.raises(AudioError, match="lost.found: cannot be listed: Permission denied"):
+            find_audio([tmp_path])
+
+
+def test_files_in_a_folder_that_may_only_be_listed_are_found(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "x.wav").touch()
+    with closed_folder(tmp_path / "sub", 0o444):
+        assert find_audio([tmp_path]) == [tmp_path / "sub" / "x.wav"]
 
 
 def test_links_are_followed_but_neither_in_circles_nor_twice(tmp_path):

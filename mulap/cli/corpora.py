@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from mulap.cli.group import end_with_failures, join_counts, main, one_line_errors, say
+from mulap.cli.group import (
+    end_with_failures,
+    join_counts,
+    main,
+    one_line_errors,
+    say,
+    say_left_aside,
+)
 
 
 @main.group()
@@ -54,9 +61,10 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
     help="What must not be in two splits.",
 )
 @click.option("--copy", is_flag=True, help="Copy the files instead of linking to them.")
-@click.option("--seed", default=0, show_default=True, help="Of the choice of wordings.")
+@click.option("--seed", default=0, show_default=True, help="Random seed for caption wording.")
+@click.option("--processes", type=int, help="Number of worker processes. Default: one per core.")
 @one_line_errors
-def corpus_folder(
+def corpus_folder(  # noqa: PLR0913  (options)
     source: Path,
     output: Path,
     clip_seconds: float | None,
@@ -65,17 +73,21 @@ def corpus_folder(
     group_by: str,
     copy: bool,
     seed: int,
+    processes: int | None,
 ) -> None:
     """Make OUTPUT of SOURCE, a folder of music files, with sentences made of their tags."""
+    from mulap.cores import usable_cores
     from mulap.data.corpora import CorpusOptions, make_corpus
 
     options = CorpusOptions(clip_seconds, max_clips, captions, group_by, copy, seed)
-    report = make_corpus(source, output, options)
+    num_processes = usable_cores() if processes is None else processes
+    report = make_corpus(source, output, options, num_processes=num_processes)
     say(
         f"{report.num_tracks} tracks, {report.num_clips} clips, {report.num_captions} captions, "
         f"{report.num_groups} groups; {report.num_poor_tracks} tracks say little of themselves"
     )
     say(f"tags: {join_counts(report.num_by_tag)}")
+    say_left_aside(report.left_aside)
     click.echo(output)
     end_with_failures(len(report.failures), output / "failures.jsonl")
 

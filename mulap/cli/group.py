@@ -142,6 +142,14 @@ def end_with_failures(num_failures: int, listed_in: object) -> None:
             sys.exit(SOME_FAILED)
 
 
+def say_left_aside(others: dict[str, int]) -> None:
+    """Report the files in folders that were not read because of their endings."""
+    if others:
+        said = ", ".join(f"{count} {ending}" for ending, count in list(others.items())[:5])
+        more = f", and {len(others) - 5} more endings" if len(others) > 5 else ""
+        say(f"left aside: {sum(others.values())} file(s) with other endings ({said}{more})")
+
+
 def quiet_transformers() -> None:
     """Keep transformers' bars for loading and saving off the screen."""
     from transformers.utils import logging

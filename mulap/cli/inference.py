@@ -1,6 +1,7 @@
 """Commands that use a trained model on files."""
 
 import json
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from mulap.cli.group import (
     one_line_errors,
     quiet_transformers,
     say,
+    say_left_aside,
 )
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ def embed(paths: tuple[Path, ...], output: str, model: str, level: Any, **option
         f"{report.num_files} files: {report.num_embedded} embedded, {report.num_skipped} there "
         f"already; {report.num_rows} rows of {embedder.embedding_size}"
     )
+    say_left_aside(report.left_aside)
     for file, reason in report.failures if report.failures_path is None else ():
         say(f"left out: {file}: {reason}")
     end_with_failures(len(report.failures), report.failures_path or "the lines above")
@@ -118,15 +121,20 @@ def _open_engine(opened: ExitStack, output: str, options: dict[str, Any]) -> "En
 def tag(paths: tuple[Path, ...], model: str, top: int, as_json: bool) -> None:
     """Name the tags of audio files, highest score first."""
     quiet_transformers()
-    from mulap.audio import AudioError, find_audio
+    from mulap.audio import AudioError, find_audio, no_audio
     from mulap.inference.store import file_name
     from mulap.inference.tag import Tagger
 
-    found = find_audio(paths)
+    closed: list[tuple[str, str]] = []
+    left_aside = Counter[str]()
+    found = find_audio(paths, closed, left_aside)
     if not found:
-        raise ValueError(f"{', '.join(map(str, paths))}: no audio file is there (name another)")
+        raise no_audio(paths, closed, left_aside)
+    say_left_aside(left_aside)
+    for folder, reason in closed:
+        say(f"left out: {folder}: {reason}")
     tagger = Tagger.from_pretrained(model)
-    num_failures = 0
+    num_failures = len(closed)
     for path in found:
         file = file_name(path)
         try:

@@ -4,11 +4,12 @@
            audio/          there, `read_manifest` refuses the folder
            metadata.csv    put there whole
 
-A folder is ours if it is empty, if its metadata.csv has a column that only we write, or if an
-earlier run of ours left its mark in it. Knows nothing of what is written.
+A folder is ours if it is empty, if its metadata.csv has a column that only this command writes, or
+if an earlier run of this command left its mark in it. Any other folder is refused.
 """
 
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ METADATA_FILE, AUDIO_FOLDER = "metadata.csv", "audio"
 
 
 @contextmanager
-def making_audiofolder(output: Path, own_column: str) -> Iterator[Path]:
+def making_audiofolder(output: str | os.PathLike[str], own_column: str) -> Iterator[Path]:
     """Mark a folder as unfinished for as long as it is, also after a kill.
 
     Args:
@@ -33,36 +34,40 @@ def making_audiofolder(output: Path, own_column: str) -> Iterator[Path]:
     Raises:
         ValueError: there is something else in it.
     """
+    output = Path(output)
     mark = output / UNFINISHED
-    if not mark.exists():
-        _check_ours(output, own_column)
+    _check_ours(output, mark, own_column)
     audio = output / AUDIO_FOLDER
     audio.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    mark.write_text(own_column, encoding="utf-8")
     yield audio
     mark.unlink()
 
 
-def write_metadata(output: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def write_metadata(
+    output: str | os.PathLike[str], rows: Sequence[Mapping[str, object]], own_column: str
+) -> None:
     """Write metadata.csv in one step; the first row's names are its columns."""
+    columns = list(rows[0]) if rows else ["file_name", "caption", own_column]
     with (
-        atomic_path(output / METADATA_FILE) as temporary,
+        atomic_path(Path(output) / METADATA_FILE) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as out,
     ):
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["file_name", "caption"])
+        writer = csv.DictWriter(out, fieldnames=columns)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _check_ours(output: Path, own_column: str) -> None:
+def _check_ours(output: Path, mark: Path, own_column: str) -> None:
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    # Version 0.1 left an empty mark. A folder of this name is a mark of `mulap prepare`.
+    if mark.is_file() and mark.read_text(encoding="utf-8") in ("", own_column):
+        return
     metadata = output / METADATA_FILE
     if metadata.is_file():
         with open(metadata, newline="", encoding="utf-8", errors="replace") as file:
             if own_column in next(csv.reader(file), []):
                 return
-        raise ValueError(f"{metadata}: was not made by this command; choose another folder")
-    audio = output / AUDIO_FOLDER
-    if audio.exists() and (not audio.is_dir() or any(audio.iterdir())):
-        raise ValueError(
-            f"{audio}: holds files that this command did not make; choose another folder"
-        )
+    what = "holds files that this command did not make" if output.is_dir() else "is a file"
+    raise ValueError(f"{output}: {what}; choose another folder")

@@ -8,6 +8,7 @@ that a few long tracks make many clips. Nothing is written over that an earlier 
 What it cannot know: whether two spellings mean one artist.
 """
 
+import os
 import shutil
 import time
 from collections import Counter
@@ -18,9 +19,18 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mulap.audio import SAMPLING_RATE, AudioError, find_audio, load_audio, probe_audio
+from mulap.audio import (
+    SAMPLING_RATE,
+    AudioError,
+    AudioInfo,
+    find_audio,
+    load_audio,
+    no_audio,
+    probe_audio,
+)
 from mulap.data.audiofolder import AUDIO_FOLDER, making_audiofolder, write_metadata
 from mulap.data.tags import caption_from_tags, describe_tags, is_poor
+from mulap.data.workers import run_tasks
 from mulap.files import FailureLog, atomic_path
 
 GROUP_CHOICES = ("artist", "album", "folder", "track")
@@ -40,8 +50,9 @@ class CorpusReport:
         num_poor_tracks: tracks whose text says little ("track 01", or one word from a file name);
             they are used all the same.
         num_groups: groups that the split keeps together.
-        failures: (file, reason) of the tracks and clips that were left out.
+        failures: (file or folder, reason) of the tracks and clips that were left out.
         num_by_tag: tag -> in how many used tracks it says something.
+        left_aside: ending -> files in `source` that were not read, as it is not one of audio.
         elapsed_seconds: of the whole run.
     """
 
@@ -53,6 +64,7 @@ class CorpusReport:
     num_groups: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     num_by_tag: dict[str, int] = field(default_factory=dict)
+    left_aside: dict[str, int] = field(default_factory=dict)
     elapsed_seconds: float = 0.0
 
 
@@ -87,59 +99,94 @@ class CorpusOptions:
             )
         if self.captions_per_clip < 1 or (self.max_clips_per_track or 1) < 1:
             raise ValueError("captions_per_clip and max_clips_per_track must be at least 1")
+        if self.clip_seconds is None and self.max_clips_per_track is not None:
+            raise ValueError(
+                "--max-clips limits the clips of a track, and tracks are not cut: add "
+                "--clip-seconds"
+            )
+        if self.clip_seconds is not None and self.copy:
+            raise ValueError(
+                "--copy is for whole tracks, and --clip-seconds writes new files: leave one out"
+            )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A music file, and all that a process needs to put it into the corpus."""
+
+    index: int
+    path: Path
+    name: Path  # relative to the source folder
+    output: Path
+    options: CorpusOptions
+
+
+@dataclass
+class _Done:
+    """What became of a music file: its rows, none if it was left out."""
+
+    index: int
+    rows: list[dict[str, str]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # the tags that say something
+    is_poor: bool = False
 
 
 def make_corpus(
-    source: Path,
-    output: Path,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     options: CorpusOptions | None = None,
     on_track: Callable[[int, int], None] | None = None,
+    num_processes: int = 1,
 ) -> CorpusReport:
     """Make an audiofolder out of a folder of music files.
 
     A file that cannot be read, is too short or says nothing of itself is left out, and listed
-    with its reason in OUT/failures.jsonl.
+    with its reason in OUT/failures.jsonl; so is a folder that cannot be listed.
 
     Args:
         source: a folder, searched through, or one file.
         output: the audiofolder, new or made by this before.
         options: see `CorpusOptions`.
         on_track: called with (tracks done, all tracks), for a progress bar.
+        num_processes: that read and cut; with 1 it is this one. The result is the same.
 
     Raises:
         ValueError: if there is no music, one of the two folders lies inside the other, or `output`
             holds what this did not make.
     """
     began = time.monotonic()
-    options = options or CorpusOptions()
+    source, output, options = Path(source), Path(output), options or CorpusOptions()
     _check_apart(source, output)
-    files = find_audio([source])
+    log, left_aside = FailureLog(output / "failures.jsonl"), Counter[str]()
+    files = find_audio([source], log.failures, left_aside)
     if not files:
-        raise ValueError(f"{source}: no audio files found (give a folder that holds music)")
-    log = FailureLog(output / "failures.jsonl")
-    rows: list[dict[str, str]] = []
-    num_poor, num_by_tag = 0, Counter[str]()
+        raise no_audio([source], log.failures, left_aside)
+    jobs = [
+        _Job(index, path, _name_within(source, path), output, options)
+        for index, path in enumerate(files)
+    ]
+    done: list[_Done] = []
     with making_audiofolder(output, OWN_COLUMN):
-        for number, path in enumerate(files, start=1):
-            track = _read_track(path, source, log)
-            if track:
-                new = list(_make_rows(track, output, options, log))
-                num_poor += bool(new) and is_poor(track.said, "title" in track.tags)
-                num_by_tag.update(list(track.said) if new else ())
-                rows += new
+        for each in run_tasks(_use_file, jobs, num_processes):
+            done.append(each)
             if on_track:
-                on_track(number, len(files))
-        write_metadata(output, rows)
+                on_track(len(done), len(files))
+        done.sort(key=lambda each: each.index)  # they came in any order
+        rows = [row for each in done for row in each.rows]
+        log.failures += [failure for each in done for failure in each.failures]
+        write_metadata(output, rows, OWN_COLUMN)
         log.write()
     return CorpusReport(
         output,
         num_tracks=len({row[OWN_COLUMN] for row in rows}),
         num_clips=len({row["file_name"] for row in rows}),
         num_captions=len(rows),
-        num_poor_tracks=num_poor,
+        num_poor_tracks=sum(each.is_poor for each in done if each.rows),
         num_groups=len({row["group"] for row in rows}),
         failures=log.failures,
-        num_by_tag=dict(num_by_tag),
+        num_by_tag=dict(Counter(tag for each in done if each.rows for tag in each.said)),
+        left_aside=dict(left_aside.most_common()),
         elapsed_seconds=time.monotonic() - began,
     )
 
@@ -153,102 +200,97 @@ def _check_apart(source: Path, output: Path) -> None:
         raise ValueError(f"{source}: is where {output} has its own files (choose another OUTPUT)")
 
 
-@dataclass(frozen=True)
-class _Track:
-    path: Path
-    name: Path  # relative to the source folder
-    duration_seconds: float
-    tags: dict[str, str]
-    said: dict[str, str]
-
-
-def _read_track(path: Path, source: Path, log: FailureLog) -> _Track | None:
-    """Probe a file; None, and a line in the log, where it cannot be used."""
+def _name_within(source: Path, path: Path) -> Path:
     name = path.relative_to(source) if path.is_relative_to(source) else Path(path.name)
-    name = name if name.name else Path(path.name)  # the source may be this very file
+    return name if name.name else Path(path.name)  # the source may be this very file
+
+
+def _use_file(job: _Job) -> _Done:
+    """Probe a file, put it or its clips under audio/, and write its rows. Runs in a process."""
+    done = _Done(job.index)
     try:
-        str(path).encode()
+        str(job.path).encode()
+        info = probe_audio(job.path)
     except UnicodeEncodeError:
-        log.add(path, "its name is not UTF-8 (rename it)")
-        return None
-    try:
-        info = probe_audio(path)
+        done.failures.append((str(job.path), "its name is not UTF-8 (rename it)"))
+        return done
     except AudioError as error:
-        log.add(path, error.reason)
-        return None
-    said = describe_tags(info.tags, path.name)
+        done.failures.append((str(job.path), error.reason))
+        return done
+    said = describe_tags(info.tags, job.path.name)
     if info.duration_seconds < SHORTEST_CLIP_SECONDS:
-        log.add(path, f"shorter than {SHORTEST_CLIP_SECONDS:g} s")
-    elif not caption_from_tags(info.tags, path.name):
-        log.add(path, "no usable text: no tags, and a file name without words")
+        done.failures.append((str(job.path), f"shorter than {SHORTEST_CLIP_SECONDS:g} s"))
+    elif not caption_from_tags(info.tags, job.path.name):
+        reason = "no usable text: no tags, and a file name without words"
+        done.failures.append((str(job.path), reason))
     else:
-        return _Track(path, name, info.duration_seconds, info.tags, said)
-    return None
+        done.said, done.is_poor = list(said), is_poor(said, "title" in info.tags)
+        done.rows = list(_make_rows(job, info, said, done.failures))
+    return done
 
 
 def _make_rows(
-    track: _Track, output: Path, options: CorpusOptions, log: FailureLog
+    job: _Job, info: AudioInfo, said: dict[str, str], failures: list[tuple[str, str]]
 ) -> Iterator[dict[str, str]]:
     """Put a track's files under audio/ and give one row for each caption of each of them."""
-    names = (
-        [_place_track(track, output, options.copy)]
+    options = job.options
+    files = (
+        [(_place_track(job), 0.0)]
         if options.clip_seconds is None
-        else _cut_track(track, output, options, log)
+        else _cut_track(job, info.duration_seconds, options.clip_seconds, failures)
     )
-    group = track.said.get(options.group_by, "") if options.group_by != "track" else str(track.name)
-    for number, (file_name, start_seconds) in enumerate(names):
+    group = said.get(options.group_by, "") if options.group_by != "track" else str(job.name)
+    for number, (file, start_seconds) in enumerate(files):
+        file_name = file.relative_to(job.output).as_posix()
         captions = caption_from_tags(
-            track.tags, track.path.name, options.seed + number, options.captions_per_clip
+            info.tags, job.path.name, options.seed + number, options.captions_per_clip
         )
         for caption in captions:
             yield {
                 "file_name": file_name,
                 "caption": caption,
                 "track_id": file_name.removeprefix("audio/"),
-                "group": group or track.path.parent.name,
-                OWN_COLUMN: track.name.as_posix(),
+                "group": group or job.path.parent.name,
+                OWN_COLUMN: job.name.as_posix(),
                 "start_seconds": f"{start_seconds:g}",
-                **{f"tag_{tag}": track.tags.get(tag, "") for tag in TAG_COLUMNS},
+                **{f"tag_{tag}": info.tags.get(tag, "") for tag in TAG_COLUMNS},
             }
 
 
-def _place_track(track: _Track, output: Path, copy: bool) -> tuple[str, float]:
-    target = output / AUDIO_FOLDER / track.name
+def _place_track(job: _Job) -> Path:
+    """Link or copy a track."""
+    target = job.output / AUDIO_FOLDER / job.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    original = track.path.resolve()
+    original = job.path.resolve()
     if target.resolve() == original and not target.is_symlink():  # by a link in the music's folder
         raise ValueError(f"{target}: is the track itself (choose another OUTPUT)")
-    if copy:
+    if job.options.copy:
         with atomic_path(target) as temporary:
             shutil.copyfile(original, temporary)
     else:
         target.unlink(missing_ok=True)
         target.symlink_to(original)
-    return target.relative_to(output).as_posix(), 0.0
+    return target
 
 
 def _cut_track(
-    track: _Track, output: Path, options: CorpusOptions, log: FailureLog
-) -> list[tuple[str, float]]:
+    job: _Job, duration_seconds: float, clip_seconds: float, failures: list[tuple[str, str]]
+) -> Iterator[tuple[Path, float]]:
     """Write clips as FLAC; a track shorter than one clip gives one, a silent clip is left out."""
-    assert options.clip_seconds is not None
-    num_clips = max(1, int(track.duration_seconds // options.clip_seconds))
-    wanted = min(num_clips, options.max_clips_per_track or num_clips)
-    indices = np.unique(np.linspace(0, num_clips - 1, wanted).round().astype(int))
-    written = []
-    for index in indices:
-        start_seconds = float(index * options.clip_seconds)
-        target = output / AUDIO_FOLDER / track.name.parent / f"{track.name.name}-{index:03d}.flac"
+    num_clips = max(1, int(duration_seconds // clip_seconds))
+    wanted = min(num_clips, job.options.max_clips_per_track or num_clips)
+    for index in np.unique(np.linspace(0, num_clips - 1, wanted).round().astype(int)):
+        start_seconds = float(index * clip_seconds)
+        target = job.output / AUDIO_FOLDER / job.name.parent / f"{job.name.name}-{index:03d}.flac"
         try:
-            samples = load_audio(track.path, start_seconds, options.clip_seconds)
+            samples = load_audio(job.path, start_seconds, clip_seconds)
         except AudioError as error:
-            log.add(f"{track.path} at {start_seconds:g} s", error.reason)
+            failures.append((f"{job.path} at {start_seconds:g} s", error.reason))
             continue
         if np.abs(samples).max() < _SILENT_PEAK:
-            log.add(f"{track.path} at {start_seconds:g} s", "silent")
+            failures.append((f"{job.path} at {start_seconds:g} s", "silent"))
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
             soundfile.write(temporary, samples, SAMPLING_RATE, subtype="PCM_16")
-        written.append((target.relative_to(output).as_posix(), start_seconds))
-    return written
+        yield target, start_seconds

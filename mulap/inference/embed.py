@@ -10,16 +10,17 @@ A file that cannot be used is counted and listed with its reason; the others go 
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mulap.audio import AudioError, find_audio
+from mulap.audio import AudioError, find_audio, no_audio
 from mulap.files import FailureLog
 from mulap.inference.embedder import Level, Rows, check_finite, check_level
 from mulap.inference.encoders import Encoder
@@ -46,8 +47,9 @@ class EmbedReport:
         num_embedded: that were embedded now.
         num_skipped: whose rows were there already.
         num_rows: of the whole output.
-        failures: (file, reason) of those that could not be used.
+        failures: (file or folder, reason) of those that could not be used.
         failures_path: where they are listed; None if there are none, or for standard output.
+        left_aside: ending -> files in folders that were not read, as it is not one of audio.
     """
 
     num_files: int
@@ -56,6 +58,7 @@ class EmbedReport:
     num_rows: int
     failures: list[tuple[str, str]]
     failures_path: Path | None
+    left_aside: dict[str, int] = field(default_factory=dict)
 
 
 class Job(NamedTuple):
@@ -159,11 +162,10 @@ def embed_files(
         ValueError: a path is missing, no audio file is found, or the output is refused.
     """
     check_level(level)
-    found = find_audio(paths)
+    failures, left_aside = FailureLog(failures_path(output)), Counter[str]()
+    found = find_audio(paths, failures.failures, left_aside)
     if not found:
-        names = ", ".join(map(str, paths))
-        raise ValueError(f"{names}: no audio file is there (name another folder)")
-    failures = FailureLog(failures_path(output))
+        raise no_audio(paths, failures.failures, left_aside)
     metadata = embedder.describe(level)
     if is_stdout := os.fspath(output) == STDOUT:
         store = LinePrinter(sys.stdout, embedder.embedding_size, metadata)
@@ -185,6 +187,7 @@ def embed_files(
         num_rows=num_rows,
         failures=failures.failures,
         failures_path=failures.path if failures.failures and not is_stdout else None,
+        left_aside=dict(left_aside.most_common()),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 import soundfile as sf
+from closed_folders import closed_folder
 from command_line import call, check_one_line
 from tiny import RATE, tone, write_corpus, write_settings
 
@@ -238,6 +239,27 @@ def test_tag_prints_the_highest_tags_and_lists_what_it_left_out(tmp_path, junk):
     assert len(scores) == 3
     assert scores == sorted(scores, reverse=True)
     assert f"left out: {junk}" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["embed", "-o", "out.npz"], ["tag"]])
+def test_a_folder_that_cannot_be_listed_and_other_files_are_reported(
+    tmp_path, monkeypatch, command
+):
+    monkeypatch.chdir(tmp_path)
+    write_track(tmp_path / "music" / "a.wav")
+    (tmp_path / "music" / "cover.jpg").touch()
+    (tmp_path / "music" / "closed").mkdir()
+    with closed_folder(tmp_path / "music" / "closed"):
+        result = call(*command, "music")
+        alone = call(*command, "music/closed")
+    assert result.exit_code == 3, result.output
+    assert "left aside: 1 file(s) with other endings (1 .jpg)" in result.stderr
+    assert "1 input(s) could not be used" in result.stderr
+    listed = Path("out.npz.failures.jsonl")
+    told = listed.read_text() if listed.exists() else result.stderr
+    assert "music/closed" in told
+    assert "cannot be listed: Permission denied" in told
+    check_one_line(alone, 1, "music/closed: no audio file was found; music/closed cannot be listed")
 
 
 def test_tag_gives_json_with_every_tag(tmp_path):

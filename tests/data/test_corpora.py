@@ -4,11 +4,13 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from closed_folders import closed_folder
 
 from mulap.data import corpora
 from mulap.data.corpora import CorpusOptions, make_corpus
@@ -145,7 +147,7 @@ def test_wrong_use_is_told_in_one_line(tmp_path):
         make_corpus(tmp_path / "music", tmp_path / "music" / "corpus")
     with pytest.raises(ValueError, match="choose another OUTPUT"):
         make_corpus(tmp_path / "corpus" / "audio" / "music", tmp_path / "corpus")
-    with pytest.raises(ValueError, match="no audio files found"):
+    with pytest.raises(ValueError, match="empty: no audio file is there"):
         make_corpus(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(ValueError, match="group_by 'mood': must be one of artist"):
         CorpusOptions(group_by="mood")
@@ -153,6 +155,10 @@ def test_wrong_use_is_told_in_one_line(tmp_path):
         CorpusOptions(clip_seconds=2)
     with pytest.raises(ValueError, match="at least 1"):
         CorpusOptions(captions_per_clip=0)
+    with pytest.raises(ValueError, match="--max-clips .* tracks are not cut: add --clip-seconds"):
+        CorpusOptions(max_clips_per_track=2)
+    with pytest.raises(ValueError, match="--copy .* and --clip-seconds .* leave one out"):
+        CorpusOptions(clip_seconds=4.0, copy=True)
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -168,6 +174,40 @@ def test_music_that_lies_where_the_corpus_would_is_not_touched(music, tmp_path, 
     with pytest.raises(ValueError, match="choose another OUTPUT"):
         make_corpus(tmp_path / "audio", tmp_path, CorpusOptions(copy=copy))
     assert everything_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("clip_seconds", [None, 4.0])
+def test_several_processes_make_the_same_corpus(music, tmp_path, clip_seconds):
+    options = CorpusOptions(clip_seconds)
+    reports = {}
+    for num_processes in (1, 2):
+        output = tmp_path / str(num_processes)
+        reports[num_processes] = make_corpus(
+            music, str(output), options, num_processes=num_processes
+        )
+    assert everything_in(tmp_path / "1") == {
+        path.replace(f"{tmp_path}/2", f"{tmp_path}/1"): content
+        for path, content in everything_in(tmp_path / "2").items()
+    }
+    same = [replace(report, output=tmp_path, elapsed_seconds=0) for report in reports.values()]
+    assert same[0] == same[1]
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure_and_other_files_are_counted(music, tmp_path):
+    (music / "closed").mkdir()
+    with closed_folder(music / "closed"):
+        report = make_corpus(music, tmp_path / "corpus")
+    assert report.failures[0][0] == str(music / "closed")
+    assert read_failures(tmp_path / "corpus")["closed"].startswith("cannot be listed: Permission")
+    assert report.num_tracks == 4
+    assert report.left_aside == {".txt": 1}
+
+
+def test_a_corpus_without_any_track_can_be_made_again(tmp_path):
+    write_track(tmp_path / "music" / "05.wav")
+    assert make_corpus(tmp_path / "music", tmp_path / "corpus").num_tracks == 0
+    write_track(tmp_path / "music" / "good song.wav")
+    assert make_corpus(tmp_path / "music", tmp_path / "corpus").num_tracks == 1
 
 
 @pytest.mark.parametrize("has_table", [False, True])
@@ -200,11 +240,11 @@ def test_a_corpus_that_was_interrupted_says_so_and_is_finished_by_the_next_call(
 ):
     output, place, placed = tmp_path / "corpus", corpora._place_track, []
 
-    def place_until_killed(track, *arguments):
-        placed.append(track)
+    def place_until_killed(job):
+        placed.append(job)
         if len(placed) == 3:
             raise KeyboardInterrupt
-        return place(track, *arguments)
+        return place(job)
 
     monkeypatch.setattr(corpora, "_place_track", place_until_killed)
     with pytest.raises(KeyboardInterrupt):

@@ -11,6 +11,7 @@ Reading order: `styles` and `words` (tables), `scores` and `melodies` (notes),
 
 import itertools
 import multiprocessing
+import os
 import subprocess
 import time
 from collections import Counter
@@ -62,7 +63,7 @@ class DemoReport:
 
 
 def make_demo_corpus(
-    output: Path,
+    output: str | os.PathLike[str],
     num_clips: int,
     seconds: float,
     seed: int,
@@ -85,7 +86,7 @@ def make_demo_corpus(
         ValueError: if a package is missing, the numbers make no sense, or the folder holds what
             this did not make.
     """
-    began = time.monotonic()
+    began, output = time.monotonic(), Path(output)
     if num_clips < 1 or seconds < 1 or processes < 1:
         raise ValueError("num_clips, seconds and processes must all be at least 1")
     for package in _PACKAGES:  # a missing one is told here, once, before any work
@@ -102,7 +103,7 @@ def make_demo_corpus(
             _row(plan, facts, kind, caption)
             for (plan, facts), (kind, caption) in zip(clips, captions, strict=True)
         ]
-        write_metadata(output, rows)
+        write_metadata(output, rows, _OWN_COLUMN)
         log.write()
     return DemoReport(
         output,
