@@ -52,6 +52,28 @@ def quiet_machine():
     return _CACHE
 
 
+@pytest.fixture(params=[8, 16])
+def move_tensors(request):
+    """A function that moves a module's tensors to addresses 8 or 16 bytes past a multiple of 64.
+
+    torch allocates at multiples of 64; a checkpoint's memory map puts tensors elsewhere. Matrix
+    products choose their kernels by that on some processors, and then differ in the last bits.
+    """
+    import torch
+
+    def move(module):
+        for tensor in [*module.parameters(), *module.buffers()]:
+            size = tensor.element_size()
+            memory = torch.empty(tensor.numel() + 128 // size, dtype=tensor.dtype)
+            first = (request.param - memory.data_ptr()) % 64 // size
+            moved = memory[first : first + tensor.numel()].view(tensor.shape)
+            tensor.data = moved.copy_(tensor.data)
+            assert tensor.data_ptr() % 64 == request.param
+        return module
+
+    return move
+
+
 @pytest.fixture(scope="session")
 def template():
     """A process that has imported everything and forks what tests start and kill."""

@@ -72,6 +72,13 @@ def make_config(**changes) -> MulapConfig:
     return MulapConfig(**(values | changes))
 
 
+def assert_same_tensors(module, other) -> None:
+    """What is stored is equal to the bit; what is computed of it need not be."""
+    ours, theirs = module.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
 def make_model(seed: int = 0, **changes) -> MulapForPreTraining:
     """A model in eval mode whose backbone has seen something, so that features are not all zero."""
     torch.manual_seed(seed)
