@@ -157,24 +157,6 @@ def decide(outputs: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return outputs.astype(np.float64) >= thresholds[:, None]
 
 
-def bootstrap_counts(num_tracks: int, num_draws: int = 1000, seed: int = 0) -> np.ndarray:
-    """Draw n of n tracks with replacement, R times.
-
-    Args:
-        num_tracks: n.
-        num_draws: R. A draw depends on the seed and its own position: more draws keep the first.
-        seed: 0 or above.
-
-    Returns:
-        int32 (R, n): how often each track is drawn; every row sums to n.
-    """
-    counts = np.empty((num_draws, num_tracks), np.int32)
-    for draw in range(num_draws):
-        chosen = np.random.default_rng([seed, draw]).integers(num_tracks, size=num_tracks)
-        counts[draw] = np.bincount(chosen, minlength=num_tracks)
-    return counts
-
-
 class _Ranking:
     """Scores sorted once for each of L rows, to be measured under any weights.
 

@@ -25,7 +25,8 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from mulap.files import atomic_path
-from mulap.tasks.metrics import HEADLINE, bootstrap_counts, check_finite, measure
+from mulap.tasks.bootstrap import bootstrap_counts
+from mulap.tasks.metrics import HEADLINE, check_finite, measure
 from mulap.tasks.task import Kind
 
 _INTERVAL = (2.5, 97.5)  # percentiles
@@ -171,7 +172,7 @@ def score_predictions(
         ValueError: an output is not finite, or no label can be scored.
     """
     plain, plain_labels = _measure(kind, labels, predictions, None)
-    counts = bootstrap_counts(len(predictions.track_ids), num_draws, seed)
+    counts = bootstrap_counts(np.arange(len(predictions.track_ids)), num_draws, seed)
     drawn, drawn_labels = _measure(kind, labels, predictions, counts)
     first = next(iter(plain_labels.values()))[0, 0]  # (C,): recall, ROC-AUC or R2
     is_scored = ~np.isnan(first)
@@ -224,7 +225,7 @@ def compare(
     if not np.array_equal(first.targets, second.targets):
         raise ValueError("predictions with different targets cannot be compared (same task?)")
     metric = HEADLINE[kind]
-    counts = bootstrap_counts(len(first.track_ids), num_draws, seed)
+    counts = bootstrap_counts(np.arange(len(first.track_ids)), num_draws, seed)
     means, draws = [], []
     for each in (first, second):
         means.append(_measure(kind, labels, each, None, headline_only=True)[0][metric].mean())

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from mulap.tasks import metrics
+from mulap.tasks.bootstrap import bootstrap_counts
 from mulap.tasks.metrics import (
     DEFAULT_THRESHOLD,
-    bootstrap_counts,
     choose_thresholds,
     decide,
     headline,
@@ -47,7 +47,7 @@ def assert_equal(ours, theirs):
 def test_tags_score_as_scikit_learn_does_with_ties_and_weights(seed):
     targets, outputs, decisions = make_tags(seed)
     counts = np.concatenate(
-        [np.ones((1, len(targets)), int), bootstrap_counts(len(targets), 3, seed)]
+        [np.ones((1, len(targets)), int), bootstrap_counts(np.arange(len(targets)), 3, seed)]
     )
     overall, per_label = measure("tags", targets, outputs, decisions, counts)
     for draw, weights in enumerate(counts):
@@ -75,7 +75,7 @@ def test_tags_score_as_scikit_learn_does_with_ties_and_weights(seed):
 def test_micro_scores_are_over_all_pairs_and_equal_scikit_learns(seed):
     targets, outputs, _ = make_tags(seed, num_tracks=25)
     targets[0], targets[1] = True, False
-    counts = np.concatenate([np.ones((1, 25), int), bootstrap_counts(25, 2, seed)])
+    counts = np.concatenate([np.ones((1, 25), int), bootstrap_counts(np.arange(25), 2, seed)])
     counts[:, :2] = 1
     overall, _ = measure("tags", targets, outputs, None, counts)
     for draw, weights in enumerate(counts):
@@ -103,7 +103,9 @@ def test_classes_score_as_scikit_learn_does_also_with_classes_missing_in_a_draw(
     num_tracks = int(rng.integers(1, 30))
     targets = rng.integers(num_labels, size=num_tracks)
     outputs = rng.random((2, num_tracks, num_labels))
-    counts = np.concatenate([np.ones((1, num_tracks), int), bootstrap_counts(num_tracks, 4, seed)])
+    counts = np.concatenate(
+        [np.ones((1, num_tracks), int), bootstrap_counts(np.arange(num_tracks), 4, seed)]
+    )
     overall, per_label = measure("class", targets, outputs, None, counts)
     for draw, weights in enumerate(counts):
         drawn = np.repeat(np.arange(num_tracks), weights)
@@ -130,7 +132,9 @@ def test_numbers_score_as_scikit_learn_does_and_constant_targets_have_no_r2(seed
     num_tracks = int(rng.integers(2, 30))
     targets = rng.normal(3, 2, (num_tracks, 3)).round(1)
     outputs = targets + rng.normal(0, 2, (2, num_tracks, 3))
-    counts = np.concatenate([np.ones((1, num_tracks), int), bootstrap_counts(num_tracks, 4, seed)])
+    counts = np.concatenate(
+        [np.ones((1, num_tracks), int), bootstrap_counts(np.arange(num_tracks), 4, seed)]
+    )
     overall, per_label = measure("numbers", targets, outputs, None, counts)
     for draw, weights in enumerate(counts):
         drawn = targets[weights > 0]
@@ -171,7 +175,7 @@ def test_draws_score_the_same_in_whatever_batches_they_are_worked_through(
         targets = rng.integers(4, size=31)
     if kind == "numbers":
         targets = rng.random((31, 4))
-    counts = bootstrap_counts(31, 13)
+    counts = bootstrap_counts(np.arange(31), 13)
     monkeypatch.setattr(metrics, "_MAX_CELLS", max_cells)
     overall, per_label = measure(kind, targets, outputs, decisions, counts)
     for draw in range(13):
@@ -195,7 +199,7 @@ def test_the_headline_counts_every_track_also_the_last_of_an_odd_number(num_trac
 
 def test_weights_count_a_track_as_often_as_it_was_drawn():
     targets, outputs, decisions = make_tags(5, num_tracks=20, num_levels=5)
-    counts = bootstrap_counts(20, 5, seed=1)
+    counts = bootstrap_counts(np.arange(20), 5, seed=1)
     overall, _ = measure("tags", targets, outputs, decisions, counts)
     for draw, weights in enumerate(counts):
         drawn = np.repeat(np.arange(20), weights)
@@ -218,7 +222,7 @@ def test_outputs_that_are_not_finite_are_refused_with_the_position_of_the_track(
 def test_the_headline_alone_is_what_it_is_among_all_metrics():
     rng = np.random.default_rng(5)
     targets = rng.random((40, 4)) < 0.3
-    outputs, counts = rng.integers(0, 9, (2, 40, 4)) / 9, bootstrap_counts(40, 6)
+    outputs, counts = rng.integers(0, 9, (2, 40, 4)) / 9, bootstrap_counts(np.arange(40), 6)
     overall, per_label = measure("tags", targets, outputs, outputs > 0.5, counts)
     alone, alone_per_label = measure("tags", targets, outputs, None, counts, headline_only=True)
     assert list(alone) == list(alone_per_label) == ["roc_auc"]
@@ -262,12 +266,3 @@ def test_thresholds_of_validation_know_nothing_of_test_labels():
     overall, _ = measure("tags", test_targets, test_outputs, decisions)
     assert_equal(overall["f1"][0, 0], 2 / 3)  # thresholds tuned on test would give 1
     assert "f1" not in measure("tags", test_targets, test_outputs)[0]
-
-
-def test_a_draw_depends_on_its_seed_and_position_only():
-    counts = bootstrap_counts(50, 20, seed=4)
-    assert counts.shape == (20, 50)
-    assert (counts.sum(1) == 50).all()
-    assert np.array_equal(counts[:5], bootstrap_counts(50, 5, seed=4))
-    assert len({row.tobytes() for row in counts}) == 20
-    assert not np.array_equal(counts, bootstrap_counts(50, 20, seed=5))

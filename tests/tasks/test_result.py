@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from mulap.tasks.metrics import bootstrap_counts
+from mulap.tasks.bootstrap import bootstrap_counts
 from mulap.tasks.result import Predictions, compare, score_predictions
 
 TAGS = ("rock", "jazz", "slow")
@@ -142,7 +142,7 @@ def test_without_decisions_from_validation_there_is_no_f1():
 def test_the_interval_is_that_of_resampled_tracks_scored_by_scikit_learn():
     predictions = tag_predictions()
     draws = []
-    for weights in bootstrap_counts(60, 100, seed=7):
+    for weights in bootstrap_counts(np.arange(60), 100, seed=7):
         drawn = np.repeat(np.arange(60), weights)
         draws.append(
             np.mean(
