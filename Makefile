@@ -1,5 +1,5 @@
 # The contributor's menu. Every target sets up .venv first if it is missing or out of date.
-.PHONY: all setup tour test quick hostile gpu lint fix types imports docs bench golden clean
+.PHONY: all setup tour test quick hostile gpu lint fix types imports wheel docs bench golden clean
 
 BIN := .venv/bin
 # As many tests at a time as there are cores, 8 at most: each process holds a gigabyte.
@@ -40,6 +40,9 @@ types: setup
 
 imports: setup  ## data flows one way
 	$(BIN)/lint-imports
+
+wheel:  ## the built wheel, without extras in a bare venv, embeds and tags
+	@scripts/check_wheel.sh
 
 docs: setup  ## write the generated pages: docs/cli.md, docs/configs.md
 	$(BIN)/python scripts/make_docs.py

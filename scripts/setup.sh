@@ -8,12 +8,13 @@
 #   TORCH=auto scripts/setup.sh            the build that suits this machine's GPU (uses uv)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/install_torch.sh
 
 python=${PYTHON:-python3}
 wanted=${TORCH:-cpu}
 venv=.venv
 stamp=$venv/installed.sha256
-inputs=(pyproject.toml constraints.txt requirements-demo.txt scripts/setup.sh)
+inputs=(pyproject.toml constraints.txt requirements-demo.txt scripts/setup.sh scripts/install_torch.sh)
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   { echo "setup: $python is older than Python 3.11: give another one as PYTHON=..." >&2; exit 1; }
@@ -33,7 +34,6 @@ if [ ! -x $venv/bin/python ]; then
 fi
 pip() { $venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
-version=$(sed -n 's/^torch==//p' constraints.txt)
 if [ $has_torch = yes ] || $venv/bin/python -c 'import torch' 2>/dev/null; then
   # What is there stays: the pins that would replace it are left out.
   grep -v -E '^(torch|transformers|tokenizers|accelerate|huggingface-hub|numpy)==' \
@@ -41,14 +41,7 @@ if [ $has_torch = yes ] || $venv/bin/python -c 'import torch' 2>/dev/null; then
   $venv/bin/python -c 'import torch; print(f"torch=={torch.__version__}")' >> $venv/constraints.txt
 else
   cp constraints.txt $venv/constraints.txt
-  if [ "$wanted" = cpu ] && [ "$(uname)" = Darwin ]; then
-    pip install -q "torch==$version"
-  elif [ "$wanted" != cpu ] || ! pip install -q "torch==$version+cpu"; then
-    # pip knows no CPU build here. uv knows where torch's builds are.
-    pip install -q uv
-    $venv/bin/uv pip install -q --python $venv/bin/python --torch-backend "$wanted" \
-      "torch==$version"
-  fi
+  install_torch $venv "$wanted"
 fi
 
 pip install -q -c $venv/constraints.txt -e '.[dev]'

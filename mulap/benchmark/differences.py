@@ -15,7 +15,7 @@ from mulap.files import atomic_path, sha256_of
 from mulap.tasks.result import Difference, Predictions, compare
 
 DIFFERENCES_FILE = "differences.json"
-BASELINES = ("random", "random-calibrated")
+BASELINE = "random"
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def compare_rows(folder: Path, rows: list[Row]) -> TaskRows:
         The rows and their differences. A row without usable predictions has none, and a reason.
     """
     names = row_names(rows)
-    # `random` is the paper's; where there is none, its calibrated twin will do.
-    found = [i for name in BASELINES for i, row in enumerate(rows) if row["backbone"] == name]
+    found = [index for index, row in enumerate(rows) if row["backbone"] == BASELINE]
     task = TaskRows(rows, names, found[0] if found else None)
     if task.baseline is None:
         return task

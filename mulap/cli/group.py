@@ -58,8 +58,7 @@ _REMEDIES = {
     errno.EEXIST: _NO_FOLDER,
 }
 ENCODERS_HELP = (
-    "A checkpoint folder, musicnn-mtt, musicnn-msd, random, random-calibrated, mel, "
-    "hear:MODULE[:WEIGHTS] or hf:NAME."
+    "A checkpoint folder, musicnn-mtt, musicnn-msd, random, mel, hear:MODULE[:WEIGHTS] or hf:NAME."
 )
 SPLITS = ["train", "valid", "test"]
 # A group called with nothing shows its help; click 8.1 has no exception for that.

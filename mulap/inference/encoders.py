@@ -1,7 +1,6 @@
-"""A name -> an encoder: whatever turns a file into one vector a 3-second segment.
+"""Load an encoder by name: it turns a file into one vector per 3-second segment.
 
     random               untrained weights, the baseline of the paper
-    random-calibrated    the same, with BatchNorm statistics that keep every layer at unit scale
     mel                  statistics of log-mel and MFCCs
     musicnn-mtt, -msd    musicnn, trained on tags
     FOLDER               a MuLaP checkpoint, or a Hugging Face audio model
@@ -21,16 +20,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from mulap.inference.backbones import RANDOM, random_backbone
-from mulap.inference.calibrate import calibrate_batch_norm
+from mulap.inference.backbones import RANDOM
 from mulap.inference.embedder import Embedder, Level, Rows
-from mulap.inference.foreign import hear_encoder, hugging_face_encoder
-from mulap.inference.mel import mel_encoder
 from mulap.model.bundled import bundled_names
 from mulap.model.config import MulapAudioConfig, MulapConfig
 
 MEL = "mel"
-CALIBRATED = "random-calibrated"
 _OURS = (MulapConfig.model_type, MulapAudioConfig.model_type)
 
 
@@ -74,21 +69,28 @@ def load_encoder(name: str, device: str | torch.device = "cpu", seed: int = 0) -
     Raises:
         ValueError: there is none of that name, or it cannot be loaded.
     """
+    # Encoders are imported when asked for: each stands on packages that others do without.
     if name.startswith("hear:"):
+        from mulap.inference.foreign import hear_encoder
+
         return hear_encoder(name, device)
     if name.startswith("hf:"):
+        from mulap.inference.foreign import hugging_face_encoder
+
         return hugging_face_encoder(name.removeprefix("hf:"), device, name)
     if name == MEL:
+        from mulap.inference.mel import mel_encoder
+
         return mel_encoder()
-    if name == CALIBRATED:
-        return Embedder(calibrate_batch_norm(random_backbone(seed=seed)), name, device)
     is_known = name == RANDOM or name in bundled_names()
     if not is_known and not Path(name).is_dir():
-        names = ", ".join([RANDOM, CALIBRATED, MEL, *bundled_names()])
+        names = ", ".join([RANDOM, MEL, *bundled_names()])
         raise ValueError(
             f"{name}: is no encoder (give a model's folder, {names}, hear:MODULE or hf:NAME)"
         )
     if not is_known and _model_type(Path(name)) not in (None, *_OURS):
+        from mulap.inference.foreign import hugging_face_encoder
+
         return hugging_face_encoder(name, device)
     return Embedder.from_pretrained(name, device, seed)
 
