@@ -25,7 +25,7 @@ from typing import Any
 
 import click
 
-from mulap import __version__
+from mulap import __version__, terminal
 
 # Threads that wait for each other sleep instead of spinning: beside another busy process a training
 # step took a third of the time, alone about a tenth more (docs/log.md). Read when torch is loaded.
@@ -196,8 +196,33 @@ def _control_c_in_one_line() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
+def _silence(ctx: click.Context, _: click.Parameter, is_quiet: bool) -> None:
+    if is_quiet:
+        ctx.with_resource(terminal.shown(False))
+
+
+_QUIET = click.Option(
+    ["--quiet", "-q"],
+    is_flag=True,
+    expose_value=False,
+    callback=_silence,
+    help="Show no progress; print only results, left-out files and errors.",
+)
+
+
 class OneLineGroup(click.Group):
-    """A group whose commands tell of wrong use and of control-C in one line, as of every error."""
+    """A group whose commands tell of wrong use and of control-C in one line, as of every error.
+
+    Each command gets --quiet; without it progress is shown.
+    """
+
+    group_class = type  # groups of this group are such groups too
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Register a command, or a group of commands."""
+        if not isinstance(cmd, click.Group) and _QUIET not in cmd.params:
+            cmd.params.append(_QUIET)
+        super().add_command(cmd, name)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the options before the command."""
@@ -206,7 +231,7 @@ class OneLineGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Parse the rest and call the command."""
-        with _control_c_in_one_line(), _wrong_use_in_one_line():
+        with _control_c_in_one_line(), _wrong_use_in_one_line(), terminal.shown():
             return super().invoke(ctx)
 
 

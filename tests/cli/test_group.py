@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from mulap import terminal
 from mulap.cli.group import OneLineGroup, describe_os_error, one_line_errors
 
 
@@ -98,3 +99,28 @@ def test_an_error_that_quotes_a_damaged_file_is_cut_in_its_middle():
     assert result.stderr.startswith("Error: a.csv: what is 99")
     assert result.stderr.endswith("9 (mend it)\n")
     assert len(result.stderr) < 1_100
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["report"], "half done\n"), (["report", "--quiet"], ""), (["inner", "report", "-q"], "")],
+)
+def test_quiet_keeps_progress_off_the_screen_in_every_command_of_every_group(words, said):
+    @click.group(cls=OneLineGroup)
+    def outer() -> None:
+        pass
+
+    @outer.group()
+    def inner() -> None:
+        pass
+
+    @click.command()
+    def report() -> None:
+        terminal.say("half done")
+        click.echo("the result")
+
+    outer.add_command(report)
+    inner.add_command(report)
+    result = CliRunner().invoke(outer, words)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "the result\n", said)
+    assert not terminal.is_shown()
