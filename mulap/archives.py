@@ -1,4 +1,7 @@
-"""Archives -> plain files in a folder: all of an archive's files, or none. Trusts no archive.
+"""The one guarded reader of archives, and archives -> plain files in a folder, all or none.
+
+`read_tar` gives the entries of a tar one by one, in bounded memory, with what is unsafe about each;
+`unpack` writes the files of whole archives, and refuses an archive with an unsafe entry:
 
     x.zip.001 x.zip.002 ..     joined as they are read; zip or tar, packed or not, by content
         |
@@ -8,7 +11,8 @@
 
 Folders and plain files are all that comes out. An archive with anything else (a link, a device), or
 with a name that leads elsewhere, is refused as a whole: no data set needs them. `extract` of
-`zipfile` and `tarfile` is never called; every file is opened here, anew, below a folder of ours.
+`zipfile` and `tarfile` is never called; every file is created here, below a folder of ours. (The
+data filter of `tarfile` would let links inside the folder pass, and silently rename `/etc/x`.)
 
 A kill while files are renamed leaves some of them in place, and the folder `unpacking`; who needs
 to know whether all are there remembers what `unpack` returned (as `mulap.tasks.fetch` does).
@@ -28,7 +32,7 @@ import zipfile
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any, NamedTuple
@@ -44,15 +48,16 @@ shrinks, and tables of labels are small."""
 
 SMALL_BYTES = 2**30
 
-MAX_HEADER_BYTES = 2**24
-"""What may describe one entry of a tar; real ones take a few blocks of 512."""
+MAX_HEADER_BYTES = 2**20
+"""What may describe one entry of a tar; real ones take a few blocks of 512. Unpacked into Python's
+objects it may take some 20 times as much memory."""
 
 _REMEDY = "remove and fetch it again"
 _ENTRY_BYTES = 512  # counted for each entry, so that endless empty ones add up too
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _UNPACKERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _PART = re.compile(r"(?P<whole>.+)\.(?P<number>\d{3})")
-_DAMAGED = (
+DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
@@ -61,20 +66,34 @@ _DAMAGED = (
     NotImplementedError,  # a packing method that zipfile lacks
     ValueError,  # numbers and names that are none
     OverflowError,
+    RecursionError,  # tarfile, by a chain of headers without an entry
 )
+"""What reading a damaged archive raises; `Refused` is one of them."""
 
 
-class _Refused(Exception):
+class Refused(ValueError):
     """Why an archive is not unpacked."""
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """An entry of an archive.
+
+    Attributes:
+        name: as the archive has it; never use it as a path where there is a `problem`.
+        num_bytes: that the file claims to have.
+        open: opens its content, before the next entry is read; None for a folder.
+        problem: what is unsafe about it, as "leads out of the folder"; empty if nothing is.
+    """
+
     name: str
     num_bytes: int
-    open: Callable[[], IO[bytes]] | None  # None for a folder
+    open: Callable[[], IO[bytes]] | None
+    problem: str = ""
 
 
-def unpack(archives: Sequence[Path], folder: Path) -> list[Path]:
+def unpack(
+    archives: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
+) -> list[Path]:
     """Unpack archives into a folder, which may hold other files already.
 
     A file of the same name is replaced. Two processes may unpack into one folder; the second waits.
@@ -89,21 +108,23 @@ def unpack(archives: Sequence[Path], folder: Path) -> list[Path]:
 
     Raises:
         ValueError: an archive is damaged, unsafe, or too large for the disk, or something of
-            another kind is in its way. Nothing of that archive is left then. One line.
+            another kind is in its way. Nothing of that archive is left then, and what was there
+            before is as it was. One line.
     """
+    folder = Path(folder)
     files = []
-    for name, parts in _join_parts(archives).items():
+    for name, parts in _join_parts([Path(path) for path in archives]).items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _temporary_folder(folder) as temporary:
-                names = _extract(parts, temporary)
-                moves = list(_plan_moves(temporary, folder))
-                for source, target in moves:
-                    os.replace(source, target)
+                new = temporary / "new"
+                new.mkdir()
+                names = _extract(parts, new)
+                _move_all(list(_plan_moves(new, folder)), temporary)
             files += [folder / each for each in names]
-        except _Refused as refused:
+        except Refused as refused:
             raise ValueError(f"{name}: {refused}; nothing of it was unpacked") from refused
-        except _DAMAGED as error:
+        except DAMAGED as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ValueError(f"{name}: is damaged ({reason}); {_REMEDY}") from error
         except OSError as error:
@@ -163,8 +184,11 @@ def _extract(parts: Sequence[Path], folder: Path) -> list[str]:
         file = stack.enter_context(io.BufferedReader(joined, 2**18))
         is_zip = file.peek(4).startswith(_ZIP_BEGINS)
         total, names = 0, []
-        for entry in _zip_entries(file, check_room) if is_zip else _tar_entries(file):
-            name = "/".join(_safe_parts(entry.name))
+        entries = _zip_entries(file, check_room) if is_zip else _packed_tar_entries(file)
+        for entry in entries:
+            if entry.problem:
+                raise Refused(f"{_show(entry.name)} {entry.problem}")
+            name = "/".join(_parts(entry.name))
             total += entry.num_bytes + _ENTRY_BYTES
             check_room(total, entry.num_bytes)
             if entry.open is None:
@@ -175,19 +199,19 @@ def _extract(parts: Sequence[Path], folder: Path) -> list[str]:
     return names
 
 
-def _write(entry: _Entry, open_entry: Callable[[], IO[bytes]], path: Path) -> None:
+def _write(entry: Entry, open_entry: Callable[[], IO[bytes]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         out = open(path, "xb")
     except FileExistsError:
-        raise _Refused(f"has {_show(entry.name)} twice") from None
+        raise Refused(f"has {_show(entry.name)} twice") from None
     with out, open_entry() as content:
         shutil.copyfileobj(content, out, 2**20)
         if out.tell() != entry.num_bytes:
             raise EOFError(f"{_show(entry.name)} is cut short")
 
 
-def _zip_entries(file: IO[bytes], check_room: Callable[[int, int], None]) -> Iterator[_Entry]:
+def _zip_entries(file: IO[bytes], check_room: Callable[[int, int], None]) -> Iterator[Entry]:
     with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
         total = sum(info.file_size for info in infos)
@@ -195,37 +219,56 @@ def _zip_entries(file: IO[bytes], check_room: Callable[[int, int], None]) -> Ite
         for info in infos:
             # zipfile itself cuts names at a NUL; the original is what is judged.
             name = info.orig_filename
+            is_folder = name.endswith("/")
+            problem = _find_problem(name, is_folder)
             # Unix's kind of file, if the zip was made there; 0 elsewhere.
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _Refused(f"{_show(name)} is a link or a device")
-            if info.flag_bits & 1:
-                raise _Refused(f"{_show(name)} needs a password")
-            is_folder = name.endswith("/")
-            yield _Entry(name, info.file_size, None if is_folder else partial(archive.open, info))
+                problem = "is a link or a device"
+            elif info.flag_bits & 1:
+                problem = "needs a password"
+            opener = None if is_folder else partial(archive.open, info)
+            yield Entry(name, info.file_size, opener, problem)
 
 
-def _tar_entries(file: "io.BufferedReader[Any]") -> Iterator[_Entry]:
+def _packed_tar_entries(file: "io.BufferedReader[Any]") -> Iterator[Entry]:
+    """Give the entries of a tar, packed or not."""
     openers = [opener for start, opener in _UNPACKERS.items() if file.peek(6).startswith(start)]
-    with ExitStack() as stack:
-        content = stack.enter_context(openers[0](file)) if openers else file
-        guarded = _GuardedFile(content)
-        try:
-            archive = stack.enter_context(tarfile.open(fileobj=guarded, mode="r:"))
-        except (tarfile.ReadError, *_DAMAGED):
-            raise _Refused("is neither a zip nor a tar archive, or is damaged") from None
+    with openers[0](file) if openers else nullcontext(file) as content:
+        yield from read_tar(content)
+
+
+def read_tar(content: IO[bytes]) -> Iterator[Entry]:
+    """Give the entries of a tar one by one, however many there are, in bounded memory.
+
+    Args:
+        content: the tar, unpacked; it is read from front to back.
+
+    Raises:
+        Exception: one of `DAMAGED`, where the tar is not whole or a header is absurdly long. What
+            was given before is all right.
+    """
+    guarded = _GuardedFile(content)
+    try:
+        archive = guarded.within_limit(lambda: tarfile.open(fileobj=guarded, mode="r:"))
+    except tarfile.ReadError as error:
+        raise tarfile.ReadError(f"neither a zip nor a tar archive: {error}") from error
+    with archive:
         while (member := guarded.within_limit(archive.next)) is not None:
-            archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # it keeps all
-            name = member.name
-            if member.isdir():
-                yield _Entry(name, 0, None)
-            elif member.isreg() and not member.issparse():
-                yield _Entry(name, member.size, partial(_open_member, archive, member))
-            else:
-                raise _Refused(f"{_show(name)} is a link, a device or a sparse file")
-        # tarfile takes any block that is no header for the end of the archive.
-        while block := content.read(2**18):
-            if block.strip(b"\0"):
-                raise tarfile.ReadError("there is more after its end")
+            # Both grow with every entry, and are not needed.
+            archive.members.clear()
+            archive.pax_headers.clear()
+            name, is_folder = member.name, member.isdir()
+            problem = _find_problem(name, is_folder)
+            if not is_folder and (not member.isreg() or member.issparse()):
+                problem = "is a link, a device or a sparse file"
+            opener = None if is_folder else partial(_open_member, archive, member)
+            yield Entry(name, 0 if is_folder else member.size, opener, problem)
+    # tarfile takes any block that is no header for the end of the archive.
+    block = guarded.last_block
+    while not block.strip(b"\0"):
+        if not (block := content.read(2**18)):
+            return
+    raise tarfile.ReadError("there is more after its end")
 
 
 def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -234,18 +277,22 @@ def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]
     return content
 
 
-def _safe_parts(name: str) -> list[str]:
-    """Split an entry's name into folders and file; refuse what could mean another place."""
-    parts = [part for part in name.split("/") if part not in ("", ".")]
+def _find_problem(name: str, is_folder: bool) -> str:
+    """Return why an entry's name could mean another place, or none; empty if it cannot."""
+    parts = _parts(name)
     if name.startswith("/") or ".." in parts or "\\" in name:
-        raise _Refused(f"{_show(name)} leads out of the folder")
+        return "leads out of the folder"
     if any(PureWindowsPath(part).drive for part in parts):
-        raise _Refused(f"{_show(name)} names a drive")
+        return "names a drive"
     if any(ord(letter) < 32 for letter in name):
-        raise _Refused(f"{_show(name)} has control characters in its name")
+        return "has control characters in its name"
     if any(part.lower() == OWN_FOLDER for part in parts):
-        raise _Refused(f"{_show(name)} would change this package's own notes")
-    return parts
+        return "would change this package's own notes"
+    return "" if parts or is_folder else "has no name"
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.split("/") if part not in ("", ".")]
 
 
 def _show(name: str) -> str:
@@ -255,12 +302,10 @@ def _show(name: str) -> str:
 def _check_room(folder: Path, packed: int, total: int, more: int) -> None:
     """Refuse an archive of `packed` bytes that claims `total` bytes so far, `more` of them now."""
     if total > SMALL_BYTES and total > MAX_EXPANSION * packed:
-        raise _Refused(
-            f"claims {total:,} bytes, more than {MAX_EXPANSION} times its own {packed:,}"
-        )
+        raise Refused(f"claims {total:,} bytes, more than {MAX_EXPANSION} times its own {packed:,}")
     free = shutil.disk_usage(folder).free
     if more > free:
-        raise _Refused(f"needs {more:,} bytes, but only {free:,} are free (free some space)")
+        raise Refused(f"needs {more:,} bytes, but only {free:,} are free (free some space)")
 
 
 def _plan_moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
@@ -268,13 +313,26 @@ def _plan_moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     for entry in sorted(source.iterdir()):
         place = target / entry.name
         if place.is_symlink():
-            raise _Refused(f"{place} is in the way, a link")
+            raise Refused(f"{place} is in the way, a link")
         if entry.is_dir() and place.is_dir():
             yield from _plan_moves(entry, place)
         elif place.exists() and (entry.is_dir() or not place.is_file()):
-            raise _Refused(f"{place} is in the way, of another kind")
+            raise Refused(f"{place} is in the way, of another kind")
         else:
             yield entry, place
+
+
+def _move_all(moves: Sequence[tuple[Path, Path]], temporary: Path) -> None:
+    """Rename files and folders to their places; after an error all is as it was before."""
+    with ExitStack() as undo:
+        for number, (source, target) in enumerate(moves):
+            if target.exists():
+                replaced = temporary / f"replaced-{number}"
+                os.replace(target, replaced)
+                undo.callback(os.replace, replaced, target)
+            os.replace(source, target)
+            undo.callback(os.replace, target, source)
+        undo.pop_all()
 
 
 class _JoinedFiles(io.RawIOBase):
@@ -312,9 +370,9 @@ class _GuardedFile(io.BufferedIOBase):
     """Lets tarfile read a few headers at a time: a bomb's ask for gigabytes, all into memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.left = file, MAX_HEADER_BYTES
+        self.file, self.left, self.last_block = file, 0, b""
 
-    def within_limit(self, read_header: Callable[[], tarfile.TarInfo | None]) -> Any:
+    def within_limit(self, read_header: Callable[[], Any]) -> Any:
         self.left = MAX_HEADER_BYTES
         header = read_header()
         self.left = sys.maxsize  # what follows is content, copied in small blocks
@@ -323,8 +381,9 @@ class _GuardedFile(io.BufferedIOBase):
     def read(self, size: int = -1, /) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.left -= size
         if self.left < 0:
-            raise _Refused(f"has a header of more than {MAX_HEADER_BYTES:,} bytes")
-        return self.file.read(size)
+            raise Refused(f"has a header of more than {MAX_HEADER_BYTES:,} bytes")
+        self.last_block = self.file.read(size)
+        return self.last_block
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return self.file.seek(offset, whence)

@@ -7,7 +7,8 @@
 A try goes on where the last one stopped, if the server says that the file is still the same (HTTP
 Range with If-Range); if not, or if the server cannot tell, it starts over.
 
-What it cannot know: where a source gives neither checksum nor size, whether the right file came.
+Plain http, which anybody on the way can change, is taken with a checksum only. An https source that
+gives neither checksum nor size may still send a wrong file.
 Where a file system has no locks (some cluster file systems), two processes must not fetch one file.
 """
 
@@ -21,6 +22,7 @@ import re
 import shutil
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +45,7 @@ PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK})
 _CHECKSUM = re.compile(r"(sha256:[0-9a-f]{64}|sha1:[0-9a-f]{40}|md5:[0-9a-f]{32})?")
+_THIS_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
 _BLOCK_BYTES = 2**18
 
 
@@ -99,7 +102,7 @@ class _Download:
 
 def fetch(
     url: str,
-    target: Path,
+    target: str | os.PathLike[str],
     checksum: str = "",
     num_bytes: int | None = None,
     console: Console | None = None,
@@ -107,7 +110,7 @@ def fetch(
     """Fetch a file, unless it is there already.
 
     Args:
-        url: http or https.
+        url: https; or http, with a checksum or from this machine.
         target: where the file goes; its folder is made. A file there that fails size or checksum
             is replaced; without either, it is taken for right.
         checksum: `sha256:...`, `sha1:...` or `md5:...`, lower case; empty where none is known.
@@ -121,7 +124,8 @@ def fetch(
         ValueError: the server does not give the file, what it gives is another one, or it cannot
             be written. Always one line; what came of a dropped file is kept for the next run.
     """
-    _check_url(url)
+    _check_url(url, checksum)
+    target = Path(target)
     if not _CHECKSUM.fullmatch(checksum):
         raise ValueError(f"checksum {checksum!r}: give sha256:, sha1: or md5: and its hex digits")
     job = _Download(url, target, checksum, num_bytes, console or Console(stderr=True))
@@ -162,9 +166,12 @@ def wait_for_lock(descriptor: int, say: Callable[[], None]) -> None:
             raise
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, checksum: str) -> None:
     if not re.fullmatch(r"https?://[!-~]+", url):
         raise ValueError(f"{url!r}: only addresses that begin with http:// or https:// are fetched")
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "http" and not checksum and parts.hostname not in _THIS_MACHINE:
+        raise ValueError(f"{url}: plain http can be changed on the way (use https or a checksum)")
 
 
 @contextmanager
@@ -223,7 +230,7 @@ def _try_once(part: BinaryIO, job: _Download, show: Callable[[int, int | None], 
         headers["Range"] = f"bytes={start}-"
         if version.validator:
             headers["If-Range"] = version.validator
-    with _ask(job.url, headers) as response:
+    with _ask(job, headers) as response:
         begin, total = _find_extent(response)
         if response.status == 416 and total == start:
             return
@@ -264,10 +271,10 @@ def _receive(
         raise _Dropped(f"the connection was dropped after {num_bytes:,} of {total:,} bytes")
 
 
-def _ask(url: str, headers: dict[str, str]) -> Any:
+def _ask(job: _Download, headers: dict[str, str]) -> Any:
     """Return a response of status 200, 206 or 416; `HTTPError` is one too."""
-    opener = urllib.request.build_opener(_WebRedirects)
-    request = urllib.request.Request(url, headers=headers)
+    opener = urllib.request.build_opener(_WebRedirects(job.checksum))
+    request = urllib.request.Request(job.url, headers=headers)
     try:
         response = opener.open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
@@ -281,7 +288,7 @@ def _ask(url: str, headers: dict[str, str]) -> Any:
     status = f"{code} {http.client.responses.get(code, '')}".strip()
     if code in _TRY_AGAIN:
         raise _Dropped(f"the server answers {status}")
-    raise ValueError(f"{url}: the server answers {status} (is the address still right?)")
+    raise ValueError(f"{job.url}: the server answers {status} (is the address still right?)")
 
 
 def _read_blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -293,10 +300,13 @@ def _read_blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 class _WebRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to web servers only; urllib itself would go on to ftp."""
+    """Follows redirects to what may be fetched only; urllib itself would go on to ftp."""
+
+    def __init__(self, checksum: str) -> None:
+        self.checksum = checksum
 
     def redirect_request(self, *args: Any) -> urllib.request.Request | None:
-        _check_url(args[-1])
+        _check_url(args[-1], self.checksum)
         return super().redirect_request(*args)
 
 

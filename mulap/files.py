@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,7 +51,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary, descriptor = _open_temporary(target)
         try:
             yield temporary
-            os.chmod(temporary, 0o666 & ~_umask())
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
             os.replace(temporary, target)
@@ -75,7 +74,7 @@ def _open_temporary(target: Path) -> tuple[Path, int]:
     """Return an empty file that is this writer's alone, and its descriptor, which locks it."""
     path = leftover_path(target)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except PermissionError:  # left by another user, or the folder is closed: this one will tell
         return _open_other(target)
     try:
@@ -93,14 +92,9 @@ def _open_temporary(target: Path) -> tuple[Path, int]:
 
 def _open_other(target: Path) -> tuple[Path, int]:
     """Make a temporary file of a name that nobody else has."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
-    return Path(name), descriptor
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    path = target.with_name(f".{secrets.token_hex(8)}.partial{target.suffix}")
+    # The system applies the umask; reading it would change it for other threads for a moment.
+    return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
@@ -141,3 +135,12 @@ class FailureLog:
 
     def __len__(self) -> int:
         return len(self.failures)
+
+
+def read_failures(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """Return the (file, reason) pairs that a `FailureLog` wrote; none where there is no file."""
+    if not os.path.isfile(path):
+        return []
+    # Not by splitlines(), which also cuts at a U+2028 inside a file's name.
+    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    return [(row["file"], row["reason"]) for row in map(json.loads, filter(None, lines))]

@@ -1,6 +1,7 @@
 """Unpacking archives: good ones whole, bad ones not at all, nothing outside the folder ever."""
 
 import bz2
+import errno
 import gzip
 import io
 import os
@@ -11,6 +12,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mulap import archives
-from mulap.archives import unpack
+from mulap.archives import read_tar, unpack
 
 FILES = {
     "audio/a.mp3": np.random.default_rng(0).bytes(70_000),
@@ -356,6 +358,52 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, folder, kind):
     refuse(tmp_path / "x.tgz", folder, "has a header of more than")
 
 
+def peak_bytes(work) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", [tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_endless_headers_without_an_entry_are_refused(tmp_path, folder, kind):
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, 512
+    content = b"11 a=12345\n".ljust(512, b"\0") if kind == tarfile.XGLTYPE else b"x" * 512
+    with gzip.open(tmp_path / "x.tgz", "w") as out:
+        out.write((header.tobuf(tarfile.GNU_FORMAT) + content) * 20_000)
+    refuse(tmp_path / "x.tgz", folder, "has a header of more than|is damaged")
+
+
+def test_reading_a_tar_takes_no_more_memory_with_more_entries_and_headers(tmp_path):
+    def write(num_entries):
+        path = tmp_path / f"{num_entries}.tar"
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+            for number in range(num_entries):
+                archive.addfile(tarfile.TarInfo(f"{number:0200}"))
+        header = tarfile.TarInfo("global")
+        header.type, header.size = tarfile.XGLTYPE, 512
+        record = lambda i: f"500 key{i:04}={'x' * 487}\n".encode().ljust(512, b"\0")  # noqa: E731
+        rest = path.read_bytes()
+        path.write_bytes(
+            b"".join(
+                header.tobuf(tarfile.GNU_FORMAT) + record(i) + rest[1536 * i : 1536 * (i + 1)]
+                for i in range(num_entries)
+            )
+        )
+        return path
+
+    def count(path):
+        with open(path, "rb") as file:
+            return sum(1 for _ in read_tar(file))
+
+    few, many = write(100), write(2_000)
+    assert count(few) == 100
+    assert peak_bytes(lambda: count(many)) < 1.5 * peak_bytes(lambda: count(few))
+
+
 def test_a_missing_archive_is_a_line(tmp_path, folder):
     refuse(tmp_path / "gone.zip", folder, "cannot be unpacked: No such file")
 
@@ -366,6 +414,43 @@ def test_a_tar_with_a_spoilt_header_in_the_middle_is_refused(tmp_path, folder):
     content[1024 : 1024 + 100] = b"?" * 100  # tarfile takes that for the end
     archive.write_bytes(content)
     refuse(archive, folder, "is damaged .*more after its end")
+
+
+def test_a_spoilt_header_at_the_very_end_is_noticed(tmp_path, folder):
+    archive = write_tar(tmp_path / "x.tar", {"a": b"1"})
+    archive.write_bytes(archive.read_bytes()[:1024] + b"?" * 512)
+    refuse(archive, folder, "is damaged .*more after its end")
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_a_file_without_a_name_is_refused(tmp_path, folder, write):
+    refuse(write(tmp_path / "x", {"good.mp3": b"good", "./.": b"?"}), folder, "'./.' has no name")
+
+
+@pytest.mark.parametrize("num_renames", [1, 2, 3, 4, 5])
+def test_an_error_while_files_are_put_in_place_leaves_all_as_it_was(
+    tmp_path, folder, monkeypatch, num_renames
+):
+    """The first file stayed, though the docstring said that nothing is left."""
+    (folder / "b").mkdir(parents=True)
+    (folder / "b" / "old.txt").write_bytes(b"old")
+    (folder / "c.txt").write_bytes(b"old")
+    archive = write_zip(tmp_path / "x.zip", {n: b"new" for n in ("a/1", "b/new.txt", "c.txt", "d")})
+    rename, calls = os.replace, []
+
+    def fail_late(source, target):
+        calls.append(source)
+        if len(calls) == num_renames:
+            raise OSError(errno.EIO, "Input/output error", target)
+        rename(source, target)
+
+    monkeypatch.setattr(archives.os, "replace", fail_late)
+    refuse(archive, folder, "cannot be unpacked: Input/output error")
+    monkeypatch.undo()
+    unpack([str(archive)], str(folder))
+    assert read_all(folder) == {
+        "a/1": b"new", "b/new.txt": b"new", "b/old.txt": b"old", "c.txt": b"new", "d": b"new",
+    }  # fmt: skip
 
 
 PACKED = {

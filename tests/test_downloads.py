@@ -344,6 +344,15 @@ def test_other_addresses_are_refused(tmp_path, url):
         fetch(url, tmp_path / "x", console=quiet())
 
 
+def test_plain_http_needs_a_checksum_also_after_a_redirect(site, tmp_path):
+    with pytest.raises(ValueError, match="plain http can be changed on the way"):
+        fetch("http://example.org/x", tmp_path / "x", console=quiet())
+    site.statuses, site.locations = [302], ["http://example.org/x"]
+    with pytest.raises(ValueError, match="plain http can be changed on the way"):
+        fetch(site.address, tmp_path / "x", console=quiet())
+    assert names_in(tmp_path) == []
+
+
 @pytest.mark.parametrize("checksum", ["sha256:12", "crc:00000000", "0" * 64])
 def test_a_checksum_that_is_none_is_refused(tmp_path, checksum):
     with pytest.raises(ValueError, match="give sha256:, sha1: or md5:"):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mulap.files import FailureLog, atomic_path, leftover_path, sha256_of
+from mulap.files import FailureLog, atomic_path, leftover_path, read_failures, sha256_of
 
 
 def test_a_file_appears_whole_and_its_folder_is_made(tmp_path):
@@ -46,6 +46,13 @@ def test_a_written_file_has_the_rights_that_any_new_file_gets(tmp_path):
     assert len(modes) == 1
 
 
+def test_the_umask_of_the_process_is_never_changed(tmp_path, monkeypatch):
+    """It was set to 0 for a moment, in which other threads' files became writable for everybody."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
+    with atomic_path(tmp_path / "a"), atomic_path(tmp_path / "a"):
+        pass
+
+
 def test_sha256_is_that_of_the_bytes(tmp_path):
     (tmp_path / "weights").write_bytes(b"abc" * 100_000)
     assert sha256_of(tmp_path / "weights") == hashlib.sha256(b"abc" * 100_000).hexdigest()
@@ -72,6 +79,16 @@ def test_a_name_that_is_not_utf_8_is_written_and_read_back(tmp_path):
     log.add(name, "is empty")
     log.write()
     assert json.loads(log.path.read_text(encoding="utf-8"))["file"] == name
+
+
+def test_a_list_of_failures_reads_back_whatever_the_names_are(tmp_path):
+    """A line separator in a name ended the second `mulap prepare` with "Unterminated string"."""
+    log = FailureLog(tmp_path / "failures.jsonl")
+    assert read_failures(log.path) == []
+    log.add("one\u2028two\x85three.wav", "is\u2029empty\x0b")
+    log.add(os.fsdecode(b"gr\xfc\xdfe\n.mp3"), 'says "no"')
+    log.write()
+    assert read_failures(str(log.path)) == log.failures
 
 
 def test_a_run_without_failures_removes_the_list_of_an_earlier_run(tmp_path):

@@ -9,7 +9,8 @@ from typing import Any
 
 from mulap.benchmark.document import Block, Bullets, Details, Heading, Paragraph, Table
 from mulap.benchmark.printing import metric_name
-from mulap.benchmark.rows import FAILURES_FILE, Row, read_failures
+from mulap.benchmark.rows import FAILURES_FILE, Row
+from mulap.files import read_failures
 
 _MAX_LISTED = 20
 

@@ -72,14 +72,6 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         temporary.write_bytes(content)
 
 
-def read_failures(path: Path) -> list[tuple[str, str]]:
-    """Read what a `FailureLog` wrote: what failed, and why; nothing where nothing failed."""
-    if not path.is_file():
-        return []
-    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    return [(entry["file"], entry["reason"]) for entry in entries]
-
-
 def order_rows(rows: Iterable[Row], wanted: Sequence[PairId]) -> list[Row]:
     """Put rows in order, one a pair: the last.
 

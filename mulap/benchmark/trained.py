@@ -17,7 +17,8 @@ from typing import Any
 
 from rich.console import Console
 
-from mulap.benchmark.rows import canonical_hash, read_failures
+from mulap.benchmark.rows import canonical_hash
+from mulap.files import read_failures
 from mulap.inference.encoders import encoder_sha256, load_encoder
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import TaskData

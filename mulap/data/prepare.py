@@ -37,7 +37,7 @@ from mulap.data.recipe import Recipe
 from mulap.data.shards import CLIP_FIELDS, write_shard
 from mulap.data.tables import UNFINISHED
 from mulap.data.workers import run_tasks
-from mulap.files import FailureLog, atomic_path, sha256_of
+from mulap.files import FailureLog, atomic_path, read_failures, sha256_of
 from mulap.locks import hold_lock
 
 LOCK_FILE = ".lock"
@@ -129,7 +129,7 @@ def prepare(
         if force:
             _remove_ours(output)
         if _is_finished(output, plan):
-            return _report(output, read_summary(output), _read_failures(output))
+            return _report(output, read_summary(output), read_failures(output / FAILURES_FILE))
         _start_or_go_on(output, plan)
         tasks = list(_make_tasks(output, manifest.clips, recipe))
         new_seconds = _write_shards(tasks, len(manifest.clips), num_processes, on_shard)
@@ -333,12 +333,6 @@ def _report(
         new_audio_seconds,
         elapsed_seconds,
     )
-
-
-def _read_failures(output: Path) -> list[tuple[str, str]]:
-    path = output / FAILURES_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [(row["file"], row["reason"]) for row in map(json.loads, lines)]
 
 
 def _describe_file(path: Path) -> dict[str, Any]:

@@ -10,23 +10,24 @@ the archive was unpacked whole; after a kill the files already written are kept.
                                       000.flac ...
 
 An archive may come from anyone, so nothing in it is trusted: no name in it becomes a path (files
-get flat names of our own), links, devices and sparse files are refused, sizes are checked before
-anything is read. What is refused is listed with its reason, the rest is used. Knows nothing of what
-makes a caption good, and decodes no audio.
+get flat names of our own), what `mulap.archives` finds unsafe is refused, sizes are checked before
+anything is read. What is refused is listed with its reason, the rest is used. Decodes no audio.
 """
 
 import hashlib
 import io
 import json
+import os
+import posixpath
 import re
 import shutil
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 import pyarrow as pa
 
+from mulap.archives import DAMAGED, Entry, read_tar
 from mulap.audio import AUDIO_SUFFIXES
 from mulap.data.splits import find_split
 from mulap.data.tables import Row, one_line, read_parquet_rows, read_parquet_schema, text_columns
@@ -57,7 +58,10 @@ _NOT_AUDIO = frozenset(
 _SECOND = "second audio file of one track: only the first is used"
 
 
-def unpack_tar(archive: Path, cache_folder: Path | None = None) -> Path:
+AnyPath = str | os.PathLike[str]
+
+
+def unpack_tar(archive: AnyPath, cache_folder: AnyPath | None = None) -> Path:
     """Unpack a LAION-style tar once; return the path of the list of its tracks.
 
     A track is a pair `key.flac` and `key.json` (any audio ending; the order does not matter); the
@@ -74,10 +78,11 @@ def unpack_tar(archive: Path, cache_folder: Path | None = None) -> Path:
     Raises:
         ValueError: the folder cannot be written or is too small.
     """
-    return _unpack_once(archive, cache_folder, lambda folder: _TarReader(archive, folder).rows())
+    path = Path(archive)
+    return _unpack_once(path, cache_folder, lambda folder: _TarReader(path, folder).rows())
 
 
-def unpack_parquet(archive: Path, cache_folder: Path | None = None) -> Path:
+def unpack_parquet(archive: AnyPath, cache_folder: AnyPath | None = None) -> Path:
     """Write the audio bytes of a parquet file out as files, once; return the path of their list.
 
     A file is named by its content's hash, so rows with one recording become captions of one track.
@@ -93,7 +98,8 @@ def unpack_parquet(archive: Path, cache_folder: Path | None = None) -> Path:
     Raises:
         ValueError: the file is damaged, or the folder cannot be written or is too small.
     """
-    return _unpack_once(archive, cache_folder, lambda folder: _parquet_audio_rows(archive, folder))
+    path = Path(archive)
+    return _unpack_once(path, cache_folder, lambda folder: _parquet_audio_rows(path, folder))
 
 
 def holds_audio_bytes(schema: pa.Schema) -> bool:
@@ -105,14 +111,14 @@ def holds_audio_bytes(schema: pa.Schema) -> bool:
 
 
 def _unpack_once(
-    archive: Path, cache_folder: Path | None, extract: Callable[[Path], Iterator[Row]]
+    archive: Path, cache_folder: AnyPath | None, extract: Callable[[Path], Iterator[Row]]
 ) -> Path:
     state = archive.stat()
     # A changed archive gets a new folder. Its size and time stand for its content: hashing
     # hundreds of gigabytes at every start would take longer than reading the tracks.
     identity = f"{archive.parent.name}/{archive.name}:{state.st_size}:{state.st_mtime_ns}"
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    folder = (cache_folder or archive.parent / UNPACKED_FOLDER) / f"{archive.stem}-{digest}"
+    folder = Path(cache_folder or archive.parent / UNPACKED_FOLDER) / f"{archive.stem}-{digest}"
     index = folder / INDEX_FILE
     if index.is_file():
         return index
@@ -148,16 +154,11 @@ class _TarReader:
     def rows(self) -> Iterator[Row]:
         """Yield a row for each track and for each entry that was refused."""
         try:
-            with tarfile.open(self.archive, "r:") as tar:
-                for member in tar:
-                    problem = None if member.isdir() else self._take(tar, member)
-                    if problem:
-                        yield {SOURCE_KEY: f"entry {member.name!r}", PROBLEM_KEY: problem}
-                end = tar.offset
-            # tarfile takes any block that is no header for the end of the archive.
-            if self._has_more_after(end):
-                raise tarfile.ReadError(f"no valid entry at byte {end:,}")
-        except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+            with open(self.archive, "rb") as content:
+                for entry in read_tar(content):
+                    if problem := self._take(entry):
+                        yield {SOURCE_KEY: f"entry {entry.name!r}", PROBLEM_KEY: problem}
+        except DAMAGED as error:
             reason = f"damaged tar: {one_line(error)}; fetch it again, uncompressed"
             yield {SOURCE_KEY: f"after {len(self.audio)} audio files", PROBLEM_KEY: reason}
         yield from self._paired()
@@ -181,43 +182,39 @@ class _TarReader:
                 PROBLEM_KEY: "no audio: this .json has no audio file beside it",
             }
 
-    def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
+    def _take(self, entry: Entry) -> str | None:
         """Use one entry of the tar; return why it was refused, None where it was not."""
-        path = PurePosixPath(member.name)
-        key, suffix = str(path.with_suffix("")), path.suffix.lower()
+        key, suffix = posixpath.splitext(posixpath.normpath(entry.name))
+        suffix = suffix.lower()
         # Names starting "._" are the shadow files that macOS puts into tars.
-        if suffix in _NOT_AUDIO or path.name.startswith("._"):
+        is_ignored = suffix in _NOT_AUDIO or posixpath.basename(entry.name).startswith("._")
+        if entry.open is None or is_ignored:
             return None
-        max_bytes = MAX_JSON_BYTES if suffix == ".json" else MAX_AUDIO_BYTES
-        if reason := self._refuse(member, path, max_bytes):
+        if reason := self._refuse(entry, MAX_JSON_BYTES if suffix == ".json" else MAX_AUDIO_BYTES):
             return reason
-        self.names_seen.add(member.name)
-        content = tar.extractfile(member)
-        assert content is not None  # only plain files get here
+        self.names_seen.add(entry.name)
         if suffix == ".json":
-            return self._take_text(key, content.read())
+            return self._take_text(key, entry.open().read())
         held = self.audio.get(key)
-        if held and is_audio_name(held) and is_audio_name(member.name):
+        if held and is_audio_name(held) and is_audio_name(entry.name):
             return _SECOND
-        if held and not is_audio_name(member.name):
-            self.neighbours.append((key, member.name))
+        if held and not is_audio_name(entry.name):
+            self.neighbours.append((key, entry.name))
             return None
-        name = safe_name(member.name)
-        _write_once(self.folder / name, content, member.size)
+        name = safe_name(entry.name)
+        _write_once(self.folder / name, entry.open(), entry.num_bytes)
         self.audio[key] = name
         if held:  # and it was none by its ending
             (self.folder / held).unlink(missing_ok=True)
         return None
 
-    def _refuse(self, member: tarfile.TarInfo, path: PurePosixPath, max_bytes: int) -> str | None:
-        if not member.isreg() or member.issparse():
-            return "unsafe entry: a link, device or sparse file, not a plain file"
-        if path.is_absolute() or ".." in path.parts or "\\" in member.name:
-            return "unsafe entry: its path leaves the archive"
-        if member.name in self.names_seen:
+    def _refuse(self, entry: Entry, max_bytes: int) -> str | None:
+        if entry.problem:
+            return f"unsafe entry: it {entry.problem}"
+        if entry.name in self.names_seen:
             return "duplicate entry: only the first of this name is used"
-        if member.size > max_bytes:
-            return f"entry too large: {member.size:,} bytes, at most {max_bytes:,} are taken"
+        if entry.num_bytes > max_bytes:
+            return f"entry too large: {entry.num_bytes:,} bytes, at most {max_bytes:,} are taken"
         return None
 
     def _take_text(self, key: str, content: bytes) -> str | None:
@@ -235,11 +232,6 @@ class _TarReader:
             and name not in ("file_name", "audio_path", SOURCE_KEY, PROBLEM_KEY)
         }
         return None
-
-    def _has_more_after(self, offset: int) -> bool:
-        with open(self.archive, "rb") as file:
-            file.seek(offset)
-            return any(file.read(tarfile.BLOCKSIZE))
 
 
 def _parquet_audio_rows(archive: Path, folder: Path) -> Iterator[Row]:

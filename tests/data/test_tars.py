@@ -4,6 +4,7 @@ import io
 import json
 import re
 import tarfile
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -143,6 +144,42 @@ def test_a_sparse_entry_is_refused(tmp_path: Path) -> None:
     manifest = read_manifest(path)
     assert [clip.track_id for clip in manifest.clips] == ["0/a"]
     assert kinds(manifest) == ["unsafe entry"]
+
+
+def test_an_entry_that_is_called_dot_does_not_end_the_reading(tmp_path: Path) -> None:
+    """PurePosixPath has no suffix of ".", and raised a ValueError."""
+    odd = [entry(name, b"x") for name in (".", "./", "..", "a/.", "a/..")]
+    path = write_tar(tmp_path / "0.tar", [*track("a", "a waltz"), *odd, *track("b", "a march")])
+    manifest = read_manifest(path)
+    assert [clip.track_id for clip in manifest.clips] == ["0/a", "0/b"]
+    assert set(kinds(manifest)) <= {"unsafe entry", "no JSON"}
+
+
+def test_names_are_paired_whatever_their_dots_and_slashes(tmp_path: Path) -> None:
+    entries = [
+        entry("./a.flac", b"a"), entry("a.json", {"text": ["a waltz"]}),
+        entry("x//b.flac", b"b"), entry("x/./b.json", {"text": ["a march"]}),
+    ]  # fmt: skip
+    manifest = read_manifest(write_tar(tmp_path / "0.tar", entries))
+    assert [clip.track_id for clip in manifest.clips] == ["0/a", "0/x/b"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_would_fill_the_memory_is_a_damaged_tar(tmp_path: Path, kind) -> None:
+    """700 MB were read at once for a tar of 0.24 MB."""
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, 700 * 2**20
+    path = write_tar(tmp_path / "0.tar", track("a", "a waltz"))
+    with open(path, "r+b") as out:
+        out.seek(4 * tarfile.BLOCKSIZE)
+        out.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(240_000))
+    tracemalloc.start()
+    manifest = read_manifest(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [clip.track_id for clip in manifest.clips] == ["0/a"]
+    assert "has a header of more than 1,048,576 bytes" in manifest.problems[0][1]
+    assert peak < 20 * 2**20
 
 
 def test_a_json_cannot_name_another_file_or_forge_its_source(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from mulap import downloads
 from mulap.tasks.fetch import fetch_task
+from mulap.tasks.registry import find_task, task_names
 from mulap.tasks.task import Remote, Task
 
 AUDIO = {f"clips/{index}.mp3": bytes([index]) * 2_000 for index in range(6)}
@@ -208,7 +210,7 @@ def test_a_file_that_cannot_be_had_stops_the_run_and_the_next_goes_on(served, tm
 def test_an_archive_that_is_none_is_a_line_and_no_note_is_written(served, tmp_path):
     folder, out = served[0], tmp_path / "out"
     (folder / "more.tar.gz").write_bytes(b"<html>moved</html>")
-    with pytest.raises(ValueError, match=r"more\.tar\.gz: is neither a zip nor a tar"):
+    with pytest.raises(ValueError, match=r"more\.tar\.gz: is damaged \(neither a zip nor a tar"):
         fetch_task(make_task(folder), out, console=quiet())
     assert [path.name for path in (out / ".mulap" / "unpacked").iterdir()] == ["a.zip.001.json"]
 
@@ -239,10 +241,17 @@ def test_a_line_is_said_for_each_archive_or_file(served, tmp_path):
     ]
 
 
+def test_every_file_of_every_task_comes_by_https_or_has_a_checksum():
+    for name in task_names():
+        for remote in itertools.chain(*find_task(name).remotes.values()):
+            assert remote.url.startswith("https://") or remote.checksum, remote.url
+
+
 KILLED = """
 import os, pathlib, signal, sys
 from mulap import archives
 from mulap.tasks.fetch import fetch_task
+from mulap.tasks.registry import find_task, task_names
 from mulap.tasks.task import Remote, Task
 rename = os.replace
 def replace(source, target):
@@ -269,7 +278,7 @@ def test_a_kill_while_files_are_put_in_place_is_mended_by_the_next_run(served, t
         env={**os.environ, "no_proxy": "*"},
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    left = [".mulap/unpacking/b.mp3", ".mulap/unpacking/c.mp3"]
+    left = [".mulap/unpacking/new/b.mp3", ".mulap/unpacking/new/c.mp3"]
     assert sorted(unpacked(out)) == [*left, "a.mp3"]
     assert not list((out / ".mulap").rglob("*.json"))
     remotes = {"": (Remote(f"{address}/flat.zip", "flat.zip", unpack_to="audio"),)}
