@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mulap.data.manifest import read_manifest
 from mulap.inference.tables import read_embeddings
-from mulap.training.evaluate import bootstrap_interval
+from mulap.tasks.bootstrap import bootstrap_interval
 
 LABELS = ("instrument_family", "has_drums", "style_family")
 PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)
@@ -64,13 +64,14 @@ def probe_all(folder: Path) -> list[dict[str, object]]:
     """Probe every label with every backbone; return a row each."""
     corpus = folder / "corpus"
     rows = read_labels(corpus)
-    split_of = {clip.audio_path.name: clip.split for clip in read_manifest(corpus).clips}
+    clips = {clip.audio_path.name: clip for clip in read_manifest(corpus).clips}
     results: list[dict[str, object]] = []
     for label in LABELS:
         for backbone, file in BACKBONES.items():
             table = read_embeddings(folder / file)
             names = [Path(name).name for name in table.files]
-            splits = np.array([split_of[name] for name in names])
+            splits = np.array([clips[name].split for name in names])
+            groups = np.array([clips[name].group for name in names])
             values = np.array([rows[name][label] for name in names])
             by_split = {split: splits == split for split in ("train", "valid", "test")}
             is_right, penalty = probe(
@@ -84,7 +85,7 @@ def probe_all(folder: Path) -> list[dict[str, object]]:
                     "label": label,
                     "backbone": backbone,
                     "accuracy": is_right.mean(),
-                    "interval": bootstrap_interval(is_right),
+                    "interval": bootstrap_interval(is_right, groups[by_split["test"]]),
                     "chance": (values[by_split["test"]] == most_frequent).mean(),
                     "classes": len(np.unique(values)),
                     "tracks": len(is_right),
@@ -130,21 +131,17 @@ def loss_table(log: list[dict[str, float]], names: list[str]) -> list[str]:
 def matching_table(figures: dict[str, dict[str, float]]) -> list[str]:
     """Write matching and retrieval of the trained and untrained model as table rows."""
     trained, untrained = figures["trained"], figures["untrained"]
-    pool = int(trained["retrieval/atm/pool"])
-    lines = ["| held-out tracks | trained | untrained | chance |", "|---|---|---|---|"]
+    lines = ["| held-out clips | trained | untrained | chance |", "|---|---|---|---|"]
     lines.append(
-        "| matching accuracy over all pairs (95 % interval over tracks) "
+        "| matching accuracy over all pairs (95% interval over groups) "
         f"| {_with_interval(trained)} | {_with_interval(untrained)} | 50 % |"
     )
     for key in trained:
-        if not key.startswith("retrieval/") or key.endswith("/pool"):
+        if not key.startswith("retrieval/") or key.endswith("/pool") or "/chance/" in key:
             continue
         _, head, what = key.split("/")
-        if what == "median_rank":
-            cells = (f"{trained[key]:g}", f"{untrained[key]:g}", f"{(pool + 1) / 2:g}")
-        else:
-            chance = int(what.removeprefix("R@")) / pool
-            cells = (f"{trained[key]:.1%}", f"{untrained[key]:.1%}", f"{chance:.1%}")
+        values = trained[key], untrained[key], trained[f"retrieval/chance/{what}"]
+        cells = [f"{value:g}" if what == "median_rank" else f"{value:.1%}" for value in values]
         lines.append(f"| text to audio by the {head} head, {what} | {' | '.join(cells)} |")
     return lines
 
@@ -184,8 +181,8 @@ def main(folder: Path) -> None:
         "# The tour",
         "",
         "Measured in this run, on a demo corpus rendered from packages: a check that every part",
-        "works and learns, not a result about music. Intervals are 95 % bootstrap intervals over",
-        "tracks.",
+        "works and learns, not a result about music. Intervals are 95% bootstrap intervals over",
+        "groups: the clips of one groove or tune are drawn together.",
         "",
         "## Losses",
         "",
@@ -196,7 +193,10 @@ def main(folder: Path) -> None:
         f"Spread of the backbone's features over a batch: {spread[0]:.2f} at the start, "
         f"{spread[-1]:.2f} at the end (0 would be a collapse).",
         "",
-        f"## Matching and retrieval on {figures['num_clips']} held-out tracks",
+        f"## Matching and retrieval on {figures['num_clips']} held-out clips",
+        "",
+        f"Pairs and retrieval: {figures['trained']['retrieval/atm/pool']:.0f} clips, "
+        "one per group.",
         "",
         *matching_table(figures),
         "",

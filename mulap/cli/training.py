@@ -96,23 +96,37 @@ def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...])
 @click.option(
     "--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Which clips."
 )
-@click.option("--pool", default=200, show_default=True, help="Clips to retrieve among.")
-@click.option("--untrained/--no-untrained", default=True, help="Evaluate the start as well.")
+@click.option(
+    "--pool",
+    type=click.IntRange(0),
+    default=200,
+    show_default=True,
+    help="Most clips to retrieve among, one per group; 0 for none.",
+)
+@click.option("--untrained/--no-untrained", default=True, help="Also evaluate the untrained model.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="cpu, cuda or any device that torch knows; auto takes a GPU if there is one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @one_line_errors
 def evaluate(
-    model: Path, data: Path, split: str, pool: int, untrained: bool, as_json: bool
+    model: Path, data: Path, split: str, pool: int, untrained: bool, device: str, as_json: bool
 ) -> None:
     """Evaluate MODEL (a run's folder or a checkpoint) on a split of --data.
 
-    Prints losses, matching accuracy with a 95 % bootstrap interval over tracks, and text-to-audio
-    retrieval, beside the untrained model that the run started from.
+    Prints losses, matching accuracy with a 95% bootstrap interval, and text-to-audio retrieval with
+    what chance gives, beside the untrained model that the run started from. Pairs and retrieval are
+    measured among one clip per group (track, album or artist). A clip's crop and caption are those
+    of the run's validation: chosen as in training, by a fixed seed.
     """
     quiet_transformers()
     from mulap.training.progress import describe_metrics
     from mulap.training.report import evaluate_run
 
-    result = evaluate_run(model, data, split, untrained, pool)
+    result = evaluate_run(model, data, split, untrained, pool, device)
     figures = result.as_dict()
     if as_json:
         click.echo(json.dumps(figures, indent=2))
@@ -128,8 +142,11 @@ def evaluate(
 
 
 def _interval(figures: dict[str, Any]) -> str:
-    """Write the interval of the matching accuracy, where there is one."""
+    """Return the interval of the matching accuracy in words, if there is one."""
     if "atm/pair_accuracy/95%" not in figures:
         return ""
     low, high = figures["atm/pair_accuracy/95%"]
-    return f"; 95 % interval over tracks of the accuracy over all pairs {low:.1%} to {high:.1%}"
+    num_groups = f"{figures['retrieval/atm/pool']:.0f} groups"
+    return (
+        f"; 95% interval of the accuracy over all pairs, over {num_groups}: {low:.1%} to {high:.1%}"
+    )

@@ -86,6 +86,18 @@ def computing_on(device: str | torch.device) -> Iterator[None]:
         ) from error
 
 
+def choose_device(device: str) -> str:
+    """Return a device that torch can use: the one that is named, or for `auto` a GPU, else the CPU.
+
+    Raises:
+        ValueError: there is none of that name here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
+    return device
+
+
 def check_device(device: str) -> None:
     """Stop where torch has no such device; of a missing CUDA it says so at length.
 

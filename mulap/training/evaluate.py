@@ -1,13 +1,16 @@
 """How well a model does on held-out tracks: each loss, matching accuracy, retrieval.
 
-Masks and swaps are those of epoch 0 under a fixed seed, so two evaluations of one model are equal
-and those of two models comparable. Matching is measured twice: `atm/accuracy` on pairs swapped and
-masked as in training, one a clip; and `atm/pair_accuracy` on every pair of a pool, nothing hidden,
-a clip's own caption weighing as much as all others together. Chance is a half for both. Retrieval
-(`retrieval`) ranks that pool, and its figures carry the name of the head that ranked.
+Order, masks and swaps are those of epoch 0 under a fixed seed, so two evaluations of one model are
+equal and those of two models comparable. Matching is measured twice: `atm/accuracy` on pairs
+swapped and masked as in training, one per clip; and `atm/pair_accuracy` on every pair of a pool,
+nothing masked, a clip's own caption weighing as much as all others together. Chance is a half for
+both. Retrieval (`retrieval`) ranks that pool, and its figures carry the name of the head that
+ranked.
+
+Neighbours in a manifest are often cuts of one track. Batches are therefore taken in a permuted
+order, and the pool has one clip per group (track, album or artist: what the split keeps together).
 
 Several processes share whole batches and whole clips, so their figures are those of one process.
-This file knows neither the training loop nor where clips come from.
 """
 
 from collections.abc import Sequence
@@ -21,6 +24,7 @@ from torch.utils.data import DataLoader
 from mulap.data.captions import caption_key
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, Item, as_it_is
+from mulap.data.splits import fold_group
 from mulap.model.pretraining import MulapForPreTraining, MulapForPreTrainingOutput
 from mulap.objectives.losses import (
     LossOptions,
@@ -30,8 +34,10 @@ from mulap.objectives.losses import (
     counted_words,
     weighted_sum,
 )
+from mulap.objectives.masking import keyed_generator
 from mulap.training.processes import ALONE, Processes
 from mulap.training.retrieval import (
+    chance_of_ranks,
     pair_accuracy,
     retrieval_ranks,
     score_pool,
@@ -46,9 +52,10 @@ class Evaluation:
     """What one evaluation found.
 
     Attributes:
-        metrics: figures by name, as `loss/mlm`, `atm/accuracy`, `retrieval/atm/R@1`.
-        pair_accuracy: of each clip of the pool, `atm/pair_accuracy` (P,).
-        ranks: by head, the rank of each caption's own track in the pool, 1 the best.
+        metrics: figures by name, as `loss/mlm`, `atm/accuracy`, `retrieval/atm/R@1`, and what
+            random scores would give, `retrieval/chance/R@1`.
+        pair_accuracy: of each clip of the pool, which has one clip per group (P,).
+        ranks: by head, the rank of each caption's own clip in the pool, 1 the best.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -85,10 +92,10 @@ def evaluate(
     Args:
         model: moved nowhere; put in eval mode and back.
         dataset: held-out clips.
-        collator: hides and swaps with a fixed seed.
+        collator: masks and swaps with a fixed seed.
         options: which losses, and their weights.
         batch_size: clips at once; captions are swapped within it.
-        retrieval_pool: the first that many clips make the pool; 0 leaves retrieval out.
+        retrieval_pool: most clips of the pool; 0 leaves retrieval out.
         num_workers: processes that decode.
         processes: that share the batches and the pool's clips; each gets all figures, which are
             those that one process finds.
@@ -96,13 +103,13 @@ def evaluate(
     Returns:
         Evaluation.
     """
+    order = keyed_generator(EVALUATION_SEED, 0, 0, "order").permutation(len(dataset)).tolist()
+    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
     was_training = model.training
     model.eval()
     try:
-        result = _evaluate_pairs(
-            model, dataset, collator, options, batch_size, num_workers, processes
-        )
-        pool = range(min(retrieval_pool, len(dataset)))
+        result = _evaluate_pairs(model, dataset, batches, collator, options, num_workers, processes)
+        pool = choose_pool(dataset, order, retrieval_pool)
         if len(pool) > 1:
             share = pool[processes.rank :: processes.count]
             items = _read_items(dataset, share or pool[:1], num_workers)
@@ -110,6 +117,25 @@ def evaluate(
     finally:
         model.train(was_training)
     return result
+
+
+def choose_pool(dataset: ClipDataset, order: Sequence[int], size: int) -> list[int]:
+    """Choose the clips among which pairs and retrieval are measured, one per group.
+
+    Args:
+        dataset: whose clips have groups.
+        order: of its indices; the first clip of a group in it is taken.
+        size: most clips.
+
+    Returns:
+        Indices, in that order; as many as there are groups if these are fewer.
+    """
+    chosen: dict[str, int] = {}
+    for index in order:
+        if len(chosen) >= size:
+            break
+        chosen.setdefault(fold_group(dataset.clips[index].group), index)
+    return list(chosen.values())
 
 
 @dataclass
@@ -134,16 +160,12 @@ class _Batch:
 def _evaluate_pairs(
     model: MulapForPreTraining,
     dataset: ClipDataset,
+    all_batches: Sequence[Sequence[int]],
     collator: PretrainCollator,
     options: LossOptions,
-    batch_size: int,
     num_workers: int,
     processes: Processes,
 ) -> Evaluation:
-    all_indices = list(range(len(dataset)))
-    all_batches = [
-        all_indices[first : first + batch_size] for first in range(0, len(dataset), batch_size)
-    ]
     loader = DataLoader(
         dataset,
         batch_sampler=all_batches[processes.rank :: processes.count],
@@ -247,24 +269,4 @@ def _evaluate_pool(
         result.ranks[head] = ranks = retrieval_ranks(scores, keys)
         summary = summarize_ranks(ranks)
         result.metrics |= {f"retrieval/{head}/{k}": v for k, v in summary.items()}
-
-
-def bootstrap_interval(
-    values: np.ndarray, level: float = 0.95, num_draws: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean over tracks.
-
-    Args:
-        values: one a track (P,).
-        level: of confidence.
-        num_draws: resamples.
-        seed: of the resamples.
-
-    Returns:
-        Lower and upper end.
-    """
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(len(values), size=(num_draws, len(values)))
-    tail = (1 - level) / 2
-    low, high = np.quantile(values[draws].mean(axis=1), [tail, 1 - tail])
-    return float(low), float(high)
+    result.metrics |= {f"retrieval/chance/{k}": v for k, v in chance_of_ranks(keys).items()}

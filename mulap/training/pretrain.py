@@ -50,6 +50,7 @@ from mulap.training.trainer import (
     MulapTrainer,
     SharingCollator,
     count_steps,
+    held_out_clips,
     swaps_captions,
     training_arguments,
 )
@@ -126,8 +127,12 @@ def make_datasets(
     data, seed = settings.data, settings.training.seed
     datasets = {}
     for split in ("train", "valid"):
-        reader = ClipReader(processor.feature_extractor, data.crop_seconds, data.crop, seed)
-        dataset = ClipDataset(manifest.split(split), reader, seed)
+        clips, extractor = manifest.split(split), processor.feature_extractor
+        if split == "train":
+            reader = ClipReader(extractor, data.crop_seconds, data.crop, seed)
+            dataset = ClipDataset(clips, reader, seed)
+        else:
+            dataset = held_out_clips(settings, clips, extractor)
         for clip, reason in dataset.verify(data.num_workers, data.cache_features):
             failures.add(clip.audio_path, reason)
         if not len(dataset):

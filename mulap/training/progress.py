@@ -156,15 +156,15 @@ def describe_metrics(values: dict[str, float]) -> str:
     parts = [describe_losses(values), f"matching accuracy {values['atm/accuracy']:.1%}"]
     if "atm/pair_accuracy" in values:
         parts[-1] += f" ({values['atm/pair_accuracy']:.1%} over all pairs of the pool)"
-    for name in values:
-        if not name.endswith("/median_rank"):
+    for head in ("atm", "contrastive", "chance"):
+        prefix = f"retrieval/{head}"
+        if f"{prefix}/median_rank" not in values:
             continue
-        prefix = name.removesuffix("median_rank")
-        recall = ", ".join(f"R@{k} {values[f'{prefix}R@{k}']:.1%}" for k in (1, 5, 10))
-        parts.append(
-            f"retrieval by the {prefix.split('/')[1]} head: {recall}, "
-            f"median rank {values[name]:g} of {values[f'{prefix}pool']:.0f}"
-        )
+        recall = ", ".join(f"R@{k} {values[f'{prefix}/R@{k}']:.1%}" for k in (1, 5, 10))
+        rank = f"median rank {values[f'{prefix}/median_rank']:g}"
+        by = "by chance" if head == "chance" else f"retrieval by the {head} head"
+        of = f" of {values[f'{prefix}/pool']:.0f}" if f"{prefix}/pool" in values else ""
+        parts.append(f"{by}: {recall}, {rank}{of}")
     return "; ".join(parts)
 
 

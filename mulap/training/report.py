@@ -9,18 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mulap.data.clips import CaptionPool, Clip
-from mulap.data.dataset import ClipDataset, ClipReader
+from mulap.data.dataset import ClipDataset
 from mulap.files import FailureLog
 from mulap.inference.backbones import load_whole, loading
+from mulap.inference.devices import choose_device, computing_on
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
+from mulap.tasks.bootstrap import bootstrap_interval
 from mulap.training.checkpoints import SETTINGS_FILE
-from mulap.training.evaluate import Evaluation, bootstrap_interval, evaluate
+from mulap.training.evaluate import Evaluation, evaluate
 from mulap.training.initial import check_tokenizer, initial_model
 from mulap.training.pretrain import read_clips
 from mulap.training.settings import PretrainSettings, load_settings
-from mulap.training.trainer import evaluation_collator
+from mulap.training.trainer import evaluation_collator, held_out_clips
+
+#: Log-mels of a split that are kept for the untrained model; larger splits are decoded again.
+MOST_KEPT_BYTES = 2 * 2**30
 
 
 @dataclass
@@ -42,14 +49,19 @@ class RunEvaluation:
     failures: list[tuple[str, str]]
 
     def as_dict(self) -> dict[str, object]:
-        """Return all figures as plain values, with intervals over tracks, for JSON."""
+        """Return all figures as plain values, with 95% bootstrap intervals, for JSON.
+
+        The pool has one clip per group, so drawing its clips draws whole groups.
+        """
         figures: dict[str, object] = {"split": self.split, "num_clips": self.num_clips}
         for name, evaluation in (("trained", self.trained), ("untrained", self.untrained)):
             if evaluation is None:
                 continue
             values: dict[str, object] = dict(evaluation.metrics)
             if len(evaluation.pair_accuracy):
-                values["atm/pair_accuracy/95%"] = bootstrap_interval(evaluation.pair_accuracy)
+                groups = np.arange(len(evaluation.pair_accuracy))
+                interval = bootstrap_interval(evaluation.pair_accuracy, groups)
+                values["atm/pair_accuracy/95%"] = interval
             figures[name] = values
         return figures
 
@@ -86,36 +98,43 @@ def evaluate_run(
     split: str = "test",
     with_untrained: bool = True,
     pool: int = 200,
+    device: str = "cpu",
 ) -> RunEvaluation:
     """Evaluate a run's model on a split, and the model it started from.
+
+    Clips are read as a run reads its validation clips, see `held_out_clips`.
 
     Args:
         path: the run's folder, or a checkpoint in it.
         data: the corpus.
         split: train, valid or test.
         with_untrained: evaluate the untrained model as well.
-        pool: clips among which pairs and retrieval are measured.
+        pool: most clips among which pairs and retrieval are measured.
+        device: as torch names it, or `auto`.
 
     Returns:
         RunEvaluation.
 
     Raises:
-        ValueError: no model, no settings, or no clip that can be used.
+        ValueError: no model, no settings, no such device, or no clip that can be used.
     """
+    device = choose_device(device)
     folder = locate_model(Path(path))
     settings = locate_settings(folder)
     failures = FailureLog(folder / "failures.jsonl")
     manifest = read_clips(settings, data, failures)
     model = load_whole(MulapForPreTraining, folder)
     processor = _load_processor(folder, model.config.text_config.vocab_size)
-    dataset = _make_dataset(settings, manifest.split(split), processor, failures)
+    dataset, num_workers = _make_dataset(settings, manifest.split(split), processor, failures)
     if not len(dataset):
         raise ValueError(f"{data}: no clip of the {split} split can be used: name another --split")
-    evaluations = [_evaluate(model, processor, dataset, settings, pool)]
-    if with_untrained:
-        captions = CaptionPool(manifest.split("train"))
-        untrained, own, _ = initial_model(settings.model, captions, settings.training.seed)
-        evaluations.append(_evaluate(untrained, own, dataset, settings, pool))
+    with computing_on(device):
+        how = dataset, settings, pool, num_workers
+        evaluations = [_evaluate(model.to(device), processor, *how)]
+        if with_untrained:
+            captions = CaptionPool(manifest.split("train"))
+            untrained, own, _ = initial_model(settings.model, captions, settings.training.seed)
+            evaluations.append(_evaluate(untrained.to(device), own, *how))
     trained, *rest = evaluations
     return RunEvaluation(split, len(dataset), trained, rest[0] if rest else None, failures.failures)
 
@@ -133,12 +152,16 @@ def _make_dataset(
     clips: Sequence[Clip],
     processor: MulapProcessor,
     failures: FailureLog,
-) -> ClipDataset:
-    reader = ClipReader(processor.feature_extractor, settings.data.crop_seconds)
-    dataset = ClipDataset(clips, reader)
-    for clip, reason in dataset.verify(settings.data.num_workers, keep=True):
+) -> tuple[ClipDataset, int]:
+    """Return the data set, and how many processes are to decode when it is read again."""
+    extractor = processor.feature_extractor
+    dataset = held_out_clips(settings, clips, extractor)
+    segment_bytes = 4 * extractor.num_mel_bins * extractor.num_frames
+    num_bytes = len(clips) * dataset.reader.num_segments * segment_bytes
+    keep = settings.data.crop == "start" and num_bytes <= MOST_KEPT_BYTES
+    for clip, reason in dataset.verify(settings.data.num_workers, keep):
         failures.add(clip.audio_path, reason)
-    return dataset
+    return dataset, 0 if keep else settings.data.num_workers
 
 
 def _evaluate(
@@ -147,7 +170,8 @@ def _evaluate(
     dataset: ClipDataset,
     settings: PretrainSettings,
     pool: int,
+    num_workers: int,
 ) -> Evaluation:
     collator = evaluation_collator(settings, processor.tokenizer)
     batch_size = settings.training.micro_batch_size
-    return evaluate(model, dataset, collator, settings.objectives, batch_size, pool)
+    return evaluate(model, dataset, collator, settings.objectives, batch_size, pool, num_workers)

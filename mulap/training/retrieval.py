@@ -8,6 +8,7 @@ Retrieval ranks all clips of the pool for each caption by one of two heads:
 Captions that say the same in the same words are one: all their clips are right answers.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -132,7 +133,32 @@ def summarize_ranks(ranks: np.ndarray) -> dict[str, float]:
         ranks: from `retrieval_ranks` (P,).
 
     Returns:
-        Figures by name; chance is k / pool for recall at k, (pool + 1) / 2 for the median rank.
+        Figures by name. `chance_of_ranks` says what random scores give.
     """
     summary = {f"R@{k}": float((ranks <= k).mean()) for k in RECALL_AT}
     return summary | {"median_rank": float(np.median(ranks)), "pool": float(len(ranks))}
+
+
+def chance_of_ranks(caption_keys: Sequence[str]) -> dict[str, float]:
+    """Return what `summarize_ranks` gives for random scores, on average.
+
+    A caption with m right answers among P clips has none of them among the first r with the
+    probability of r draws, without replacement, from the P - m others. With m = 1 throughout that
+    is k / P for recall at k and (P + 1) / 2 for the median rank.
+
+    Args:
+        caption_keys: what makes captions equal, one per clip (P,).
+
+    Returns:
+        Recall at 1, 5 and 10, and the median rank.
+    """
+    num_clips = len(caption_keys)
+    num_above = np.arange(num_clips)
+    is_within = np.zeros(num_clips)  # probability of a rank up to 1, 2, ..., P
+    for num_right, num_keys in Counter(Counter(caption_keys).values()).items():
+        left = np.maximum(num_clips - num_right - num_above, 0)
+        is_missed = np.cumprod(left / (num_clips - num_above))
+        is_within += num_keys * num_right / num_clips * (1 - is_missed)
+    at_half = 1 + np.searchsorted(is_within, [0.5 - 1e-9, 0.5 + 1e-9])  # two ranks may share it
+    recalls = {f"R@{k}": float(is_within[min(k, num_clips) - 1]) for k in RECALL_AT}
+    return recalls | {"median_rank": float(at_half.mean())}

@@ -19,8 +19,10 @@ from torch.optim import AdamW
 from transformers import TrainingArguments
 
 from mulap.data.captions import caption_key
+from mulap.data.clips import Clip
 from mulap.data.collator import PretrainCollator
-from mulap.data.dataset import ClipDataset
+from mulap.data.dataset import ClipDataset, ClipReader
+from mulap.model.features import MulapFeatureExtractor
 from mulap.model.pretraining import MulapForPreTraining, MulapForPreTrainingOutput
 from mulap.objectives.losses import Targets, compute_losses, feature_spread, weighted_sum
 from mulap.training.evaluate import EVALUATION_SEED, evaluate, split_batch
@@ -231,6 +233,19 @@ def whole_model(model: MulapForPreTraining) -> MulapForPreTraining:
         {name: v.full_tensor() if isinstance(v, DTensor) else v for name, v in weights.items()}
     )
     return copy.to(next(iter(weights.values())).device)  # pyright: ignore[reportArgumentType]
+
+
+def held_out_clips(
+    settings: PretrainSettings, clips: Sequence[Clip], extractor: MulapFeatureExtractor
+) -> ClipDataset:
+    """Return the data set of held-out clips, for the validation of a run and for `mulap evaluate`.
+
+    Crops and captions are chosen as in training, but by a fixed seed: figures of two runs are of
+    the same audio and text, and those of a run are what `mulap evaluate` finds.
+    """
+    data = settings.data
+    reader = ClipReader(extractor, data.crop_seconds, data.crop, EVALUATION_SEED)
+    return ClipDataset(clips, reader, EVALUATION_SEED)
 
 
 def evaluation_collator(settings: PretrainSettings, tokenizer: Any) -> PretrainCollator:

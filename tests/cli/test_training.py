@@ -68,6 +68,19 @@ def test_a_launcher_is_not_told_of_inputs_that_could_not_be_used_as_of_a_crash(
     assert capsys.readouterr().err == "2 input(s) could not be used: see failures.jsonl\n"
 
 
+@pytest.mark.slow
+def test_an_evaluation_prints_chance_and_what_its_interval_is_over(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", 8, 4, seconds=3.2)
+    config = write_settings(tmp_path / "tiny.yaml", training={"num_epochs": 1})
+    assert call("pretrain", config, "--data", corpus, "-o", tmp_path / "run").exit_code == 0
+    arguments = ("evaluate", tmp_path / "run", "--data", corpus, "--split", "valid")
+    result = call(*arguments, "--no-untrained")
+    assert result.exit_code == 0
+    assert "by chance: R@1 25.0%, R@5 100.0%, R@10 100.0%, median rank 2.5" in result.stdout
+    assert "95% interval of the accuracy over all pairs, over 4 groups: " in result.stdout
+    check_one_line(call(*arguments, "--device", "none"), 1, "--device none: torch cannot use it")
+
+
 def launch(folder: Path, machine: int, port: int, *arguments: object) -> subprocess.Popen:
     """Start `mulap` on one of two machines, which are this one."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]

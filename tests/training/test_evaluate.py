@@ -1,6 +1,7 @@
 """Evaluation: equal to the whole array's values, the same each time, and without a trace."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from mulap.data.captions import caption_key
 from mulap.objectives.losses import LossOptions
-from mulap.training.evaluate import bootstrap_interval, evaluate, split_batch
+from mulap.training.evaluate import choose_pool, evaluate, split_batch
 from mulap.training.retrieval import (
+    chance_of_ranks,
     pair_accuracy,
     retrieval_ranks,
     score_pool,
@@ -26,7 +28,9 @@ few = settings(max_examples=60, derandomize=True, deadline=None)
 class Items(torch.utils.data.Dataset):
     """Held-out clips that need no files."""
 
-    def __init__(self, num_items: int, captions=CAPTIONS) -> None:
+    def __init__(self, num_items: int, captions=CAPTIONS, clips_per_group: int = 1) -> None:
+        groups = [f"track {index // clips_per_group}" for index in range(num_items)]
+        self.clips = [SimpleNamespace(group=group) for group in groups]
         self.items = make_items(num_items, captions)
         self.items = [
             type(item)(item.key, item.input_features[: 1 + index % 4], item.caption)
@@ -45,6 +49,14 @@ class Elsewhere(Items):
 
     def __getitem__(self, index):
         assert torch.utils.data.get_worker_info() is not None, "decoded in the main process"
+        return super().__getitem__(index)
+
+
+class Watched(Items):
+    """Clips that write down which of them were asked for, in order."""
+
+    def __getitem__(self, index):
+        self.read = [*getattr(self, "read", ()), index]
         return super().__getitem__(index)
 
 
@@ -132,14 +144,53 @@ def test_pair_accuracy_weighs_matches_as_much_as_all_mismatches():
     assert pair_accuracy(torch.ones(2, 2), ["a", "a"]).tolist() == [1.0, 1.0]
 
 
-def test_a_bootstrap_interval_holds_the_mean_and_repeats():
-    values = np.random.default_rng(0).random(200)
-    low, high = bootstrap_interval(values, num_draws=2000)
-    assert low < values.mean() < high
-    # 1.96 standard errors to either side, nearly.
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(200), rel=0.1)
-    assert bootstrap_interval(values, num_draws=2000) == (low, high)
-    assert bootstrap_interval(np.full(5, 0.5)) == (0.5, 0.5)
+@pytest.mark.parametrize(
+    "counts", [[1] * 60, [10] * 6, [20, 10, *[1] * 30], [60], [2, 1], [30, 30]]
+)
+def test_chance_is_what_random_scores_give_also_where_captions_are_equal(counts):
+    keys = [str(index) for index, count in enumerate(counts) for _ in range(count)]
+    generator = torch.Generator().manual_seed(0)
+    size = len(keys), len(keys)
+    draws = [retrieval_ranks(torch.rand(size, generator=generator), keys) for _ in range(100)]
+    ranks = np.concatenate(draws)
+    expected = summarize_ranks(ranks)
+    chance = chance_of_ranks(keys)
+    assert chance.keys() == expected.keys() - {"pool"}
+    for name in ("R@1", "R@5", "R@10"):
+        assert chance[name] == pytest.approx(expected[name], abs=0.02), name
+    assert chance["median_rank"] == pytest.approx(expected["median_rank"], abs=1)
+
+
+def test_chance_without_equal_captions_is_the_share_of_the_pool():
+    chance = chance_of_ranks([str(index) for index in range(200)])
+    assert chance == {
+        "R@1": pytest.approx(1 / 200),
+        "R@5": pytest.approx(5 / 200),
+        "R@10": pytest.approx(10 / 200),
+        "median_rank": 100.5,
+    }
+
+
+def test_the_pool_has_one_clip_per_group_and_not_the_first_clips_of_the_manifest():
+    dataset = Items(40, clips_per_group=8)
+    order = list(np.random.default_rng(0).permutation(40))
+    pool = choose_pool(dataset, order, 200)
+    assert sorted(index // 8 for index in pool) == [0, 1, 2, 3, 4]
+    assert pool == [next(i for i in order if i // 8 == j // 8) for j in pool]
+    assert choose_pool(dataset, order, 3) == pool[:3]
+    assert choose_pool(dataset, order, 0) == []
+
+
+def test_a_batch_of_validation_is_not_the_cuts_of_one_track():
+    dataset = Watched(64, clips_per_group=8)
+    metrics = evaluate(make_model(), dataset, make_collator(), LossOptions(), 8, 200).metrics
+    assert metrics["retrieval/atm/pool"] == 8
+    batches = np.reshape(dataset.read[:64], (8, 8))
+    assert sorted(batches.flatten()) == list(range(64))
+    assert min(len(set(batch // 8)) for batch in batches) > 3
+    again = Watched(64, clips_per_group=8)
+    evaluate(make_model(seed=1), again, make_collator(), LossOptions(), 8, 200)
+    assert again.read == dataset.read  # the same order for every model
 
 
 @pytest.mark.parametrize("batch_size", [3, 4, 7, 50])
@@ -151,7 +202,9 @@ def test_each_figure_is_the_whole_array_s_also_where_the_last_batch_is_smaller_E
     options = LossOptions(mismatch=mismatch)
     evaluation = run(model, num_items=7, batch_size=batch_size, options=options)
     collator = make_collator(mam_min_masked=1, mlm_probability=0.3)
-    items = Items(7).items
+    dataset = Watched(7)
+    evaluate(model, dataset, collator, options, batch_size, 0)
+    items = [dataset.items[index] for index in dataset.read]
     words, squares, matches, labels = [], [], [], []
     for begin in range(0, 7, batch_size):
         inputs, targets = split_batch(collator(items[begin : begin + batch_size]))
@@ -249,7 +302,9 @@ def test_tracks_with_equal_captions_share_a_rank():
     scores = score_pool(model, Items(3, captions).items, make_collator())["atm"]
     keys = [caption_key(caption) for caption in captions]
     assert keys[0] == keys[1]
-    assert evaluation.ranks["atm"].tolist() == retrieval_ranks(scores, keys).tolist()
+    expected = retrieval_ranks(scores, keys)
+    assert sorted(evaluation.ranks["atm"]) == sorted(expected)  # the pool has another order
+    assert evaluation.metrics["retrieval/chance/R@1"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
 
 
 def test_workers_decode_all_clips_and_change_no_figure():

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from tiny import write_corpus, write_settings
 
+from mulap.training import report
 from mulap.training.pretrain import pretrain
 from mulap.training.report import evaluate_run
 from mulap.training.settings import load_settings
@@ -35,6 +36,40 @@ def test_the_trained_model_stands_beside_the_one_it_started_from(finished):
     alone = evaluate_run(finished / "run", finished / "corpus", "valid", False, pool=4)
     assert alone.untrained is None
     assert alone.trained.metrics == whole.trained.metrics
+
+
+@pytest.mark.parametrize("crop", ["start", "random"])
+def test_a_model_is_evaluated_on_what_its_run_validated_on(tmp_path, crop):
+    corpus = write_corpus(tmp_path / "corpus", num_train=4, num_valid=6, seconds=9.7)
+    with open(corpus / "metadata.csv", "a") as out:  # two captions each, of which one is drawn
+        out.writelines(
+            f"clip-{index:02}.wav,a sad choir song {index},valid\n" for index in range(4, 10)
+        )
+    data = {"crop": crop, "crop_seconds": 3.0, "cache_features": False}
+    training = {"num_epochs": 1, "seed": 3, "retrieval_pool": 5}
+    written = write_settings(tmp_path / "settings.yaml", data=data, training=training)
+    validated = pretrain(load_settings(written), corpus, tmp_path / "run").metrics
+    found = evaluate_run(tmp_path / "run", corpus, "valid", False, pool=5)
+    assert found.trained.metrics == pytest.approx(validated, rel=1e-4)
+
+
+def test_a_split_that_is_too_large_to_keep_is_read_again_with_the_same_figures(
+    finished, monkeypatch
+):
+    kept = []
+    verify = report.ClipDataset.verify
+    monkeypatch.setattr(
+        report.ClipDataset,
+        "verify",
+        lambda self, workers, keep: kept.append(keep) or verify(self, workers, keep),
+    )
+    whole = evaluate_run(finished / "run", finished / "corpus", "valid", pool=4)
+    segment_bytes = 4 * 96 * 188
+    monkeypatch.setattr(report, "MOST_KEPT_BYTES", 4 * 2 * segment_bytes - 1)  # 4 clips of 6 s
+    read_again = evaluate_run(finished / "run", finished / "corpus", "valid", pool=4)
+    assert kept == [True, False]
+    assert read_again.trained.metrics == whole.trained.metrics
+    assert read_again.untrained.metrics == whole.untrained.metrics
 
 
 def test_a_split_without_clips_is_a_line(finished):
