@@ -160,7 +160,7 @@ class _Batch:
 def _evaluate_pairs(
     model: MulapForPreTraining,
     dataset: ClipDataset,
-    all_batches: Sequence[Sequence[int]],
+    all_batches: list[list[int]],
     collator: PretrainCollator,
     options: LossOptions,
     num_workers: int,

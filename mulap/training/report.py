@@ -134,7 +134,8 @@ def evaluate_run(
         if with_untrained:
             captions = CaptionPool(manifest.split("train"))
             untrained, own, _ = initial_model(settings.model, captions, settings.training.seed)
-            evaluations.append(_evaluate(untrained.to(device), own, *how))
+            untrained.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
+            evaluations.append(_evaluate(untrained, own, *how))
     trained, *rest = evaluations
     return RunEvaluation(split, len(dataset), trained, rest[0] if rest else None, failures.failures)
 
