@@ -1,6 +1,6 @@
 """The paper's Figure 3 and confusion matrices, drawn with matplotlib. Computes no score.
 
-A bar is a backbone's mean over seeds, its whisker the 95 % interval over test tracks, the line the
+A bar is a backbone's mean over seeds, its whisker the 95 % interval over the test set, the line the
 end-to-end model. Bars of ROC-AUC begin at chance, 50 %, all others at 0. Colours are Okabe and
 Ito's, which colour-blind readers tell apart; with more than eight backbones hatching is added.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mulap.benchmark.document import Block, Bullets, Details, Heading, Paragraph, Table
-from mulap.benchmark.printing import metric_name
+from mulap.benchmark.printing import metric_name, row_resampled
 from mulap.benchmark.rows import FAILURES_FILE, Row
 from mulap.files import read_failures
 
@@ -58,13 +58,24 @@ def _say(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def caveats(rows: Sequence[Row]) -> list[Block]:
-    """Tell what a task's numbers are of, and what to beware of."""
+def caveats(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
+    """Tell what a task's numbers are of, and what to beware of.
+
+    Args:
+        rows: of one task and split.
+        names: what the rows are called.
+    """
     first = rows[0]
     lines = [f"Task `{first['task']}`, split `{first['split_name']}`."]
     for counts in dict.fromkeys(json.dumps(row["num_tracks"]) for row in rows):
         parts = [f"{number:,} {part}" for part, number in json.loads(counts).items()]
         lines.append(f"Tracks used: {', '.join(parts)}.")
+    units: dict[str, list[str]] = {}
+    for row, name in zip(rows, names, strict=True):
+        units.setdefault(row_resampled(row), []).append(name)
+    for unit, same in units.items():
+        whose = "" if len(units) == 1 else f" of {', '.join(same)}"
+        lines.append(f"Intervals{whose} resample {unit}.")
     if first["num_folds"] > 1:
         lines.append(
             f"{first['num_folds']} folds, whose counts are added up: every test track is judged by "

@@ -20,7 +20,7 @@ from mulap.files import FailureLog
 from mulap.inference.encoders import Encoder, encoder_sha256, load_encoder
 from mulap.probing.features import cache_features
 from mulap.probing.probe import train_probe
-from mulap.tasks.result import score_predictions
+from mulap.tasks.result import Predictions, score_predictions
 from mulap.tasks.task import TaskData
 
 PREDICTIONS, LEFT_OUT = "predictions", "left_out"
@@ -159,7 +159,6 @@ def make_row(pair: Pair, output: Path | None) -> Row:
     """
     judged = pair.judge()
     data, task = pair.data, pair.data.task
-    result = score_predictions(task.kind, task.labels, judged.predictions)
     stem = file_stem(task.name, task.title, data.split_name, pair.backbone.name, pair.protocol)
     if output is not None:
         judged.predictions.save(output / PREDICTIONS / f"{stem}.npz")
@@ -180,15 +179,12 @@ def make_row(pair: Pair, output: Path | None) -> Row:
         "protocol": pair.protocol,
         "settings": judged.settings,
         "seeds": pair.seeds,
-        "scores": {name: asdict(score) for name, score in result.scores.items()},
-        "per_label": result.per_label,
-        "confusion": result.confusion,
+        **score_columns(data, judged.predictions),
         "labels": list(task.labels),
         "num_tracks": judged.num_used,
         "num_folds": len(data.folds),
         "left_out": len(judged.left_out),
         "num_problems": len(data.problems),
-        "skipped_labels": list(result.skipped_labels),
         "caveat": task.caveat,
         "predictions": f"{PREDICTIONS}/{stem}.npz" if output is not None else "",
         "left_out_list": f"{LEFT_OUT}/{stem}.jsonl" if output is not None else "",
@@ -197,6 +193,19 @@ def make_row(pair: Pair, output: Path | None) -> Row:
         **pair.more,
     }
     return plain(row)
+
+
+def score_columns(data: TaskData, predictions: Predictions) -> dict[str, Any]:
+    """Return the part of a row that is computed from predictions."""
+    result = score_predictions(data.task.kind, data.task.labels, predictions)
+    return {
+        "scores": {name: asdict(score) for name, score in result.scores.items()},
+        "resampled": result.unit,
+        "num_resampled": result.num_units,
+        "per_label": result.per_label,
+        "confusion": result.confusion,
+        "skipped_labels": list(result.skipped_labels),
+    }
 
 
 def _write_left_out(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mulap.benchmark.rows import Row
+from mulap.tasks.result import TRACK
 
 EMPTY = "–"
 METRIC_NAMES = {
@@ -53,6 +54,20 @@ def metric_name(metric: str) -> str:
     """Return a metric as tables print it: `r2/valence` is "R² valence"."""
     name, _, label = metric.partition("/")
     return f"{METRIC_NAMES.get(name, name)} {label}".strip()
+
+
+def resampled(unit: str, count: int) -> str:
+    """Say what intervals resample, as "whole groups (artist: 37 in the test)"."""
+    if unit == TRACK:
+        return f"single tracks ({count:,} in the test)"
+    return f"whole groups ({unit}: {count:,} in the test)"
+
+
+def row_resampled(row: Row) -> str:
+    """Say what a row's intervals resample; rows of version 0.1 do not hold it."""
+    return resampled(
+        row.get("resampled", TRACK), row.get("num_resampled", row["num_tracks"]["test"])
+    )
 
 
 def row_names(rows: Sequence[Row]) -> list[str]:

@@ -79,7 +79,8 @@ def build_report(folder: Path, rows: Sequence[Row], tasks: Sequence[TaskRows]) -
         Heading("Benchmark", 1),
         Paragraph(
             "Scores are in percent. ± is the standard deviation over seeds (n − 1); intervals are "
-            "95 % bootstrap intervals over test tracks, of the mean over seeds. An empty cell is –."
+            "95 % bootstrap intervals of the mean over seeds. Each task says whether they resample "
+            "test tracks one by one or in whole groups, such as artists. An empty cell is –."
         ),
         Heading("How it was done"),
         *how_it_was_done(rows),
@@ -112,7 +113,7 @@ def _figure(folder: Path, rows: Sequence[Row], tasks: Sequence[TaskRows]) -> lis
         Heading("The paper's Figure 3, on these tasks"),
         FigureBlock(f"{FIGURES}/baselines.png", svgs, text),
         Paragraph(
-            "Bars are means over seeds, whiskers 95 % intervals over test tracks, the dashed line "
+            "Bars are means over seeds, whiskers 95 % intervals over the test set, the dashed line "
             "is the end-to-end model, if there is one, and its band the interval. Bars of ROC-AUC "
             "begin at chance, 50 %, all others at 0."
         ),
@@ -126,7 +127,8 @@ def _panel(task: TaskRows, labels: Sequence[str]) -> Panel:
         score = row["scores"].get(metric)
         if score is None or score["mean"] is None:
             continue
-        ends = [100 * score[key] for key in ("mean", "low", "high")]
+        known = {key: value for key, value in score.items() if value is not None}
+        ends = [100 * known.get(key, known["mean"]) for key in ("mean", "low", "high")]
         if is_trained_whole(row):
             line = Bar(name, *ends)
         else:
@@ -139,13 +141,13 @@ def _task_section(folder: Path, task: TaskRows) -> list[Block]:
     baseline = "" if task.baseline is None else task.names[task.baseline]
     blocks: list[Block] = [
         Heading(task.title),
-        *caveats(task.rows),
+        *caveats(task.rows, task.names),
         task_table(task.rows, task.names, task.differences, baseline),
     ]
     if baseline:
         blocks.append(
             Paragraph(
-                f"Minus {baseline}: the difference by paired bootstrap over the same test tracks; "
+                f"Minus {baseline}: the difference by paired bootstrap over the same test set; "
                 "an interval that holds 0 leaves open which is better."
             )
         )

@@ -19,7 +19,7 @@ from mulap.benchmark.config import (
     BenchmarkConfig,
     TaskEntry,
 )
-from mulap.benchmark.pair import Pair, ProbeOptions, make_row, probe_pair
+from mulap.benchmark.pair import Pair, ProbeOptions, make_row, probe_pair, score_columns
 from mulap.benchmark.rows import (
     FAILURES_FILE,
     RESULTS_FILE,
@@ -28,12 +28,14 @@ from mulap.benchmark.rows import (
     file_stem,
     order_rows,
     pair_id,
+    plain,
     read_rows,
     write_rows,
 )
 from mulap.benchmark.trained import Judged, find_supervised, recipe_of, train_whole
 from mulap.files import FailureLog
 from mulap.inference.encoders import Encoder, load_encoder
+from mulap.tasks.result import Predictions
 from mulap.tasks.task import TaskData
 from mulap.training.checkpoints import hold_run
 
@@ -80,9 +82,8 @@ def run_benchmark(
             for entry, data in loaded:
                 try:
                     _run_one(pairs.make(data, backbone), output, report, console)
-                except (ValueError, OSError, RuntimeError) as error:
-                    # torch and models of others raise RuntimeError, also where memory is full.
-                    reason = " ".join(str(error).split())
+                except Exception as error:  # noqa: BLE001  (other people's models raise anything)
+                    reason = _reason(error)
                     report.failures.add(f"{entry}, {backbone.label}", reason)
                     _say(console, f"{entry}, {backbone.label}: failed: {reason}")
         wanted = [
@@ -105,7 +106,15 @@ def _load_tasks(
             yield entry, entry.load()
         except (ValueError, OSError) as error:
             for backbone in config.backbones:
-                failures.add(f"{entry}, {backbone.label}", " ".join(str(error).split()))
+                failures.add(f"{entry}, {backbone.label}", _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """Return an error in one line; one that is not meant for users is named by its class."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ValueError | OSError | RuntimeError) and text:
+        return text  # torch raises RuntimeError for users, as where memory is full
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class _Pairs:
@@ -174,7 +183,8 @@ def _run_one(pair: Pair, output: Path, report: BenchmarkReport, console: Console
         report.num_skipped += 1
         # The label is only how it is printed.
         there["label"] = pair.backbone.label
-        _say(console, f"{name}: there already")
+        is_new = _regroup(there, pair.data, output)
+        _say(console, f"{name}: there already{', intervals made again' if is_new else ''}")
         return
     row = make_row(pair, output)
     append_row(output / RESULTS_FILE, row)
@@ -182,6 +192,20 @@ def _run_one(pair: Pair, output: Path, report: BenchmarkReport, console: Console
     report.num_run += 1
     metric, score = next(iter(row["scores"].items()))
     _say(console, f"{name}: {metric} {score['mean']:.4f}")
+
+
+def _regroup(row: Row, data: TaskData, output: Path) -> bool:
+    """Make a row's intervals again if its groups are not the task's: version 0.1 had none."""
+    path = output / row["predictions"]
+    saved = Predictions.load(path)
+    grouped = saved.regroup(data)
+    if (saved.groups, saved.unit) == (grouped.groups, grouped.unit) and "resampled" in row:
+        return False
+    row |= plain(score_columns(data, grouped))
+    # The row first: a kill before the second file is made good by the next run.
+    append_row(output / RESULTS_FILE, row)
+    grouped.save(path)
+    return True
 
 
 def _say(console: Console | None, text: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mulap.benchmark.printing import interval, mean_and_std, metric_name, percent
+from mulap.benchmark.printing import interval, mean_and_std, metric_name, percent, row_resampled
 from mulap.data.splits import SPLITS
 from mulap.tasks.registry import find_task, task_names
 from mulap.tasks.result import Score
@@ -107,6 +107,7 @@ def describe_row(row: Mapping[str, Any]) -> str:
         f"protocol {row['protocol']}, {len(row['seeds'])} seeds, "
         f"encoder {row['backbone_sha256'][:16]}",
         describe_scores(row["scores"]),
+        f"intervals resample {row_resampled(row)}",
     ]
     if row["skipped_labels"]:
         lines.append(f"not scored, all or none of the test: {', '.join(row['skipped_labels'])}")

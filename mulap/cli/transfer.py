@@ -246,6 +246,7 @@ def pretrain_supervised(
     are printed are the end-to-end baseline of this one. Called again it goes on where it was
     stopped.
     """
+    from mulap.benchmark.printing import resampled
     from mulap.cli.describe import describe_scores
     from mulap.tasks.result import score_predictions
     from mulap.training.processes import fail_together, join_processes
@@ -267,6 +268,7 @@ def pretrain_supervised(
     result = score_predictions(loaded.task.kind, loaded.task.labels, report.predictions)
     say(f"tracks: {join_counts(report.num_used)}")
     say(describe_scores(result.scores))
+    say(f"intervals resample {resampled(result.unit, result.num_units)}")
     click.echo(report.best)
     listed_in = f"the problems above and {output / 'failures.jsonl'}"
     end_with_failures(report.num_left_out + loaded.num_unusable_rows, listed_in)

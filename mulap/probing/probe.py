@@ -94,11 +94,8 @@ def train_probe(
     decisions = [result.decisions for result in results if result.decisions is not None]
     tested = tested[order]
     return ProbeOutcome(
-        Predictions(
-            tuple(data.examples[index].track_id for index in tested),
-            data.targets[tested],
-            outputs,
-            np.concatenate(decisions, 1)[:, order] if decisions else None,
+        Predictions.of_tracks(
+            data, tested, outputs, np.concatenate(decisions, 1)[:, order] if decisions else None
         ),
         tuple(result.settings for result in results),
         np.stack([result.valid_scores for result in results]),

@@ -43,8 +43,27 @@ def bootstrap_interval(
     Returns:
         Lower and upper end. None if all items are of one group: every draw would be the same.
     """
+    counts = bootstrap_counts(groups, num_draws, seed)
+    return interval_of_draws(counts @ values / counts.sum(1), groups)
+
+
+def interval_of_draws(draws: np.ndarray, groups: np.ndarray) -> tuple[float, float] | None:
+    """Return the 95% percentile interval of a figure, given its value for each draw.
+
+    Args:
+        draws: (R,) the figure for each row of `bootstrap_counts`; NaN where a draw has none.
+        groups: as `bootstrap_counts`.
+
+    Returns:
+        Lower and upper end. None if all items are of one group.
+
+    Raises:
+        ValueError: no draw has a value.
+    """
     if len(np.unique(groups)) < 2:
         return None
-    counts = bootstrap_counts(groups, num_draws, seed)
-    low, high = np.percentile(counts @ values / counts.sum(1), _PERCENTILES)
+    draws = draws[~np.isnan(draws)]
+    if not draws.size:
+        raise ValueError("no bootstrap draw has a label to score (give more draws, or more tracks)")
+    low, high = np.percentile(draws, _PERCENTILES)
     return float(low), float(high)

@@ -122,6 +122,7 @@ TASKS = {
         title="Emomusic",
         kind="numbers",
         labels=LABELS,
+        group_name="artist",
         splits=SPLITS,
         read=read,
         by_hand=BY_HAND,

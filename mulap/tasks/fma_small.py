@@ -131,6 +131,7 @@ TASKS = {
         title="FMA-small",
         kind="class",
         labels=LABELS,
+        group_name="artist",
         splits=SPLITS,
         read=read,
         remotes={"": REMOTES},

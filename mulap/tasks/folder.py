@@ -35,7 +35,15 @@ from mulap.data.splits import (
 from mulap.data.tables import PlacedRow, Row, read_table
 from mulap.tasks.folds import deal_folds, hold_out
 from mulap.tasks.labels import BadRow, infer_kind, parse_label, read_number, read_text
-from mulap.tasks.task import Example, Fold, Kind, Task, TaskData, build_task_data
+from mulap.tasks.task import (
+    Example,
+    Fold,
+    Kind,
+    Task,
+    TaskData,
+    build_task_data,
+    number_groups,
+)
 
 FILE_COLUMN = "file_name"
 
@@ -112,7 +120,7 @@ def read_folder(  # noqa: PLR0913  (all but two say how to read a table that lea
             raise ValueError(f"no track can be used; {source}: {reason}")
         labels = _sort_labels(found_kind, names, examples)
         title = title or f"{table.stem} ({', '.join(names)})"
-        task = Task(name="folder", title=title, kind=found_kind, labels=labels)
+        task = Task("folder", title, found_kind, labels, group_name=columns.groups_are)
         split_name, examples, folds = _make_folds(task, columns, examples, num_folds, seed)
     data = build_task_data(task, split_name, table.parent, examples, problems, folds)
     noticed = data.problems + _check_folds(table, data, columns)
@@ -272,7 +280,8 @@ def _make_folds(
     """Return the split's name, the examples with their splits, and folds if there are several."""
     if seed < 0:
         raise ValueError(f"seed {seed}: give a whole number from 0 on")
-    groups, labels = _number_groups(examples), _mark_labels(task, examples)
+    groups = number_groups([e.track_id for e in examples], [fold_group(e.group) for e in examples])
+    labels = _mark_labels(task, examples)
     by_seed = f"seed {seed} by {columns.groups_are}"
     places = np.array([example.split for example in examples])
     if columns.split:
@@ -314,13 +323,6 @@ def _by_number(name: str) -> tuple[bool, float, str]:
     """Return what sorts 2 before 10, and both before words."""
     number = read_number(name)
     return number is None, number or 0.0, name
-
-
-def _number_groups(examples: Sequence[Example]) -> np.ndarray:
-    """Return (n,) the same number for tracks of one group; a track without one is its own."""
-    names = [("group", fold_group(e.group)) if e.group else ("track", e.track_id) for e in examples]
-    number = {name: index for index, name in enumerate(sorted(set(names)))}
-    return np.array([number[name] for name in names])
 
 
 def _mark_labels(task: Task, examples: Sequence[Example]) -> np.ndarray:

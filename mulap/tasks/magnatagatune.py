@@ -137,6 +137,7 @@ TASKS = {
         title="MagnaTagATune",
         kind="tags",
         labels=LABELS,
+        group_name="artist",
         splits={"clean": (15_244, 1_529, 4_332), "full": (18_706, 1_825, 5_329)},
         read=read,
         remotes={

@@ -175,6 +175,7 @@ def _task(
         title=title,
         kind="tags",
         labels=labels,
+        group_name="artist",
         splits={"split-0": sizes},
         read=partial(read, subset),
         remotes=_remotes(subset),

@@ -121,6 +121,7 @@ TASKS = {
         title="NSynth",
         kind="class",
         labels=LABELS,
+        group_name="instrument",
         splits=SPLITS,
         read=read,
         remotes={"": REMOTES},

@@ -4,9 +4,10 @@
     TaskResult     every metric: a value a seed, their mean and deviation, a 95 % interval
 
 Two doubts are kept apart. The deviation is over seeds: another start of the probe. The interval is
-over test tracks: another draw of the test set, as 1,000 bootstrap draws of its tracks show; each
-draw scores the mean over seeds. A draw that has lost all positives of a tag, or all tracks of a
-class, leaves that label out of its macro mean.
+over the test set: another draw of it, as 1,000 bootstrap draws show; each draw scores the mean over
+seeds. Drawn are whole groups of tracks (artists, say) where the task names any, else single tracks.
+A draw that has lost all positives of a tag, or all tracks of a class, leaves that label out of its
+macro mean.
 
 Where folds are pooled, each track is tested by the probe of its fold. Ranking metrics then compare
 outputs of different probes; nothing here can tell. Decisions are given a track, so they may come
@@ -18,18 +19,21 @@ Letters of shapes: S seeds, n tracks, C labels, R draws.
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from mulap.data.splits import fold_group
 from mulap.files import atomic_path
-from mulap.tasks.bootstrap import bootstrap_counts
+from mulap.tasks.bootstrap import bootstrap_counts, interval_of_draws
 from mulap.tasks.metrics import HEADLINE, check_finite, measure
-from mulap.tasks.task import Kind
+from mulap.tasks.task import Kind, TaskData, number_groups
 
-_INTERVAL = (2.5, 97.5)  # percentiles
+TRACK = "track"
+"""What is resampled where tracks have no groups."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +46,17 @@ class Predictions:
         outputs: float32 (S, n, C), the mean over a track's segments: of probabilities for tags and
             class (never of logits), of values in the labels' own units for numbers.
         decisions: bool (S, n, C) for tags, by thresholds that were chosen on validation; else None.
+        groups: n names of what tracks are alike by, empty for a track of its own; None where no
+            track has one. Intervals resample whole groups.
+        unit: what the groups are, such as `artist`; `track` where there are none.
     """
 
     track_ids: tuple[str, ...]
     targets: np.ndarray
     outputs: np.ndarray
     decisions: np.ndarray | None = None
+    groups: tuple[str, ...] | None = None
+    unit: str = TRACK
 
     def __post_init__(self) -> None:
         """Store outputs as the file has them, so that a score before saving is the score after."""
@@ -58,6 +67,40 @@ class Predictions:
         assert self.decisions is None or self.decisions.shape == self.outputs.shape
         assert np.isfinite(self.targets).all(), "a track without a target is no test track"
         assert len(set(self.track_ids)) == len(self.track_ids), "a track twice"
+        assert self.groups is None or len(self.groups) == len(self.track_ids)
+
+    @classmethod
+    def of_tracks(
+        cls,
+        data: TaskData,
+        tracks: np.ndarray,
+        outputs: np.ndarray,
+        decisions: np.ndarray | None = None,
+    ) -> "Predictions":
+        """Make predictions of some tracks of a task, with their targets and groups.
+
+        Args:
+            data: the task.
+            tracks: (n,) positions of the tested tracks.
+            outputs: (S, n, C), in the same order.
+            decisions: (S, n, C) or None.
+        """
+        examples = [data.examples[index] for index in tracks]
+        found = cls(tuple(e.track_id for e in examples), data.targets[tracks], outputs, decisions)
+        groups = tuple(fold_group(e.group) for e in examples)
+        return replace(found, groups=groups, unit=data.task.group_name) if any(groups) else found
+
+    def regroup(self, data: TaskData) -> "Predictions":
+        """Return the same predictions with the groups that a task has now."""
+        position = {example.track_id: index for index, example in enumerate(data.examples)}
+        tracks = np.array([position[track_id] for track_id in self.track_ids])
+        return self.of_tracks(data, tracks, self.outputs, self.decisions)
+
+    def units(self) -> np.ndarray:
+        """Return (n,) the number of the group that each track is resampled with."""
+        if self.groups is None:
+            return np.arange(len(self.track_ids))
+        return number_groups(self.track_ids, self.groups)
 
     def save(self, path: Path) -> None:
         """Write a `.npz` without pickle; equal predictions give equal bytes."""
@@ -68,13 +111,16 @@ class Predictions:
         }
         if self.decisions is not None:
             arrays["decisions"] = np.ascontiguousarray(self.decisions)
+        if self.groups is not None:
+            arrays["groups"] = np.array(self.groups, dtype=str)
+            arrays["unit"] = np.array(self.unit, dtype=str)
         # numpy dates the members of its archive 1980, whatever the clock says.
         with atomic_path(path) as temporary, open(temporary, "wb") as out:
             np.savez_compressed(out, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
-        """Read what `save` wrote.
+        """Read what `save` wrote. Version 0.1 wrote no groups.
 
         Raises:
             ValueError: there is no such file, or it is not one of these.
@@ -82,7 +128,11 @@ class Predictions:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-            return cls(tuple(arrays.pop("track_ids").tolist()), **arrays)
+            more: dict[str, Any] = {}
+            if "groups" in arrays:
+                more["groups"] = tuple(arrays.pop("groups").tolist())
+                more["unit"] = str(arrays.pop("unit"))
+            return cls(tuple(arrays.pop("track_ids").tolist()), **arrays, **more)
         except FileNotFoundError as error:
             raise ValueError(f"{path}: no such file (a probe writes it)") from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -99,15 +149,16 @@ class Score:
         values: one a seed.
         mean: of the values.
         std: their deviation (ddof 1); None for one seed, whose deviation nobody knows.
-        low: lower end of the 95 % bootstrap interval of the mean, over test tracks.
+        low: lower end of the 95 % bootstrap interval of the mean, over the test set; None where
+            there is only one group to draw.
         high: its upper end.
     """
 
     values: tuple[float, ...]
     mean: float
     std: float | None
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -119,6 +170,8 @@ class TaskResult:
         per_label: metric -> label -> mean over seeds, without the labels that have no value.
         confusion: of a class: mean counts over seeds, rows are true; None for other kinds.
         num_test: n.
+        unit: what the intervals resample: `track`, or the task's groups, such as `artist`.
+        num_units: how many of them the test has.
         skipped_labels: those that macro means leave out: a tag without a positive or without a
             negative test track, a class without a test track, a number that is constant.
     """
@@ -127,25 +180,27 @@ class TaskResult:
     per_label: dict[str, dict[str, float]]
     confusion: list[list[float]] | None
     num_test: int
+    unit: str
+    num_units: int
     skipped_labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the first of two is, over draws of the same test tracks.
+    """How much better the first of two is, over the same draws of the test set.
 
     Attributes:
         metric: the headline metric of the kind of task.
         mean: first minus second, each the mean over its seeds.
-        low: lower end of the difference's 95 % bootstrap interval.
+        low: lower end of the difference's 95 % bootstrap interval; None as a score's.
         high: its upper end.
         share_above: of the draws, how many have the first above; a tie counts half.
     """
 
     metric: str
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     share_above: float
 
 
@@ -162,7 +217,7 @@ def score_predictions(
         kind: tags, class or numbers.
         labels: C names.
         predictions: of the test tracks.
-        num_draws: bootstrap draws of the test tracks.
+        num_draws: bootstrap draws of the test tracks, whole groups where they have any.
         seed: of the draws.
 
     Returns:
@@ -172,15 +227,16 @@ def score_predictions(
         ValueError: an output is not finite, or no label can be scored.
     """
     plain, plain_labels = _measure(kind, labels, predictions, None)
-    counts = bootstrap_counts(np.arange(len(predictions.track_ids)), num_draws, seed)
+    units = predictions.units()
+    counts = bootstrap_counts(units, num_draws, seed)
     drawn, drawn_labels = _measure(kind, labels, predictions, counts)
     first = next(iter(plain_labels.values()))[0, 0]  # (C,): recall, ROC-AUC or R2
     is_scored = ~np.isnan(first)
-    scores = {name: _summarize(plain[name][:, 0], drawn[name]) for name in plain}
+    scores = {name: _summarize(plain[name][:, 0], drawn[name], units) for name in plain}
     if kind == "numbers":
         for index in np.flatnonzero(is_scored).tolist():
             values, draws = plain_labels["r2"][:, 0, index], drawn_labels["r2"][:, :, index]
-            scores[f"r2/{labels[index]}"] = _summarize(values, draws)
+            scores[f"r2/{labels[index]}"] = _summarize(values, draws, units)
     return TaskResult(
         scores=scores,
         per_label={
@@ -193,6 +249,8 @@ def score_predictions(
         },
         confusion=_mean_confusion(predictions) if kind == "class" else None,
         num_test=len(predictions.track_ids),
+        unit=predictions.unit,
+        num_units=len(np.unique(units)),
         skipped_labels=tuple(
             label for label, is_kept in zip(labels, is_scored, strict=True) if not is_kept
         ),
@@ -209,12 +267,14 @@ def compare(
 ) -> Difference:
     """Compare two backbones on the same draws of the same test tracks (paired bootstrap).
 
+    Whole groups are drawn where the tracks of either have any: version 0.1 saved none.
+
     Args:
         kind: tags, class or numbers.
         labels: C names.
         first: predictions with the one.
         second: predictions with the other; the number of seeds may differ.
-        num_draws: bootstrap draws of the test tracks.
+        num_draws: bootstrap draws.
         seed: of the draws.
 
     Raises:
@@ -225,14 +285,15 @@ def compare(
     if not np.array_equal(first.targets, second.targets):
         raise ValueError("predictions with different targets cannot be compared (same task?)")
     metric = HEADLINE[kind]
-    counts = bootstrap_counts(np.arange(len(first.track_ids)), num_draws, seed)
+    units = (first if first.groups is not None else second).units()
+    counts = bootstrap_counts(units, num_draws, seed)
     means, draws = [], []
     for each in (first, second):
         means.append(_measure(kind, labels, each, None, headline_only=True)[0][metric].mean())
         draws.append(_measure(kind, labels, each, counts, headline_only=True)[0][metric].mean(0))
     difference = draws[0] - draws[1]
     difference = difference[~np.isnan(difference)]
-    low, high = _percentiles(difference)
+    low, high = interval_of_draws(difference, units) or (None, None)
     share_above = (difference > 0).mean() + 0.5 * (difference == 0).mean()
     return Difference(metric, float(means[0] - means[1]), low, high, float(share_above))
 
@@ -257,10 +318,10 @@ def _measure(
     return overall, per_label
 
 
-def _summarize(values: np.ndarray, draws: np.ndarray) -> Score:
+def _summarize(values: np.ndarray, draws: np.ndarray, units: np.ndarray) -> Score:
     """Summarize the values (S,) of the seeds and those of the draws (S, R)."""
     means = draws.mean(0)
-    low, high = _percentiles(means[~np.isnan(means)])
+    low, high = interval_of_draws(means, units) or (None, None)
     return Score(
         values=tuple(float(value) for value in values),
         mean=float(values.mean()),
@@ -268,13 +329,6 @@ def _summarize(values: np.ndarray, draws: np.ndarray) -> Score:
         low=low,
         high=high,
     )
-
-
-def _percentiles(draws: np.ndarray) -> tuple[float, float]:
-    if not draws.size:
-        raise ValueError("no bootstrap draw has a label to score (give more draws, or more tracks)")
-    low, high = np.percentile(draws, _INTERVAL)
-    return float(low), float(high)
 
 
 def _mean_confusion(predictions: Predictions) -> list[list[float]]:

@@ -72,6 +72,7 @@ class Task:
         title: as tables print it.
         kind: what its labels are.
         labels: in the official order; the columns of every array about this task.
+        group_name: what an example's `group` is, as in "intervals resample artists": "artist".
         splits: its named splits, the default first, with the sizes of train, valid and test.
         read: (folder, split name) -> examples and problems, the (source, reason) of each row left
             out. ValueError, in one line, where the files are missing or of another format. All
@@ -89,6 +90,7 @@ class Task:
     title: str
     kind: Kind
     labels: tuple[str, ...]
+    group_name: str = "group"
     splits: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     read: Callable[[Path, str], tuple[list[Example], list[tuple[str, str]]]] | None = None
     remotes: dict[str, tuple[Remote, ...]] = field(default_factory=dict)
@@ -128,6 +130,18 @@ class Task:
         assert self.read is not None, "a task of the registry says how it is read"
         examples, problems = self.read(folder, split_name)
         return build_task_data(self, split_name, folder, examples, problems)
+
+
+def number_groups(track_ids: Sequence[str], groups: Sequence[str]) -> np.ndarray:
+    """Return int64 (n,) the same number for tracks of one group.
+
+    Args:
+        track_ids: of n tracks.
+        groups: of the same tracks, spelled one way; a track without one is a group of its own.
+    """
+    names = [("group", g) if g else ("track", t) for t, g in zip(track_ids, groups, strict=True)]
+    number = {name: index for index, name in enumerate(sorted(set(names)))}
+    return np.array([number[name] for name in names], np.int64)
 
 
 @dataclass(frozen=True)

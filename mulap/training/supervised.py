@@ -289,10 +289,5 @@ def _pool(
         for seed in outcomes
         if seed[0].decisions is not None
     ]
-    tested = tested[order]
-    return Predictions(
-        tuple(data.examples[index].track_id for index in tested),
-        data.targets[tested],
-        outputs,
-        np.stack(decisions) if decisions else None,
-    )
+    stacked = np.stack(decisions) if decisions else None
+    return Predictions.of_tracks(data, tested[order], outputs, stacked)

@@ -27,7 +27,7 @@ from mulap.benchmark.rows import read_rows
 from mulap.benchmark.run import run_benchmark
 from mulap.probing.features import TrackFeatures
 from mulap.probing.probe import ProbeOutcome
-from mulap.tasks.result import Predictions
+from mulap.tasks.result import Predictions, score_predictions
 
 BACKBONES = ["random", "mel", "musicnn-mtt"]
 
@@ -317,3 +317,61 @@ def test_a_real_run_killed_by_the_system_ends_with_the_same_bytes(template, tmp_
         assert start(output).wait().code == 0
     assert read_outputs(killed) == read_outputs(tmp_path / "whole")
     assert len(read_rows(results)) == 3
+
+
+def test_intervals_of_version_0_1_are_made_again_over_artists_and_nothing_is_probed(
+    tmp_path, machine
+):
+    config = write_config(tmp_path, ["one"], ["mel"])
+    fresh = run_benchmark(config, tmp_path / "out").rows[0]
+    assert (fresh["resampled"], fresh["num_resampled"]) == ("track", 12)
+    results = tmp_path / "out" / "results.jsonl"
+    old = {name: value for name, value in fresh.items() if not name.endswith("resampled")}
+    results.write_text(json.dumps(old) + "\n")
+    rows = [line.split(",") for line in (tmp_path / "one.csv").read_text().splitlines()]
+    rows = [[*rows[0], "artist"], *([*row, f"a{i // 8}"] for i, row in enumerate(rows[1:]))]
+    with open(tmp_path / "one.csv", "w", newline="") as out:
+        csv.writer(out).writerows(rows)
+    report = run_benchmark(load_config(tmp_path / "benchmark.yaml"), tmp_path / "out")
+    assert (report.num_run, report.num_skipped, machine.probed) == (0, 1, 1)
+    (row,) = read_rows(results)
+    assert (row["resampled"], row["num_resampled"]) == ("artist", 3)
+    assert row["scores"]["accuracy"]["mean"] == fresh["scores"]["accuracy"]["mean"]
+    saved = Predictions.load(tmp_path / "out" / row["predictions"])
+    scores = score_predictions("class", ("a", "b"), saved).scores
+    assert row["scores"]["accuracy"]["low"] == scores["accuracy"].low
+    before = read_outputs(tmp_path / "out")
+    run_benchmark(config, tmp_path / "out")
+    assert read_outputs(tmp_path / "out") == before
+
+
+class BrokenModelError(Exception):
+    """What somebody's model raises of its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("hidden_states"), "KeyError: 'hidden_states'"),
+        (BrokenModelError("no\nweights"), "BrokenModelError: no weights"),
+        (TypeError(), "TypeError"),
+        (ValueError("one line. Do this."), "one line. Do this."),
+    ],
+)
+@pytest.mark.parametrize("place", ["load_encoder", "cache_features"])
+def test_whatever_an_encoder_raises_is_one_failed_pair(
+    tmp_path, machine, monkeypatch, place, error, reason
+):
+    module = run_module if place == "load_encoder" else pair_module
+    whole = getattr(machine, place)
+
+    def break_one(*args, **kwargs):
+        if "mel" in args:
+            raise error
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(module, place, break_one)
+    config = write_config(tmp_path, ["one"], ["random", "mel", "musicnn-mtt"])
+    report = run_benchmark(config, tmp_path / "out")
+    assert [row["backbone"] for row in report.rows] == ["random", "musicnn-mtt"]
+    assert report.failures.failures == [("one, mel", reason)]

@@ -3,6 +3,7 @@
 import io
 import pickle
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sklearn import metrics as sklearn_metrics
 
 from mulap.tasks.bootstrap import bootstrap_counts
 from mulap.tasks.result import Predictions, compare, score_predictions
+from mulap.tasks.task import Example, Task, build_task_data
 
 TAGS = ("rock", "jazz", "slow")
 
@@ -271,3 +273,90 @@ def test_other_tracks_or_targets_are_not_compared():
     second = Predictions(first.track_ids, ~first.targets, first.outputs)
     with pytest.raises(ValueError, match="different targets"):
         compare("tags", TAGS, first, second, 10)
+
+
+def correlated_answers(rng, num_groups, per_group, share):
+    """Right or wrong, right by 60 % of all groups; within a group alike in a `share` of them."""
+    of_group = np.repeat(rng.random(num_groups) < 0.6, per_group)
+    alone = rng.random(num_groups * per_group) < 0.6
+    return np.where(rng.random(num_groups * per_group) < share, of_group, alone)
+
+
+def coverage(share, is_grouped, num_trials=150):
+    """How often the interval of the accuracy, by 8 clips of each of 40 artists, holds the truth."""
+    rng = np.random.default_rng(5)
+    artists = tuple(f"artist {index // 8}" for index in range(320))
+    num_right = 0
+    for _ in range(num_trials):
+        outputs = np.eye(2)[correlated_answers(rng, 40, 8, share).astype(int)][None]
+        predictions = Predictions(ids(320), np.ones(320, int), outputs)
+        if is_grouped:
+            predictions = replace(predictions, groups=artists, unit="artist")
+        score = score_predictions("class", ("wrong", "right"), predictions, 200).scores["accuracy"]
+        num_right += score.low <= 0.6 <= score.high
+    return num_right / num_trials
+
+
+@pytest.mark.parametrize("share", [0.7, 0.95])
+def test_intervals_hold_the_truth_where_clips_of_an_artist_are_alike(share):
+    assert coverage(share, is_grouped=True) > 0.88
+    assert coverage(share, is_grouped=False) < 0.75  # what drawing clips one by one would claim
+
+
+def test_intervals_of_independent_tracks_hold_the_truth_either_way():
+    assert coverage(0.0, is_grouped=False) > 0.88
+    assert coverage(0.0, is_grouped=True) > 0.88
+
+
+def test_differences_are_drawn_by_group_for_both_backbones():
+    rng = np.random.default_rng(3)
+    artists, targets = tuple(f"a{index // 8}" for index in range(160)), np.ones(160, int)
+    first, second = (
+        Predictions(
+            ids(160), targets, np.eye(2)[correlated_answers(rng, 20, 8, 0.9).astype(int)][None]
+        )
+        for _ in range(2)
+    )
+    by_track = compare("class", ("wrong", "right"), first, second, 500)
+    grouped = [replace(each, groups=artists, unit="artist") for each in (first, second)]
+    by_artist = compare("class", ("wrong", "right"), *grouped, 500)
+    assert by_artist.mean == by_track.mean
+    assert by_artist.high - by_artist.low > 1.5 * (by_track.high - by_track.low)
+    # Predictions that version 0.1 saved have no groups; those of the other are of the same tracks.
+    assert compare("class", ("wrong", "right"), first, grouped[1], 500) == by_artist
+    assert compare("class", ("wrong", "right"), grouped[0], second, 500) == by_artist
+
+
+def test_one_group_alone_has_scores_and_no_interval():
+    predictions = replace(class_predictions(), groups=("x",) * 40, unit="artist")
+    result = score_predictions("class", TAGS, predictions, 20)
+    assert (result.unit, result.num_units) == ("artist", 1)
+    score = result.scores["accuracy"]
+    assert 0 < score.mean < 1
+    assert (score.low, score.high) == (None, None)
+    difference = compare("class", TAGS, predictions, predictions, 20)
+    assert (difference.low, difference.high) == (None, None)
+
+
+def test_groups_come_from_the_task_and_back_from_disk(tmp_path):
+    examples = [
+        Example(f"t{index}", f"{index}.wav", "ab"[index % 2], split, group)
+        for index, (split, group) in enumerate(
+            [("train", "x"), ("valid", "y"), ("test", "Ann"), ("test", "ANN "), ("test", "")]
+        )
+    ]
+    task = Task("toy", "Toy", "class", ("a", "b"), group_name="singer")
+    data = build_task_data(task, "toy", tmp_path, examples)
+    outputs = np.full((1, 3, 2), 0.5)
+    predictions = Predictions.of_tracks(data, data.folds[0].test, outputs)
+    assert predictions.track_ids == ("t2", "t3", "t4")
+    assert predictions.targets.tolist() == [0, 1, 0]
+    predictions.save(tmp_path / "a.npz")
+    loaded = Predictions.load(tmp_path / "a.npz")
+    assert (loaded.groups, loaded.unit) == (("ann", "ann", ""), "singer")
+    assert score_predictions("class", ("a", "b"), loaded, 10).num_units == 2
+    alone = replace(data, examples=[replace(e, group="") for e in examples])
+    assert loaded.regroup(alone).groups is None
+    assert loaded.regroup(alone).regroup(data).groups == loaded.groups
+    result = score_predictions("class", ("a", "b"), loaded.regroup(alone), 10)
+    assert (result.unit, result.num_units) == ("track", 3)
