@@ -63,7 +63,7 @@ def resampled(unit: str, count: int) -> str:
     return f"whole groups ({unit}: {count:,} in the test)"
 
 
-def row_resampled(row: Row) -> str:
+def row_resampled(row: Mapping[str, Any]) -> str:
     """Say what a row's intervals resample; rows of version 0.1 do not hold it."""
     return resampled(
         row.get("resampled", TRACK), row.get("num_resampled", row["num_tracks"]["test"])
