@@ -306,7 +306,9 @@ def _make_folds(
     if not columns.fold:
         folds = deal_folds(groups, labels, num_folds, seed)
         return f"{len(folds)}-fold {by_seed}", examples, folds
-    names = sorted(set(places.tolist()), key=_by_number)
+    # 2 before 10, and both before words.
+    numbers = {name: read_number(name) for name in places.tolist()}
+    names = sorted(numbers, key=lambda name: (numbers[name] is None, numbers[name] or 0.0, name))
     if len(names) < 2:
         raise ValueError(
             f"the fold column {columns.fold!r} says {names[0]!r} of every track "
@@ -317,12 +319,6 @@ def _make_folds(
         train, valid = hold_out(np.flatnonzero(places != name), groups, labels, seed + index)
         folds.append(Fold(name, train, valid, np.flatnonzero(places == name)))
     return f"fold column {columns.fold} ({len(folds)} folds), valid {by_seed}", examples, folds
-
-
-def _by_number(name: str) -> tuple[bool, float, str]:
-    """Return what sorts 2 before 10, and both before words."""
-    number = read_number(name)
-    return number is None, number or 0.0, name
 
 
 def _mark_labels(task: Task, examples: Sequence[Example]) -> np.ndarray:
