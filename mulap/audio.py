@@ -9,27 +9,34 @@ fill the resampler. `mulap.decode` starts earlier still where a codec remembers 
 
 What becomes of unusual input:
     silence, samples outside [-1, 1]    kept as they are
-    truncated                           what there is; if that is nothing, AudioError
-    damaged                             what can be decoded up to where the decoder gives up; a part
-                                        behind the damage may be displaced, or go on further
+    truncated                           what there is, and a note; if that is nothing, AudioError
+    damaged                             what can be decoded up to where the decoder gives up, and a
+                                        note; a part behind the damage may be displaced, or longer
+    channels that cancel each other     their mean, which is nearly silent, and a note
+    several files joined end to end     all of them (Ogg, mp3 and raw AAC)
     shorter than asked for              what there is
     empty, NaN or infinite samples, a start beyond the end, not audio, missing, a folder: AudioError
 
-It knows no codecs, no features, no segments and no data sets.
+A note is one line, "<path>: <what is wrong>", that goes to the logger `mulap.audio` as a warning,
+once a process for each file: to standard error, unless the program configures logging.
+
+Scope: samples. Codecs are `mulap.decode`'s, features and segments `MulapFeatureExtractor`'s.
 """
 
+import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 
 import numpy as np
 import soxr
 
-from mulap.decode import MAX_RATE_HZ, MIN_RATE_HZ, AnyPath, AudioError, Reader, open_reader
+from mulap.containers import AnyPath
+from mulap.decode import MAX_RATE_HZ, MIN_RATE_HZ, AudioError, Reader, open_reader
 
 SAMPLING_RATE = 16_000
 
@@ -48,6 +55,19 @@ AUDIO_SUFFIXES = frozenset(
 # soxr HQ needs 128 samples of the slower of the two rates on either side (measured: cut at 64 the
 # result is off by 1e-4, from 128 on by float rounding only).
 _MARGIN_SAMPLES = 256
+
+# Channels cancel where their mean is 30 dB under them; even unrelated ones differ by 3 dB for two.
+_CANCELLED_POWER = 1e-3
+_SILENT_POWER = 1e-8  # of full scale: -80 dB
+
+
+@lru_cache(10_000)  # a file that is read again, as in every epoch, is not told of again
+def log_note(path: AnyPath, note: str) -> None:
+    """Log what is wrong with a file that can be used all the same."""
+    logging.getLogger(__name__).warning("%s: %s", os.fspath(path), note)
+
+
+OnNote = Callable[[AnyPath, str], object]
 
 
 @dataclass(frozen=True)
@@ -87,6 +107,7 @@ def load_audio(
     start_seconds: float = 0.0,
     duration_seconds: float | None = None,
     sampling_rate: int = SAMPLING_RATE,
+    on_note: OnNote = log_note,
 ) -> np.ndarray:
     """Decode a file, or a part of it, to mono.
 
@@ -96,6 +117,7 @@ def load_audio(
         duration_seconds: length of the part; None means up to the end. Less is returned where the
             file ends earlier.
         sampling_rate: of the result, in Hz.
+        on_note: called with the path and each thing that is wrong with what was decoded.
 
     Returns:
         Float32 of shape (num_samples,), finite, at least one sample.
@@ -111,9 +133,12 @@ def load_audio(
     wanted = None
     if duration_seconds is not None:
         wanted = _count_samples("duration_seconds", duration_seconds, sampling_rate)
+    mixer = _Mixer()
     with open_reader(path) as reader:
-        waveform = _gather(_resample(reader, start, sampling_rate), wanted)[:wanted]
+        waveform = _gather(_resample(reader, start, sampling_rate, mixer), wanted)[:wanted]
     if waveform.size:
+        for note in sorted(reader.notes | mixer.notes()):
+            on_note(path, note)
         return waveform
     if start:
         load_audio(path, 0.0, 1.0, sampling_rate)  # if there is nothing at all, it says so itself
@@ -122,7 +147,10 @@ def load_audio(
 
 
 def stream_audio(
-    path: AnyPath, sampling_rate: int = SAMPLING_RATE, block_seconds: float = 30.0
+    path: AnyPath,
+    sampling_rate: int = SAMPLING_RATE,
+    block_seconds: float = 30.0,
+    on_note: OnNote = log_note,
 ) -> Iterator[np.ndarray]:
     """Decode a file of any length in constant memory.
 
@@ -130,6 +158,7 @@ def stream_audio(
         path: an audio file of any format.
         sampling_rate: of the result, in Hz.
         block_seconds: length of every block but the last, which may be shorter.
+        on_note: called with the path and each thing that is wrong with the file, once all is read.
 
     Yields:
         Consecutive blocks, float32 of shape (block_samples,); together they are `load_audio(path)`.
@@ -141,15 +170,17 @@ def stream_audio(
     _check_rate(sampling_rate)
     block_samples = _count_samples("block_seconds", block_seconds, sampling_rate)
     is_empty = True
-    pending = np.zeros(0, np.float32)
+    pending, mixer = np.zeros(0, np.float32), _Mixer()
     with open_reader(path) as reader:
-        pieces = _resample(reader, 0, sampling_rate)
+        pieces = _resample(reader, 0, sampling_rate, mixer)
         while (gathered := _gather(pieces, block_samples, pending)).size:
             is_empty = False
             pending = gathered[block_samples:]
             yield gathered[:block_samples]
     if is_empty:
         raise _nothing_decoded(path)
+    for note in sorted(reader.notes | mixer.notes()):
+        on_note(path, note)
 
 
 def find_audio(
@@ -230,7 +261,7 @@ def _walk(
             others[path.suffix.lower() or "no ending"] += 1
 
 
-def _resample(reader: Reader, start: int, rate: int) -> Iterator[np.ndarray]:
+def _resample(reader: Reader, start: int, rate: int, mixer: "_Mixer") -> Iterator[np.ndarray]:
     """Yield the file from sample `start` of its resampled form on, in pieces of any length."""
     source_rate = reader.sampling_rate_hz
     divisor = math.gcd(source_rate, rate)
@@ -245,7 +276,7 @@ def _resample(reader: Reader, start: int, rate: int) -> Iterator[np.ndarray]:
     while not is_last:
         block = next(blocks, None)
         is_last = block is None
-        mono = np.zeros(0, np.float32) if block is None else _mix_down(block)
+        mono = np.zeros(0, np.float32) if block is None else mixer.mix(block)
         piece = resampler.resample_chunk(mono, last=is_last)
         piece, to_drop = piece[to_drop:], max(0, to_drop - len(piece))
         if not np.isfinite(piece).all():
@@ -255,13 +286,33 @@ def _resample(reader: Reader, start: int, rate: int) -> Iterator[np.ndarray]:
         yield piece
 
 
-def _mix_down(block: np.ndarray) -> np.ndarray:
-    """Average the channels: (num_samples, num_channels) -> (num_samples,)."""
-    with np.errstate(over="ignore", invalid="ignore"):  # the resampled result is checked
-        mono = reduce(np.add, block.T)  # mean() takes 10 times as long
-        if block.shape[1] > 1:  # of one channel it is no copy
-            mono /= np.float32(block.shape[1])
-        return mono
+class _Mixer:
+    """Averages channels, and notices where they cancel each other."""
+
+    def __init__(self) -> None:
+        self._power = self._mixed_power = 0.0  # sums over samples
+        self._num_samples = 0
+
+    def mix(self, block: np.ndarray) -> np.ndarray:
+        """Average the channels: (num_samples, num_channels) -> (num_samples,)."""
+        num_channels = block.shape[1]
+        with np.errstate(over="ignore", invalid="ignore"):  # the resampled result is checked
+            mono = reduce(np.add, block.T)  # mean() takes 10 times as long
+            if num_channels > 1:  # of one channel it is no copy
+                mono /= np.float32(num_channels)
+                self._power += float(np.vdot(block, block)) / num_channels
+                self._mixed_power += float(np.vdot(mono, mono))
+                self._num_samples += len(mono)
+            return mono
+
+    def notes(self) -> set[str]:
+        """Return what is to be told of the channels."""
+        # The mean is kept: it is what other tools compute too, and any one channel instead would
+        # make a vector jump where a file comes just over the threshold.
+        is_heard = self._power > _SILENT_POWER * self._num_samples
+        if is_heard and self._mixed_power < _CANCELLED_POWER * self._power:
+            return {"its channels cancel each other: their mean is nearly silent (invert one)"}
+        return set()
 
 
 def _gather(

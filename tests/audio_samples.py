@@ -17,7 +17,8 @@ from mulap.audio import load_audio
 SECONDS = 9.0  # longer than the 6 s that ogg is decoded ahead of a crop
 
 # name -> how `write_sample` makes it. `sf`: libsndfile's (format, subtype, options); `av`: FFmpeg's
-# (container, codec, bit rate, options of the container).
+# (container, codec, bit rate, options of the container). `joined`: of so many files, end to end;
+# `pipe`: written where it could not seek back to write down the length.
 FORMATS: dict[str, dict] = {
     "wav": {"sf": ("WAV", "PCM_16", {})},
     "wav_24_bit": {"sf": ("WAV", "PCM_24", {})},
@@ -29,9 +30,12 @@ FORMATS: dict[str, dict] = {
     "wav_odd_rate": {"sf": ("WAV", "PCM_16", {}), "rate": 15_999},
     "aiff": {"sf": ("AIFF", "PCM_16", {})},
     "flac": {"sf": ("FLAC", "PCM_16", {})},
+    "flac_from_a_pipe": {"av": ("flac", "flac", 0, {}), "pipe": True},
     "ogg_vorbis": {"sf": ("OGG", "VORBIS", {"compression_level": 0.6})},
     "ogg_vorbis_low": {"sf": ("OGG", "VORBIS", {"compression_level": 0.99}), "channels": 1},
     "opus": {"sf": ("OGG", "OPUS", {"compression_level": 0.7}), "rate": 48_000},
+    "ogg_vorbis_joined": {"sf": ("OGG", "VORBIS", {}), "joined": 3},
+    "opus_joined": {"sf": ("OGG", "OPUS", {}), "rate": 48_000, "joined": 2},
     "opus_speech": {"av": ("ogg", "libopus", 14_000, {}), "rate": 48_000, "channels": 1},
     "mp3_cbr": {
         "sf": ("MP3", "MPEG_LAYER_III", {"bitrate_mode": "CONSTANT", "compression_level": 0.5})
@@ -73,12 +77,16 @@ def write_sample(name: str, folder: Path, seconds: float = SECONDS, **tags: str)
     path = folder / f"{name}.bin"
     rate = recipe.get("rate", 44_100)
     music = make_music(seconds, rate, recipe.get("channels", 2))
-    if "sf" in recipe:
-        container, subtype, options = recipe["sf"]
-        write_sound(path, music, rate, container, subtype, tags, **options)
-    else:
-        container, codec, bit_rate, options = recipe["av"]
-        encode(path, music, rate, container, codec, bit_rate, options, tags)
+    content = b""
+    for part in np.array_split(music, recipe.get("joined", 1)):
+        if "sf" in recipe:
+            container, subtype, options = recipe["sf"]
+            write_sound(path, part, rate, container, subtype, tags, **options)
+        else:
+            container, codec, bit_rate, options = recipe["av"]
+            encode(path, part, rate, container, codec, bit_rate, options, tags, "pipe" in recipe)
+        content += path.read_bytes()
+    path.write_bytes(content)
     return path
 
 
@@ -133,11 +141,13 @@ def encode(
     bit_rate: int = 0,
     options: dict[str, str] | None = None,
     tags: dict[str, str] | None = None,
+    to_pipe: bool = False,
 ) -> Path:
     """Write with FFmpeg; a bit rate of 0 leaves it to the codec (mp3: variable, quality 4)."""
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[samples.shape[1]]
     codec_options = {"q": "4", "flags": "+qscale"} if codec == "libmp3lame" and not bit_rate else {}
-    with av.open(str(path), "w", format=container, options=options or {}) as file:
+    target = _Pipe(path) if to_pipe else str(path)
+    with av.open(target, "w", format=container, options=options or {}) as file:
         file.metadata.update(tags or {})
         stream = file.add_stream(codec, rate=rate, layout=layout, options=codec_options)
         if bit_rate:
@@ -152,4 +162,16 @@ def encode(
             for fitted in fitting.resample(frame):
                 file.mux(stream.encode(fitted))
         file.mux(stream.encode(None))
+    if to_pipe:
+        target.file.close()
     return path
+
+
+class _Pipe:
+    """A file that cannot seek."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = open(path, "wb")
+
+    def write(self, content: bytes) -> int:
+        return self.file.write(content)

@@ -18,6 +18,7 @@ from mulap.audio import (
     AudioError,
     find_audio,
     load_audio,
+    log_note,
     probe_audio,
     stream_audio,
 )
@@ -124,6 +125,37 @@ def test_samples_beyond_full_scale_and_silence_are_kept(tmp_path):
     assert np.abs(load_audio(loud)).max() > 3
     silent = write_sound(tmp_path / "silent", np.zeros((44_100, 2)), 44_100, "FLAC", "PCM_16")
     np.testing.assert_array_equal(load_audio(silent), np.zeros(16_000, np.float32))
+
+
+@pytest.mark.parametrize(("noise", "is_told"), [(0.0, True), (0.005, True), (0.2, False)])
+def test_channels_that_cancel_are_told_and_averaged_all_the_same(tmp_path, caplog, noise, is_told):
+    log_note.cache_clear()
+    music = make_music(2, 44_100, 1)
+    samples = np.concatenate([music, noise * np.roll(music, 999) - music], axis=1)
+    path = write_sound(tmp_path / "wide.wav", samples, 44_100, "WAV", "FLOAT")
+    told = f"{path}: its channels cancel each other: their mean is nearly silent (invert one)"
+    waveform = load_audio(path)
+    expected = soxr.resample(samples.mean(axis=1), 44_100, SAMPLING_RATE)
+    np.testing.assert_allclose(waveform, expected, atol=1e-6)
+    assert [record.getMessage() for record in caplog.records] == is_told * [told]
+    np.testing.assert_array_equal(np.concatenate(list(stream_audio(path))), waveform)
+    assert len(caplog.records) == is_told  # once a file
+    notes = []
+    list(stream_audio(path, on_note=lambda *note: notes.append(note)))
+    load_audio(path, 0.5, 0.5, on_note=lambda *note: notes.append(note))
+    assert notes == 2 * is_told * [(path, told.partition(": ")[2])]
+
+
+def test_usual_files_are_told_nothing_about(caplog):
+    log_note.cache_clear()
+    for name in ("wav", "wav_6_channels", "flac", "ogg_vorbis", "mp3_cbr", "mp3_vbr", "m4a"):
+        load_audio(sample(name))
+    assert not caplog.records
+
+
+def test_silence_is_no_cancelling(tmp_path, caplog):
+    load_audio(write_sound(tmp_path / "silent", np.zeros((9_000, 2)), 44_100, "FLAC", "PCM_16"))
+    assert not caplog.records
 
 
 def test_a_file_shorter_than_asked_gives_what_it_has(tmp_path):

@@ -25,10 +25,13 @@ from mulap.audio import (
     SAMPLING_RATE,
     AudioError,
     load_audio,
+    log_note,
     probe_audio,
     stream_audio,
 )
-from mulap.decode import FFmpegReader, SoundFileReader, open_reader
+from mulap.decode import open_reader
+from mulap.ffmpeg import FFmpegReader
+from mulap.sndfile import SoundFileReader
 
 
 def error_of(path, **options) -> str:
@@ -120,6 +123,53 @@ def test_two_mp3_files_glued_together_are_both_read(tmp_path):
     path = tmp_path / "glued.mp3"
     path.write_bytes(2 * sample("mp3_vbr").read_bytes())
     assert len(load_audio(path)) / SAMPLING_RATE == pytest.approx(2 * SECONDS, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [("VORBIS", 44_100, 2), ("VORBIS", 22_050, 1), ("VORBIS", 44_100, 2)],
+        [("OPUS", 48_000, 1), ("OPUS", 16_000, 2)],
+        [("OPUS", 48_000, 2), ("VORBIS", 44_100, 2)],
+    ],
+)
+def test_of_joined_ogg_files_all_are_heard_whatever_their_rates_and_channels(kinds, tmp_path):
+    paths = [
+        write_sound(
+            tmp_path / f"{index}.ogg", make_music(3 + index, *kind), kind[0], "OGG", subtype
+        )
+        for index, (subtype, *kind) in enumerate(kinds)
+    ]
+    path = tmp_path / "radio.ogg"
+    path.write_bytes(b"".join(each.read_bytes() for each in paths))
+    full = load_audio(path)
+    expected = np.concatenate([load_audio(each) for each in paths])
+    assert len(full) == len(expected)
+    assert probe_audio(path).duration_seconds == pytest.approx(len(full) / SAMPLING_RATE)
+    assert probe_audio(path).sampling_rate_hz == kinds[0][1]
+    # At the seams the resampler hears both; a rate below the first one's is resampled twice.
+    assert np.corrcoef(full, expected)[0, 1] > 0.99
+    np.testing.assert_allclose(full[:40_000], expected[:40_000], atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(list(stream_audio(path))), full, atol=1e-6)
+    for start in (0.5, 2.9, 3.0, 3.1, 5.0, 6.9):
+        crop = load_audio(path, start, 0.9)
+        expected = full[round(start * SAMPLING_RATE) :][: len(crop)]
+        np.testing.assert_allclose(crop, expected, atol=1e-6)
+    assert "ends before 99 s" in error_of(path, start_seconds=99)
+
+
+def test_of_joined_ogg_files_those_that_can_be_decoded_are_heard_and_it_is_told(tmp_path, caplog):
+    log_note.cache_clear()
+    good = write_sound(tmp_path / "good.ogg", make_music(2, 44_100), 44_100, "OGG", "VORBIS")
+    content = bytearray(good.read_bytes())
+    content[28:34] = b"nobody"
+    path = tmp_path / "radio.ogg"
+    path.write_bytes(good.read_bytes() + content + good.read_bytes())
+    once = load_audio(good)
+    np.testing.assert_allclose(load_audio(path)[:-50], np.tile(once, 2)[:-50], atol=0.05)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: is damaged: not all of the files that it was joined from are heard"
+    ]
 
 
 def test_an_mp3_behind_a_large_tag_is_still_read_by_libsndfile(tmp_path):
