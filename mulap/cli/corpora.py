@@ -1,7 +1,6 @@
 """Commands that make a corpus, and decode one for training."""
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,11 +154,12 @@ def prepare(data: Path, output: Path | None, verify: bool, **options: Any) -> No
 
 
 def _prepare(data: Path, output: Path, processes: int | None, force: bool, **options: Any) -> None:
+    from mulap.cores import usable_cores
     from mulap.data.prepare import prepare as run
     from mulap.data.shards import make_recipe
 
     recipe = make_recipe(**options)
-    num_processes = processes if processes is not None else len(os.sched_getaffinity(0))
+    num_processes = usable_cores() if processes is None else processes
     with _bar("preparing") as show:
 
         def on_shard(num_done: int, num_clips: int, audio_seconds: float) -> None:

@@ -2,7 +2,6 @@
 
 Each process works on one thread. Processes whose parent was killed stop at the next step of Python
 and leave no half-written files; so do all of them when one fails or the parent is interrupted.
-Knows nothing of what the tasks are.
 """
 
 import multiprocessing
@@ -14,12 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
 from typing import Any, TypeVar
 
-import torch
+from mulap.cores import start_method
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -28,6 +26,7 @@ _GRACE_SECONDS = 10.0  # for tidying up; a busy machine may take some of them
 # From `_watch` or a terminal; and from the pool, to all that are left once one has ended.
 _END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _is_at_work = threading.Event()  # of this process, which is one of the pool's
+_function: Callable[[Any], Any] | None = None  # likewise
 
 
 def run_tasks(
@@ -36,7 +35,7 @@ def run_tasks(
     """Call a function on each task; with one process, in this one.
 
     Args:
-        function: of a module, so that it can be named to a process.
+        function: handed to each process once; it must be picklable where processes are spawned.
         tasks: what it takes; two a process are taken ahead.
         num_processes: how many.
 
@@ -52,36 +51,30 @@ def run_tasks(
     if num_processes == 1:
         yield from map(function, tasks)
         return
-    # Forked, as the training's data loader is: a process starts at once and shares its memory.
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context(start_method())
     # What is read from it comes to an end when its one writer, this process, lets go or is killed.
-    read_end, write_end = os.pipe()
+    watched, held = context.Pipe(duplex=False)
     waiting = iter(tasks)
-    with (
-        _closing(read_end, write_end) as close,
-        ProcessPoolExecutor(num_processes, context, _start, (read_end, write_end)) as pool,
-    ):
+    given: Any = (function, watched, held)  # ends of a pipe, whose types differ by system
+    with watched, held, ProcessPoolExecutor(num_processes, context, _start, given) as pool:
         try:
-            running = {
-                pool.submit(_work, function, task) for task in islice(waiting, 2 * num_processes)
-            }
+            running = {pool.submit(_work, task) for task in islice(waiting, 2 * num_processes)}
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {
-                    pool.submit(_work, function, task) for task in islice(waiting, len(done))
-                }
+                running |= {pool.submit(_work, task) for task in islice(waiting, len(done))}
                 for future in done:
                     yield _result(future)
         except BaseException:
-            close(write_end)
+            held.close()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _work(function: Callable[[Task], Result], task: Task) -> Result:
+def _work(task: Any) -> Any:
+    assert _function is not None  # `_start` has been here
     _is_at_work.set()
     try:
-        return function(task)
+        return _function(task)
     except SystemExit:  # from `_leave`: all is tidied up, and the pool would begin the next task
         os._exit(1)
     finally:
@@ -93,34 +86,22 @@ def _result(future: "Future[Result]") -> Result:
         return future.result()
     except BrokenProcessPool as error:
         raise ValueError(
-            "a process died while decoding, perhaps for want of memory; call again to go on, with "
-            "fewer --processes"
+            "a process died while decoding, perhaps because memory ran out. Run the same command "
+            "again, with fewer processes"
         ) from error
 
 
-@contextmanager
-def _closing(*descriptors: int) -> Iterator[Callable[[int], None]]:
-    """Close descriptors in the end; yield what closes one of them before."""
-    are_open = set(descriptors)
-
-    def close(descriptor: int) -> None:
-        are_open.discard(descriptor)
-        os.close(descriptor)
-
-    try:
-        yield close
-    finally:
-        for descriptor in list(are_open):
-            close(descriptor)
-
-
-def _start(read_end: int, write_end: int) -> None:
-    os.close(write_end)
-    torch.set_num_threads(1)
+def _start(function: Callable[[Any], Any], watched: Any, held: Any) -> None:
+    global _function  # noqa: PLW0603 (a process of the pool has no other place for it)
+    _function = function
+    held.close()
+    os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is not there yet
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
     for number in _END_SIGNALS:
         signal.signal(number, _leave)
     sys.unraisablehook = _end_in_destructor
-    threading.Thread(target=_watch, args=(read_end,), daemon=True).start()
+    threading.Thread(target=_watch, args=(watched,), daemon=True).start()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -148,8 +129,8 @@ def _end_in_destructor(unraisable: Any) -> None:
     sys.__unraisablehook__(unraisable)
 
 
-def _watch(read_end: int) -> None:
-    os.read(read_end, 1)  # returns when nobody can write any more
+def _watch(watched: Any) -> None:
+    watched.poll(None)  # returns when nobody can write any more
     # To the main thread: one that another thread receives does not wake it where it waits.
     signal.pthread_kill(_main_thread(), signal.SIGINT)
     time.sleep(_GRACE_SECONDS)

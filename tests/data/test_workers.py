@@ -3,16 +3,22 @@
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from mulap.data import workers
 from mulap.data.workers import run_tasks
 
 
 def double(number):
     return 2 * number
+
+
+def scale(number, factor):
+    return factor * number
 
 
 def tell(_):
@@ -59,9 +65,18 @@ def test_an_error_of_a_task_is_raised_and_ends_the_others(num_processes):
 
 
 def test_a_process_that_dies_is_told_in_one_line():
-    with pytest.raises(ValueError, match="a process died .* call again to go on") as caught:
+    with pytest.raises(ValueError, match="a process died .* again, with fewer") as caught:
         list(run_tasks(die, range(4), 2))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_are_started_as_the_system_bears_it(method, monkeypatch):
+    monkeypatch.setattr(workers, "start_method", lambda: method)
+    with_two = partial(scale, factor=2)
+    assert sorted(run_tasks(with_two, range(5), 2)) == [0, 2, 4, 6, 8]
+    with pytest.raises(OSError, match="No space left on device"):
+        list(run_tasks(fail_at_three, range(1_000), 2))
 
 
 def test_no_process_is_refused():
