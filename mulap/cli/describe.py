@@ -77,7 +77,9 @@ def describe_report(report: TaskReport) -> str:
         labels.append([name, *(f"{split.labels[name]:,.6g}" for split in report.splits.values())])
     more = len(names) - _LABELS_SHOWN
     lines = [f"{report.task}, split {report.split_name}, in {report.root}", align(rows), ""]
-    lines += [align(labels)] + ([f"and {more} labels more (--json has all)"] if more > 0 else [])
+    lines += [*report.notes, align(labels)] + (
+        [f"and {more} labels more (--json has all)"] if more > 0 else []
+    )
     lines += [f"missing: {name}" for name in report.missing]
     lines += [f"undecodable: {name}: {reason}" for name, reason in report.undecodable]
     lines += [f"problem: {source}: {reason}" for source, reason in report.problems]

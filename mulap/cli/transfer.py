@@ -74,7 +74,9 @@ def load_task(task: str | None, data: Path, split: str | None, **columns: Any) -
 
 
 def tell_problems(loaded: Any) -> None:
-    """Say what is wrong with a task's rows and splits before anything is computed from them."""
+    """Say how labels were read, and what is wrong with rows and splits, before any computation."""
+    for note in loaded.notes:
+        say(note)
     for source, reason in loaded.problems[:PROBLEMS_SHOWN]:
         say(f"problem: {source}: {reason}")
     if more := len(loaded.problems[PROBLEMS_SHOWN:]):

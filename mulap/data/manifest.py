@@ -5,8 +5,9 @@ Read are: a Hugging Face audiofolder (`metadata.csv`, `.jsonl` or `.parquet`, at
 (`dataset_train.json` and so on), parquet files that hold the audio, LAION-style tars, and what
 `mulap prepare` made of any of them. Columns:
 
-    file_name (or audio_path)   relative to the metadata file; absolute paths and .. are allowed
-    caption (or text)           one sentence, or a list; several rows of one file: several captions
+    file_name (or audio_path)   relative to the metadata file; absolute paths, ~ and .. are allowed
+    caption (or text)           one sentence, or a list (in a CSV written as JSON or Python do);
+                                several rows of one file: several captions
     split                       optional: train, valid or test
     track_id (or audio_id)      optional; else the file's path inside the folder
     group, artist, album        optional: what must not be torn apart by the split, see `splits`
@@ -15,7 +16,6 @@ Trouble in one row never stops a run: the row is left out and listed with its re
 leaves nothing to work with (no caption column, not UTF-8, every file missing) is a ValueError.
 """
 
-import difflib
 import math
 import os
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mulap.data.captions import normalize_caption
+from mulap.data.cells import BadRow, FileFinder, read_list
 from mulap.data.clips import Clip, Manifest
 from mulap.data.prepared import is_prepared, read_prepared
 from mulap.data.splits import (
@@ -36,6 +37,7 @@ from mulap.data.splits import (
 )
 from mulap.data.tables import (
     Row,
+    find_column,
     find_tables,
     read_parquet_schema,
     read_table,
@@ -88,13 +90,9 @@ def read_manifest(
     if is_prepared(root):
         return read_prepared(root, group_column)
     collector = _Collector(root if root.is_dir() else root.parent, group_column, check_files)
-    for path, split in find_tables(root):
+    for path, split in find_tables(root, collector.problems):
         collector.read(path, split, Path(cache_folder) if cache_folder else None)
     return collector.finish(root)
-
-
-class _BadRow(Exception):
-    """Why a row is left out; its text begins with the kind of trouble and a colon."""
 
 
 @dataclass(slots=True)
@@ -117,7 +115,6 @@ class _Collector:
         self.num_rows = 0
         self.columns: dict[str, None] = {}  # of all tables, in order
         self.drafts: dict[str, _Draft] = {}  # by the audio file's path
-        self.missing: set[str] = set()
         self.problems: list[tuple[str, str]] = []
 
     def read(self, path: Path, split: str, cache_folder: Path | None) -> None:
@@ -134,6 +131,7 @@ class _Collector:
             self._check_columns(path, columns)
         # The authors' paths are relative to the folder `audio` beside their JSON.
         folders = [path.parent, path.parent / "audio"] if suffix == ".json" else [table.parent]
+        finder = FileFinder(folders, self.check_files)
         for where, row in rows:
             self.num_rows += 1
             if table != path and isinstance(row, dict):
@@ -141,43 +139,29 @@ class _Collector:
                 row = row.get(PROBLEM_KEY, row)
             try:
                 if isinstance(row, str):
-                    raise _BadRow(row)
-                self._add(row, f"{label} {where}", split, folders)
-            except _BadRow as bad:
+                    raise BadRow(row)
+                self._add(row, f"{label} {where}", split, finder)
+            except BadRow as bad:
                 self.problems.append((f"{label} {where}", str(bad)))
 
     def _shorten(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
     def _check_columns(self, path: Path, columns: Sequence[str]) -> None:
-        self._check_has(path, columns, PATH_COLUMNS, CAPTION_COLUMNS, self._asked_columns())
+        find_column(path, columns, *PATH_COLUMNS)
+        find_column(path, columns, *CAPTION_COLUMNS)
+        if self.group_column:
+            find_column(path, columns, self.group_column, is_choice=True)
 
-    def _asked_columns(self) -> tuple[str, ...]:
-        return (self.group_column,) if self.group_column else ()
-
-    @staticmethod
-    def _check_has(path: Path, columns: Sequence[str], *choices: tuple[str, ...]) -> None:
-        """Check that one column of each choice is there; an empty choice asks for none."""
-        for wanted in filter(None, choices):
-            if not any(name in columns for name in wanted):
-                found = ", ".join(repr(name) for name in columns[:10])
-                lowered = {name.strip().lower(): name for name in columns}
-                near = [m for name in wanted for m in difflib.get_close_matches(name, lowered, 1)]
-                remedy = f"rename {lowered[near[0]]!r}" if near else "rename or add one"
-                needed = " or ".join(repr(name) for name in wanted)
-                raise ValueError(
-                    f"{path}: no column {needed}; it has {found}; {remedy} to {wanted[0]!r}"
-                )
-
-    def _add(self, row: Row, source: str, folder_split: str, folders: list[Path]) -> None:
+    def _add(self, row: Row, source: str, folder_split: str, finder: FileFinder) -> None:
         name = _first_text(row, PATH_COLUMNS)
-        split = _named_split(row, name, folder_split)
-        path = self._locate(name, folders)
+        path, _ = finder.find(name)
+        split = _named_split(row, name.replace("\\", "/"), folder_split)
         draft = self.drafts.get(path) or _Draft(source)
         group = choose_group((_text(row, column) for column in self.group_columns), track_id="")
         for said, before, what in ((split, draft.split, "split"), (group, draft.group, "group")):
             if said and before and fold_group(said) != fold_group(before):
-                raise _BadRow(
+                raise BadRow(
                     f"conflicting {what}: {said!r} for {name!r}, but {before!r} in {draft.source}"
                 )
         for caption in self._captions(row, source):
@@ -194,41 +178,24 @@ class _Collector:
     def _captions(self, row: Row, source: str) -> list[str]:
         """Return the row's usable captions; list what is wrong with the others."""
         value = next((row[name] for name in CAPTION_COLUMNS if row.get(name)), None)
+        items = read_list(value)
+        if items is None or not all(isinstance(item, str | None) for item in items):
+            items = value if isinstance(value, list) else [value]  # "[1, 2]" is a caption
         usable = []
-        for raw in value if isinstance(value, list) and value else [value]:
+        for raw in items or [None]:
             try:
                 usable.append(_check_caption(raw))
-            except _BadRow as bad:
+            except BadRow as bad:
                 self.problems.append((source, str(bad)))
         return usable
-
-    def _locate(self, name: str, folders: list[Path]) -> str:
-        """Return the path of a row's audio file, which exists if files are checked."""
-        if not name:
-            raise _BadRow(f"no file name: the column {' or '.join(PATH_COLUMNS)} is empty")
-        if name.lower().endswith((".npy", ".npz")):
-            raise _BadRow(
-                f"not audio: {name!r} holds a NumPy array; name the recording it was made from "
-                "(wav, flac, mp3, ...), or write the array out as wav with its sampling rate"
-            )
-        if "://" in name:
-            raise _BadRow(f"not a file: {name!r} is an address; download it and name the file")
-        paths = [os.path.normpath(os.path.join(folder, name)) for folder in folders]
-        if not self.check_files:
-            return paths[0]
-        for path in paths:
-            if path in self.drafts or (path not in self.missing and os.path.isfile(path)):
-                return path
-        self.missing.update(paths)
-        what = "is a folder" if os.path.isdir(paths[0]) else "no such file"
-        raise _BadRow(f"{what}: {name!r} in {folders[0]}")
 
     def finish(self, root: Path) -> Manifest:
         """Return the manifest; ValueError where nothing is left."""
         if not self.num_rows:
             raise ValueError(f"{root}: holds no rows; add one for each track")
-        if self.drafts:  # of tars' JSON files, too, one at least must know the column asked for
-            self._check_has(root, list(self.columns), self._asked_columns())
+        if self.drafts and self.group_column:
+            # Of tars' JSON files, too, one at least must know the column asked for.
+            find_column(root, list(self.columns), self.group_column, is_choice=True)
         clips: list[Clip] = []
         owner: dict[str, str] = {}  # track id -> its row
         for path, draft in self.drafts.items():
@@ -288,9 +255,9 @@ def _named_split(row: Row, name: str, folder_split: str) -> str:
     said = _text(row, "split")
     split = find_split(said)
     if said and not split:
-        raise _BadRow(f"unknown split: {said!r}; use {', '.join(SPLITS)}")
+        raise BadRow(f"unknown split: {said!r}; use {', '.join(SPLITS)}")
     if split and folder_split and split != folder_split:
-        raise _BadRow(
+        raise BadRow(
             f"conflicting split: the row says {split}, the place of its table {folder_split}"
         )
     # As in an audiofolder with one metadata file above its split folders.
@@ -301,15 +268,15 @@ def _named_split(row: Row, name: str, folder_split: str) -> str:
 def _check_caption(raw: object) -> str:
     """Return a caption in normal form, or say what is wrong with it."""
     if raw is None or (isinstance(raw, float) and math.isnan(raw)):
-        raise _BadRow("empty caption: write a sentence or remove the row")
+        raise BadRow("empty caption: write a sentence or remove the row")
     if not isinstance(raw, str):
-        raise _BadRow(f"not text: a caption is a {type(raw).__name__}; write it as a string")
+        raise BadRow(f"not text: a caption is a {type(raw).__name__}; write it as a string")
     caption = normalize_caption(raw)
     if not caption:
-        raise _BadRow("empty caption: write a sentence or remove the row")
+        raise BadRow("empty caption: write a sentence or remove the row")
     num_words = caption.count(" ") + 1
     if num_words > MAX_CAPTION_WORDS or len(caption) > MAX_CAPTION_CHARACTERS:
-        raise _BadRow(
+        raise BadRow(
             f"caption too long: {num_words:,} words, {len(caption):,} characters, where at most "
             f"{MAX_CAPTION_WORDS:,} and {MAX_CAPTION_CHARACTERS:,} are taken; shorten it or give "
             "its sentences as several captions"

@@ -1,15 +1,18 @@
-"""Metadata files: where they are, and their rows, from CSV, JSON lines, JSON or parquet.
+"""Tables: where a folder has them, and their rows, from CSV, TSV, JSON lines, JSON or parquet.
 
 A row comes with the place it stands at, as its reader would look for it: the row of a spreadsheet
 (the header is row 1), the line of a text file. A row that cannot be read is handed on as a sentence
-that says why. Knows nothing of what the columns mean.
+that says why. Text is UTF-8, or UTF-16 as Excel writes it; columns are separated by commas,
+semicolons, tabs or bars, as the header shows. Scope: rows; `mulap.data.cells` reads their cells.
 """
 
 import csv
+import difflib
 import io
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +31,50 @@ PlacedRow = tuple[str, Row | str]
 """Where a row stands, such as "row 17", and its values; or the reason why it cannot be read."""
 
 
-def find_tables(root: Path) -> list[tuple[Path, str]]:
+def find_tables(root: Path, problems: list[tuple[str, str]]) -> list[tuple[Path, str]]:
     """Return the metadata files and archives of a folder, each with the split it is for, or "".
 
     Looked into are the folder itself and its folders `train`, `valid` and `test` (by any spelling).
 
+    Args:
+        root: the folder, or one file.
+        problems: (folder, reason) of a split's folder that cannot be listed is added here.
+
     Raises:
         ValueError: there is none, one folder has metadata in two formats, or it is unfinished.
     """
-    if root.is_file():
+    if os.path.isfile(root):
         return [(root, "")]
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise ValueError(f"{root}: no such file or folder")
-    if (root / UNFINISHED).exists():
+    try:
+        names = sorted(os.listdir(root))
+    except OSError as error:
+        raise ValueError(
+            f"{root}: cannot be listed: {error.strerror} (check its rights)"
+        ) from error
+    if UNFINISHED in names:
         raise ValueError(f"{root}: is unfinished; call the command that makes it again to go on")
     tables = _tables_in(root)
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        split = find_split(folder.name)
-        tables += [(path, split or "") for path, _ in _tables_in(folder) if split]
+    for folder in (root / name for name in names if find_split(name)):
+        try:
+            if folder.is_dir() and os.listdir(folder):
+                tables += [(path, find_split(folder.name) or "") for path, _ in _tables_in(folder)]
+        except OSError as error:
+            problems.append((str(folder), _closed(error)))
+    if not tables and problems:
+        raise ValueError(": ".join(problems[0]))
     if not tables:
-        held = ", ".join(repr(path.name) for path in sorted(root.iterdir())[:5]) or "nothing"
+        held = ", ".join(map(repr, names[:5])) or "nothing"
         raise ValueError(
             f"{root}: no {', '.join(_METADATA_NAMES)}, dataset_train.json or .tar there or in "
             f"train, valid, test; it holds {held}; name the metadata file itself if it is there"
         )
     return tables
+
+
+def _closed(error: OSError) -> str:
+    return f"cannot be listed: {error.strerror} (check its rights)"
 
 
 def _tables_in(folder: Path) -> list[tuple[Path, str]]:
@@ -79,17 +101,19 @@ def _split_of_shard(name: str) -> str:
     return (find_split(found[1]) if found else None) or ""
 
 
-def read_table(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
-    """Return the column names of a metadata file and its rows.
+def read_table(path: str | os.PathLike[str]) -> tuple[list[str], Iterable[PlacedRow]]:
+    """Return the column names of a table and its rows.
 
     Args:
-        path: a .csv, .jsonl, .json or .parquet file.
+        path: a .csv, .tsv, .jsonl, .json or .parquet file.
 
     Raises:
-        ValueError: another ending, not UTF-8, or not what its ending says. One line.
+        ValueError: another ending, an encoding that is not known, or not what its ending says.
     """
+    path = Path(path)
     readers = {
         ".csv": _read_csv,
+        ".tsv": _read_csv,
         ".jsonl": _read_json_lines,
         ".json": _read_json,
         ".parquet": _read_parquet,
@@ -102,25 +126,61 @@ def read_table(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
     return reader(path)
 
 
-def read_utf8(path: Path) -> str:
-    """Return the text of a file, without a byte-order mark.
+def find_column(
+    where: object, columns: Sequence[str], *wanted: str, is_choice: bool = False
+) -> str:
+    """Return the first wanted column that a table has.
+
+    Args:
+        where: the table, for the error.
+        columns: the names of its columns.
+        wanted: the names to look for, the first one is the usual one.
+        is_choice: the user chose the name, so that another name is the remedy, not another column.
 
     Raises:
-        ValueError: it cannot be read or is not UTF-8: file, line, byte and remedy in one line.
+        ValueError: it has none of them; the message names the nearest.
+    """
+    for name in wanted:
+        if name in columns:
+            return name
+    lowered = {name.strip().lower(): name for name in columns}
+    near = [m for name in wanted for m in difflib.get_close_matches(name.lower(), lowered, 1)]
+    if is_choice:
+        remedy = f"did you mean {lowered[near[0]]!r}?" if near else "name one of these"
+    else:
+        remedy = (
+            f"rename {lowered[near[0]]!r}" if near else "rename or add one"
+        ) + f" to {wanted[0]!r}"
+    needed = " or ".join(map(repr, wanted))
+    found = ", ".join(map(repr, columns[:10])) or "none"
+    raise ValueError(f"{where}: no column {needed}; it has {found}; {remedy}")
+
+
+def read_utf8(path: str | os.PathLike[str], remedy: str = "") -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 with a byte-order mark, without the mark.
+
+    Args:
+        path: the file.
+        remedy: what to do if it cannot be read; by default to check the path, or to save it anew.
+
+    Raises:
+        ValueError: it cannot be read or decoded: file, line, byte and remedy in one line.
     """
     try:
-        content = path.read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise ValueError(f"{path}: is UTF-16 from its first byte on; save the file as UTF-8")
+        raise ValueError(
+            f"{path}: cannot be read: {error.strerror} ({remedy or 'check the path'})"
+        ) from error
+    is_wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
-        return content.decode("utf-8").removeprefix("\ufeff")
+        return content.decode("utf-16" if is_wide else "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{path}: line {line:,} is not UTF-8 (byte 0x{content[error.start]:02x} at position "
-            f"{error.start:,} of the file); save the file as UTF-8"
+            f"{path}: line {line:,} is not {'UTF-16' if is_wide else 'UTF-8'} (byte "
+            f"0x{content[error.start]:02x} at position {error.start:,} of the file); "
+            f"{remedy or 'save the file as UTF-8'}"
         ) from error
 
 
@@ -166,22 +226,25 @@ def _is_plain(kind: pa.DataType) -> bool:
     return any(test(kind) for test in (*tests, pa.types.is_floating, pa.types.is_null))
 
 
-def _read_csv(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
-    # strict: a stray quote is an error in its own row; else it would swallow the rows after it.
-    lines = csv.reader(io.StringIO(read_utf8(path), newline=""), strict=True)
-    try:
-        header = [name.strip() for name in next(lines, [])]
-    except csv.Error as error:
-        raise ValueError(f"{path}: row 1, the column names, cannot be read ({error})") from error
-    if not header:
-        raise ValueError(f"{path}: is empty; its first row must name the columns")
-    if twice := next((name for name in header if name and header.count(name) > 1), None):
-        raise ValueError(f"{path}: row 1 has two columns {twice!r}; rename or remove one")
-    return header, _csv_rows(lines, header)
+def split_cells(
+    text: str, delimiter: str, *, is_quoted: bool = True, is_strict: bool = True
+) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield the number of each row of a CSV that is not empty, and its cells.
 
+    Args:
+        text: the content of the file.
+        delimiter: the mark between cells.
+        is_quoted: cells may be in double quotes.
+        is_strict: a stray quote is an error in its own row; if not, it may swallow rows.
 
-def _csv_rows(lines: Any, header: list[str]) -> Iterator[PlacedRow]:
-    row = 1
+    Yields:
+        The row's number, from 1, and its cells; or the reason why it cannot be read.
+    """
+    quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
+    lines = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=is_strict
+    )
+    row = 0
     while True:
         row, first_line = row + 1, lines.line_num + 1
         try:
@@ -190,18 +253,51 @@ def _csv_rows(lines: Any, header: list[str]) -> Iterator[PlacedRow]:
             return
         except csv.Error as error:
             yield (
-                f"row {row}",
+                row,
                 f"unreadable row: lines {first_line:,} to {lines.line_num:,}: {error}; put text "
                 "in quotes and write quotes inside it twice",
             )
             continue
-        if any(cells[len(header) :]):
+        if any(cells):
+            yield row, cells
+
+
+def _read_csv(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
+    text = read_utf8(path)
+    if said := re.match(r"sep=(.)\r?(?=\n)", text):  # Excel's own first line
+        text, delimiter = text[said.end() :], said[1]
+    else:
+        # What follows the first cell of the header, which may be in quotes.
+        found = re.match(r'\s*(?:"(?:[^"]|"")*"|[^",;|\t\n]*)([,;|\t])', text)
+        delimiter = found[1] if found else ","
+    rows = split_cells(text, delimiter)
+    _, header = next(rows, (1, []))
+    if isinstance(header, str):
+        raise ValueError(f"{path}: row 1, the column names, cannot be read ({header})")
+    header = [name.strip() for name in header]
+    if not header:
+        raise ValueError(f"{path}: is empty; its first row must name the columns")
+    if twice := next((name for name in header if name and header.count(name) > 1), None):
+        raise ValueError(f"{path}: row 1 has two columns {twice!r}; rename or remove one")
+    return header, _name_cells(rows, header, delimiter)
+
+
+def _name_cells(
+    rows: Iterable[tuple[int, list[str] | str]], header: list[str], delimiter: str
+) -> Iterator[PlacedRow]:
+    mark = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}.get(
+        delimiter, repr(delimiter)
+    )
+    for row, cells in rows:
+        if isinstance(cells, str):
+            yield f"row {row}", cells
+        elif any(cells[len(header) :]):
             yield (
                 f"row {row}",
                 f"too many cells: {len(cells)} cells for {len(header)} columns; put text with "
-                "commas in quotes",
+                f"{mark} in quotes",
             )
-        elif any(cells):
+        else:
             yield f"row {row}", dict(zip(header, cells, strict=False))
 
 

@@ -1,10 +1,10 @@
 """Labels of your own: a table of files and labels becomes a task. Decodes no audio.
 
-Read are CSV, JSON lines, JSON and parquet files. Columns:
+Read are CSV, TSV, JSON lines, JSON and parquet files. Columns:
 
     file_name      relative to the table
-    the label      class: one word; tags: a list, or a|b, or a;;b, or a row for each; numbers: one
-                   column or several
+    the label      class: one word; tags: a list, or a|b, a;b or a, b, or a row for each; numbers:
+                   one column or several
     split or fold  optional: train, valid, test; or the fold in which a track is tested
     group, artist or album    optional: what train, valid and test of a fold must not share
 
@@ -14,8 +14,8 @@ is said, whole groups are dealt by a seed: the test tracks of k folds, and valid
 What it cannot know: that two spellings are one artist, or that two files are one recording.
 """
 
-import difflib
-import posixpath
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from mulap.data.cells import BadRow, FileFinder, read_number, read_text
 from mulap.data.splits import (
     GROUP_COLUMNS,
     SPLITS,
@@ -32,9 +33,9 @@ from mulap.data.splits import (
     find_split,
     fold_group,
 )
-from mulap.data.tables import PlacedRow, Row, read_table
+from mulap.data.tables import PlacedRow, Row, find_column, read_table
 from mulap.tasks.folds import deal_folds, hold_out
-from mulap.tasks.labels import BadRow, infer_kind, parse_label, read_number, read_text
+from mulap.tasks.labels import find_mark, infer_kind, parse_label
 from mulap.tasks.task import (
     Example,
     Fold,
@@ -46,6 +47,12 @@ from mulap.tasks.task import (
 )
 
 FILE_COLUMN = "file_name"
+_LABELS_SHOWN = 12
+_MARKS = {
+    "|": "bars or in lists",
+    ";": "semicolons (write a|b to keep them inside a tag)",
+    ",": "commas (write a|b to keep them inside a tag)",
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class _Labelled:
 
 
 def read_folder(  # noqa: PLR0913  (all but two say how to read a table that leaves it open)
-    table: Path,
+    table: str | os.PathLike[str],
     label: str | Sequence[str],
     *,
     kind: Kind | None = None,
@@ -100,21 +107,22 @@ def read_folder(  # noqa: PLR0913  (all but two say how to read a table that lea
 
     Returns:
         The tracks in the order of the table, labels sorted, with the name of the split saying which
-        column or seed made it, and the rows left out.
+        column or seed made it, the rows left out, and a note on how often each label occurs.
 
     Raises:
         ValueError: in one line: no such file or column, it is not clear what the labels are, or
             nothing can be learnt from what is left.
     """
-    names = (label,) if isinstance(label, str) else tuple(label)
+    names, table = (label,) if isinstance(label, str) else tuple(label), Path(table)
     if table.is_dir():
         raise ValueError(f"{table}: is a folder (name the table in it, as {table / 'labels.csv'})")
     header, placed = read_table(table)
+    columns = _choose_columns(table, header, names, split=split, fold=fold, group=group)
     with _naming(table):
-        columns = _choose_columns(header, names, split=split, fold=fold, group=group)
         rows, problems = _read_rows(table, columns, placed)
         found_kind = _check_kind(kind, names, rows)
-        examples = _merge_rows(found_kind, names, rows, problems, is_inferred=kind is None)
+        mark = find_mark([row.values[0] for row in rows])
+        examples = _merge_rows(found_kind, names, rows, problems, mark, is_inferred=kind is None)
         if not examples:
             source, reason = problems[0] if problems else (table.name, "it holds no rows")
             raise ValueError(f"no track can be used; {source}: {reason}")
@@ -124,7 +132,8 @@ def read_folder(  # noqa: PLR0913  (all but two say how to read a table that lea
         split_name, examples, folds = _make_folds(task, columns, examples, num_folds, seed)
     data = build_task_data(task, split_name, table.parent, examples, problems, folds)
     noticed = data.problems + _check_folds(table, data, columns)
-    return replace(data, problems=noticed, num_unusable_rows=len(problems))
+    notes = _describe_labels(data, names, mark)
+    return replace(data, problems=noticed, num_unusable_rows=len(problems), notes=notes)
 
 
 @contextmanager
@@ -137,6 +146,7 @@ def _naming(table: Path) -> Iterator[None]:
 
 
 def _choose_columns(
+    table: Path,
     header: Sequence[str],
     labels: Sequence[str],
     *,
@@ -145,18 +155,13 @@ def _choose_columns(
     group: str | None,
 ) -> _Columns:
     if split and fold:
-        raise ValueError(f"a split column {split!r} and a fold column {fold!r}: give one of them")
+        both = f"a split column {split!r} and a fold column {fold!r}"
+        raise ValueError(f"{table}: {both}: give one of them")
     if not labels:
-        raise ValueError("no column of labels is named: give one at least")
-    wanted = [FILE_COLUMN, *labels, *(name for name in (split, fold, group) if name)]
-    for name in wanted:
-        if name not in header:
-            near = difflib.get_close_matches(name, header, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
-                hint = "; put commas between the columns"
-            found = ", ".join(map(repr, header[:10])) or "none"
-            raise ValueError(f"no column {name!r} among {found}{hint}")
+        raise ValueError(f"{table}: no column of labels is named: give one at least")
+    find_column(table, header, FILE_COLUMN)
+    for name in filter(None, (*labels, split, fold, group)):
+        find_column(table, header, name, is_choice=True)
     if not split and not fold:
         split = next((name for name in header if name.lower() == "split"), "")
         fold = "" if split else next((name for name in header if name.lower() == "fold"), "")
@@ -170,29 +175,20 @@ def _choose_columns(
 def _read_rows(
     table: Path, columns: _Columns, placed: Iterable[PlacedRow]
 ) -> tuple[list[_Labelled], list[tuple[str, str]]]:
-    rows, problems = [], []
+    rows, problems, finder = [], [], FileFinder([table.parent])
     for where, row in placed:
         source = f"{table.name} {where}"
         try:
             if isinstance(row, str):
                 raise BadRow(row)
-            rows.append(_read_row(table, columns, source, row))
+            rows.append(_read_row(finder, columns, source, row))
         except BadRow as bad:
             problems.append((source, str(bad)))
     return rows, problems
 
 
-def _read_row(table: Path, columns: _Columns, source: str, row: Row) -> _Labelled:
-    name = read_text(row.get(FILE_COLUMN))
-    if not name:
-        raise BadRow(f"no file name: the column {FILE_COLUMN!r} is empty")
-    name = posixpath.normpath(name)
-    try:
-        is_there = (table.parent / name).is_file()
-    except OSError as error:  # the name is too long, or a folder may not be entered
-        raise BadRow(f"cannot be looked for: {name[:100]!r} ({error.strerror})") from error
-    if not is_there:
-        raise BadRow(f"no such file: {name!r} in {table.parent}")
+def _read_row(finder: FileFinder, columns: _Columns, source: str, row: Row) -> _Labelled:
+    _, name = finder.find(read_text(row.get(FILE_COLUMN)))
     said = read_text(row.get(columns.split or columns.fold))
     place = (find_split(said) or "") if columns.split else said
     if columns.split and not place:
@@ -217,6 +213,7 @@ def _merge_rows(
     names: Sequence[str],
     rows: Sequence[_Labelled],
     problems: list[tuple[str, str]],
+    mark: str,
     *,
     is_inferred: bool,
 ) -> list[Example]:
@@ -225,7 +222,7 @@ def _merge_rows(
     torn: set[str] = set()
     for row in rows:
         try:
-            target = parse_label(kind, names, row.values)
+            target = parse_label(kind, names, row.values, mark)
         except BadRow as bad:
             problems.append((row.source, str(bad)))
             continue
@@ -327,6 +324,21 @@ def _mark_labels(task: Task, examples: Sequence[Example]) -> np.ndarray:
         return np.zeros((len(examples), 0), bool)
     targets = [{e.target} if isinstance(e.target, str) else set(e.target) for e in examples]
     return np.array([[label in target for label in task.labels] for target in targets])
+
+
+def _describe_labels(data: TaskData, names: Sequence[str], mark: str) -> list[str]:
+    """Return a note: how many labels there are, how they were told apart, how often each occurs."""
+    kind = data.task.kind
+    if kind == "numbers":
+        return []
+    targets = [[e.target] if isinstance(e.target, str) else e.target for e in data.examples]
+    counts = Counter(str(label) for target in targets for label in target).most_common()
+    often = ", ".join(f"{label} {count}" for label, count in counts[:_LABELS_SHOWN])
+    if more := len(counts) - _LABELS_SHOWN:
+        often += f", and {more} more, the rarest {counts[-1][1]}" if more > 0 else ""
+    how = f", separated by {_MARKS[mark]}" if kind == "tags" else ""
+    what = "tags" if kind == "tags" else "classes"
+    return [f"column {names[0]}: {len(counts)} {what}{how}: {often}"]
 
 
 def _check_folds(table: Path, data: TaskData, columns: _Columns) -> list[tuple[str, str]]:

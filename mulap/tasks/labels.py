@@ -1,18 +1,16 @@
-"""What the cells of a table of labels say, and whether they are classes, tags or numbers.
+"""Cells of labels -> classes, tags or numbers.
 
 Nothing is guessed where two readings make sense: whole numbers may name classes (0, 1) or measure
-something (60, 120), and whoever has the table is asked which. Knows nothing of files and splits.
+something (60, 120), and commas may part tags or belong to a name. Then the user is asked which.
 """
 
-import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from mulap.data.cells import BadRow, read_list, read_number, read_text
 from mulap.tasks.task import Kind
-
-
-class BadRow(Exception):
-    """Why a row is left out, in one line."""
 
 
 def infer_kind(columns: Sequence[str], values: Sequence[Sequence[Any]]) -> Kind:
@@ -23,7 +21,8 @@ def infer_kind(columns: Sequence[str], values: Sequence[Sequence[Any]]) -> Kind:
         values: for each row, a cell of each column.
 
     Returns:
-        `numbers` for several columns or one of fractions, `tags` for lists and `a|b`, else `class`.
+        `numbers` for several columns or one of fractions, `tags` for lists, `a|b` and `a;b`, else
+        `class`.
 
     Raises:
         ValueError: they may be one thing or the other.
@@ -31,8 +30,13 @@ def infer_kind(columns: Sequence[str], values: Sequence[Sequence[Any]]) -> Kind:
     if len(columns) > 1:
         return "numbers"
     cells = [cell for (cell, *_) in values if read_tags(cell)]
-    if any(isinstance(cell, list) or len(read_tags(cell)) > 1 for cell in cells):
+    mark = find_mark(cells)
+    if any(read_list(cell) is not None for cell in cells):
         return "tags"
+    if mark != "," and any(len(read_tags(cell, mark)) > 1 for cell in cells):
+        return "tags"
+    if mark == ",":
+        return _kind_with_commas(columns[0], cells)
     numbers = [number for cell in cells if (number := read_number(cell)) is not None]
     if not numbers:
         return "class"
@@ -47,8 +51,24 @@ def infer_kind(columns: Sequence[str], values: Sequence[Sequence[Any]]) -> Kind:
     )
 
 
+def _kind_with_commas(column: str, cells: Sequence[Any]) -> Kind:
+    """Return `class` where commas belong to names; ask where they may part tags or numbers."""
+    texts = {read_text(cell) for cell in cells}
+    if all(re.fullmatch(r"[-+]?\d+,\d+", text) for text in texts):
+        raise ValueError(f"the column {column!r} has commas in its numbers; write points, as 1.5")
+    # A part that two different cells share is a tag; "Folk, World, & Country" is one genre.
+    parts = Counter(tag for text in texts for tag in read_tags(text, ","))
+    tag, count = parts.most_common(1)[0]
+    if count > 1:
+        raise ValueError(
+            f"the column {column!r} holds commas, which may separate tags (such as {tag!r}) or "
+            "belong to names of classes; say which: --kind tags or --kind class"
+        )
+    return "class"
+
+
 def parse_label(
-    kind: Kind, columns: Sequence[str], cells: Sequence[Any]
+    kind: Kind, columns: Sequence[str], cells: Sequence[Any], mark: str = "|"
 ) -> tuple[str, ...] | str | tuple[float, ...]:
     """Return a row's label as an `Example` has it.
 
@@ -56,6 +76,7 @@ def parse_label(
         kind: what it is.
         columns: the names of the columns of labels, one unless the kind is numbers.
         cells: the row's cell of each.
+        mark: what stands between tags.
 
     Raises:
         BadRow: a cell is empty, or no finite number where one is needed.
@@ -68,33 +89,38 @@ def parse_label(
                 raise BadRow(f"not a number: {cell!r} in the column {name!r}")
             numbers.append(number)
         return tuple(numbers)
-    label = read_tags(cells[0]) if kind == "tags" else read_text(cells[0])
+    label = read_tags(cells[0], mark) if kind == "tags" else read_text(cells[0])
     if not label:
         raise BadRow(f"no label: the column {columns[0]!r} is empty")
     return label
 
 
-def read_tags(cell: object) -> tuple[str, ...]:
-    """Return the distinct tags of a list or of text such as `a|b` or `a;;b`, sorted."""
-    parts = cell if isinstance(cell, list) else read_text(cell).replace(";;", "|").split("|")
+def find_mark(cells: Sequence[Any]) -> str:
+    """Return the mark between tags in a column of text: the first of | ; , that occurs.
+
+    `;;` is `|`. Lists, also those written as text, need no mark. Without any, it is `|`.
+
+    Args:
+        cells: the whole column.
+    """
+    texts = [read_text(cell) for cell in cells if read_list(cell) is None]
+    for mark, found in (("|", ("|", ";;")), (";", (";",)), (",", (",",))):
+        if any(each in text for text in texts for each in found):
+            return mark
+    return "|"
+
+
+def read_tags(cell: object, mark: str = "|") -> tuple[str, ...]:
+    """Return the distinct tags of a list or of text such as `a|b`, `a;;b` or `[a, b]`, sorted.
+
+    Args:
+        cell: the list, or text; a list may be written as text.
+        mark: what stands between tags in text that is no list, as `find_mark` gives it.
+    """
+    parts = read_list(cell)
+    if parts is None:
+        text = read_text(cell)
+        if mark == "," and text.startswith("[") and text.endswith("]"):
+            text = text[1:-1]  # a list without quotes
+        parts = text.replace(";;", "|").split("|") if mark == "|" else text.split(mark)
     return tuple(sorted({text for part in parts if (text := read_text(part))}))
-
-
-def read_text(cell: object) -> str:
-    """Return a cell as text; empty for nothing, NaN and what is no single value."""
-    if isinstance(cell, float):
-        if not math.isfinite(cell):
-            return ""
-        cell = int(cell) if cell.is_integer() else cell  # parquet's 1.0 for 1 beside a gap
-    return str(cell).strip() if isinstance(cell, str | int | float) else ""
-
-
-def read_number(cell: object) -> float | None:
-    """Return a cell as a finite number; None for anything else, truth values too."""
-    if isinstance(cell, bool) or not isinstance(cell, str | int | float):
-        return None
-    try:
-        number = float(cell)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None

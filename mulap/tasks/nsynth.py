@@ -94,10 +94,9 @@ def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, 
 
 def _read_notes(path: Path) -> list[tuple[str, Any]]:
     """Return the (name, note) members of a file, also those that stand there twice."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file (mulap download nsynth fetches it)")
     try:
-        notes = json.loads(read_utf8(path), object_pairs_hook=_shorten)
+        text = read_utf8(path, "fetch it with mulap download nsynth")
+        notes = json.loads(text, object_pairs_hook=_shorten)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({one_line(error)}; fetch it again)") from error
     if not isinstance(notes, list) or not all(isinstance(each, tuple) for each in notes):

@@ -1,16 +1,20 @@
 """Reading the small files that data sets come with: tables, lists, pickled lists, audio layouts.
 
-Why not `csv` and `pickle` alone: these files come from strangers and from older systems. A table
-may lack a column or hold a cut line; a pickle may hold a program instead of a list. So every reader
-here checks what it reads and gives one clear line if it is something else. It knows nothing of any
-one data set, and never unpickles.
+These files come from strangers and from older systems. A table may lack a column or hold a cut
+line; a pickle may hold a program instead of a list. So every reader here checks what it reads and
+gives one clear line if it is something else. Nothing is unpickled.
 """
 
-import csv
+import os
 import pickletools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from mulap.data.tables import read_utf8, split_cells
+
+AnyPath = str | os.PathLike[str]
+_REMEDY = "fetch it with mulap download"
 
 _STRINGS = frozenset(
     ("STRING", "BINSTRING", "SHORT_BINSTRING")  # of Python 2
@@ -22,37 +26,21 @@ _RECALLS = frozenset(("GET", "BINGET", "LONG_BINGET"))
 _HARMLESS = frozenset(("PROTO", "FRAME", "MARK", "APPEND", "APPENDS", "STOP"))
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file, without a byte-order mark, its line ends as `\\n`.
-
-    Raises:
-        ValueError: the file is missing, or of another encoding.
-    """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start} (fetch it again)") from None
-    except OSError as error:
-        # A folder of this name is as little the file as nothing is.
-        raise ValueError(f"{path}: {error.strerror} (mulap download fetches it)") from None
-
-
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: AnyPath) -> list[str]:
     """Return the lines of a UTF-8 file, stripped, without empty ones.
 
     Raises:
         ValueError: the file is missing, empty, or of another encoding.
     """
-    lines = [line.strip() for line in read_text(path).split("\n")]
+    lines = [line.strip() for line in read_utf8(path, _REMEDY).split("\n")]
     lines = [line for line in lines if line]
     if not lines:
-        raise ValueError(f"{path}: empty (fetch it again)")
+        raise ValueError(f"{path}: empty ({_REMEDY})")
     return lines
 
 
 def read_table(
-    path: Path, columns: Sequence[str], *, is_quoted: bool = True, is_last_open: bool = False
+    path: AnyPath, columns: Sequence[str], *, is_quoted: bool = True, is_last_open: bool = False
 ) -> Iterator[tuple[str, dict[str, str], list[str]]]:
     """Go through the rows of a tab-separated table.
 
@@ -69,28 +57,26 @@ def read_table(
     Raises:
         ValueError: the file is missing or not UTF-8, lacks a column, or has a row of another width.
     """
-    quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
-    reader = csv.reader(read_text(path).split("\n"), delimiter="\t", quoting=quoting)
-    try:
-        header = next(reader, [])
-        missing = [name for name in columns if name not in header]
-        if missing:
-            raise ValueError(f"{path}: no column {missing[0]!r} in its header (fetch it again)")
-        position = {name: header.index(name) for name in columns}
-        width = len(header)
-        for row in reader:
-            if not row:
-                continue
-            where = f"{path}, line {reader.line_num}"
-            if len(row) < width or (len(row) > width and not is_last_open):
-                raise ValueError(f"{where}: {len(row)} cells under {width} columns (fetch again)")
-            wanted = {name: row[index] for name, index in position.items()}
-            yield where, wanted, row[width - 1 :] if is_last_open else []
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error} (fetch it again)") from None
+    text = read_utf8(path, _REMEDY)
+    # Not strict: tables of official data sets have stray quotes.
+    rows = split_cells(text, "\t", is_quoted=is_quoted, is_strict=False)
+    _, header = next(rows, (1, []))
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise ValueError(f"{path}: no column {missing[0]!r} in its header ({_REMEDY})")
+    position = {name: header.index(name) for name in columns}
+    width = len(header)
+    for number, row in rows:
+        where = f"{path}, line {number}"
+        if isinstance(row, str):
+            raise ValueError(f"{where}: {row} ({_REMEDY})")
+        if len(row) < width or (len(row) > width and not is_last_open):
+            raise ValueError(f"{where}: {len(row)} cells under {width} columns ({_REMEDY})")
+        wanted = {name: row[index] for name, index in position.items()}
+        yield where, wanted, row[width - 1 :] if is_last_open else []
 
 
-def read_pickled_strings(path: Path) -> list[str]:
+def read_pickled_strings(path: AnyPath) -> list[str]:
     """Return the strings of a pickled list without unpickling it, so that nothing can run.
 
     The file's instructions are walked one by one, and only those are accepted that a list of
@@ -100,9 +86,9 @@ def read_pickled_strings(path: Path) -> list[str]:
         ValueError: the file is missing, damaged, or holds anything but one list of strings.
     """
     try:
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror} (mulap download fetches it)") from None
+        raise ValueError(f"{path}: cannot be read: {error.strerror} ({_REMEDY})") from error
     try:
         return _walk_pickle(data)
     except ValueError as error:
@@ -132,7 +118,7 @@ def _walk_pickle(data: bytes) -> list[str]:
     return strings
 
 
-def find_layout(folder: Path, layouts: Sequence[str], names: Iterable[str]) -> str:
+def find_layout(folder: AnyPath, layouts: Sequence[str], names: Iterable[str]) -> str:
     """Return the layout that a download's audio has.
 
     Args:
@@ -145,6 +131,6 @@ def find_layout(folder: Path, layouts: Sequence[str], names: Iterable[str]) -> s
     """
     for name in names:
         for layout in layouts:
-            if (folder / layout.format(name)).is_file():
+            if os.path.isfile(os.path.join(folder, layout.format(name))):
                 return layout
     return layouts[0]

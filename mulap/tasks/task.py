@@ -8,6 +8,7 @@ Each task has a file of its own that says these things as data; `folder` builds 
 any table of labels.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ class Task:
         """The split that is meant where none is named."""
         return next(iter(self.splits))
 
-    def load(self, folder: Path, split_name: str = "") -> "TaskData":
+    def load(self, folder: str | os.PathLike[str], split_name: str = "") -> "TaskData":
         """Read the task's tracks and labels from its folder.
 
         Args:
@@ -119,7 +120,7 @@ class Task:
         Raises:
             ValueError: no such split, files missing or malformed, no track left in a split.
         """
-        split_name = split_name or self.default_split
+        folder, split_name = Path(folder), split_name or self.default_split
         if split_name not in self.splits:
             known = ", ".join(self.splits)
             raise ValueError(f"{self.name}: there is no split '{split_name}' (give {known})")
@@ -169,6 +170,7 @@ class TaskData:
         problems: (source, reason) of rows left out, and of splits that share a group.
         num_unusable_rows: of a table of the user's own, also in `problems`. 0 for other tasks:
             they leave rows out on purpose, and published sizes tell whether all are there.
+        notes: how the labels of a table of the user's own were read, a line each.
     """
 
     task: Task
@@ -179,6 +181,7 @@ class TaskData:
     folds: list[Fold]
     problems: list[tuple[str, str]] = field(default_factory=list)
     num_unusable_rows: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -195,7 +198,7 @@ class TaskData:
 def build_task_data(
     task: Task,
     split_name: str,
-    root: Path,
+    root: str | os.PathLike[str],
     examples: list[Example],
     problems: Iterable[tuple[str, str]] = (),
     folds: list[Fold] | None = None,
@@ -214,6 +217,7 @@ def build_task_data(
         ValueError: an id twice, an unknown label or split, no track in train, valid or test, or a
             track in two parts of a fold.
     """
+    root = Path(root)
     twice = [each for each, count in Counter(e.track_id for e in examples).items() if count > 1]
     if twice:
         raise ValueError(f"{root}: {task.name} has the track {twice[0]!r} twice (fetch it again)")

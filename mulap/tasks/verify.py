@@ -64,6 +64,7 @@ class TaskReport:
         problems: (source, reason): rows left out, and files or groups in two splits.
         leaking_groups: artists or the like in two splits, with those splits.
         num_unusable_rows: of a table of the user's own; told in `problems`.
+        notes: how the labels of such a table were read.
     """
 
     task: str
@@ -77,6 +78,7 @@ class TaskReport:
     problems: list[tuple[str, str]]
     leaking_groups: dict[str, tuple[str, ...]]
     num_unusable_rows: int
+    notes: list[str]
 
     @property
     def num_unusable(self) -> int:
@@ -142,6 +144,7 @@ def verify_task(
         problems=data.problems + _find_shared_files(data),
         leaking_groups=_find_leaks(data),
         num_unusable_rows=data.num_unusable_rows,
+        notes=data.notes,
     )
 
 

@@ -161,7 +161,12 @@ def test_a_task_of_other_sizes_than_published_is_told(tmp_path):
 )
 def test_a_wrong_probe_is_told_in_one_line(options, says, labels, tmp_path):
     cache = tmp_path / "cache"
-    check_one_line(call("probe", "--data", labels, "--cache", cache, *options), 1, says)
+    result = call("probe", "--data", labels, "--cache", cache, *options)
+    *notes, error = result.stderr.splitlines()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert error.startswith("Error: ")
+    assert says in error
+    assert set(notes) <= {"column label: 2 classes: low 12, high 12"}
     assert not cache.exists()
 
 

@@ -3,8 +3,8 @@
 import csv
 import json
 import math
-import os
 import tempfile
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mulap.data import cells
 from mulap.data.manifest import MAX_CAPTION_WORDS, Manifest, read_manifest
 from mulap.data.splits import SPLITS, split_of_group
 
@@ -85,6 +86,39 @@ def test_lists_of_captions_are_several_captions(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path)
     assert manifest.clips[0].captions == ("one tune", "two tunes")
     assert reasons(manifest) == ["empty caption", "empty caption"]
+
+
+@pytest.mark.parametrize(
+    "cell", ['["calm piano", "slow sad tune"]', "['calm piano', 'slow sad tune']"]
+)
+@pytest.mark.parametrize("write", [as_csv, as_json_lines, as_parquet])
+def test_a_list_written_as_text_is_several_captions(tmp_path: Path, cell: str, write) -> None:
+    """Brackets and quotes were learnt."""
+    touch(tmp_path, "a.wav", "b.wav", "c.wav")
+    captions = {"a.wav": cell, "b.wav": "[intro] 1 and 2", "c.wav": "[1, 2]"}
+    write(tmp_path, [{"file_name": name, "caption": text} for name, text in captions.items()])
+    clips = read_manifest(tmp_path).clips
+    assert [clip.captions for clip in clips] == [
+        ("calm piano", "slow sad tune"),
+        ("[intro] 1 and 2",),
+        ("[1, 2]",),
+    ]
+
+
+def test_an_empty_list_is_an_empty_caption(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "b.wav")
+    as_csv(tmp_path, [{"file_name": "a.wav", "caption": "[]"}, *rows_of("b.wav")])
+    assert reasons(read_manifest(tmp_path)) == ["empty caption"]
+
+
+def test_names_are_found_as_the_disk_spells_them_and_one_file_is_one_clip(tmp_path: Path) -> None:
+    on_disk = unicodedata.normalize("NFD", "é.wav")
+    touch(tmp_path, f"train/{on_disk}")
+    names = [f"train/{on_disk}", "train/é.wav", "train\\é.wav"]
+    as_csv(tmp_path, [{"file_name": n, "caption": f"tune {i}"} for i, n in enumerate(names)])
+    (clip,) = read_manifest(tmp_path).clips
+    assert (clip.track_id, clip.split) == (f"train/{on_disk}", "train")
+    assert clip.captions == ("tune 0", "tune 1", "tune 2")
 
 
 def test_split_folders_and_their_spellings_name_the_split(tmp_path: Path) -> None:
@@ -164,13 +198,18 @@ def test_the_authors_npy_files_are_said_to_be_no_audio(tmp_path: Path) -> None:
         ("m.csv", b"file_name,captoin\na.wav,x\n", r"no column 'caption'.*'captoin'; rename 'capt"),
         ("m.csv", b"File_Name,caption\na.wav,x\n", r"no column 'file_name'.*rename 'File_Name'"),
         ("m.csv", b"a.wav,a slow waltz\nb.wav,x\n", r"it has 'a.wav', 'a slow waltz'"),
-        ("m.csv", b"file_name;caption\na.wav;x\n", r"no column 'file_name'"),
+        (
+            "m.csv",
+            b"file_name caption\na.wav x\n",
+            r"no column.*it has 'file_name caption'",
+        ),
         ("m.csv", b"file_name,caption,caption\n", r"two columns 'caption'"),
         ("m.csv", b"", r"is empty"),
         ("m.csv", b'"file_name,caption\n', r"row 1.*cannot be read"),
         ("m.csv", b"file_name,caption\n", r"holds no rows"),
         ("m.csv", b"file_name,caption\na.wav,caf\xe9\n", r"line 2 is not UTF-8.*0xe9.*save.*UTF-8"),
-        ("m.csv", "file_name,caption\n".encode("utf-16"), r"UTF-16"),
+        ("m.csv", "file_name,caption\n".encode("utf-16")[:-1], r"line 1 is not UTF-16"),
+        ("m.csv", "file_name,caption\n".encode("utf-16"), r"holds no rows"),
         ("m.jsonl", b'{"file_name": "a.wav", "captions": "x"}', r"rename 'captions' to 'caption'"),
         ("m.jsonl", b"\n \n", r"holds no rows"),
         ("m.jsonl", b"nonsense\n{]", r"none of 2 rows.*line 1: not JSON"),
@@ -258,13 +297,13 @@ def test_bad_rows_are_left_out_and_listed_and_the_rest_is_used(tmp_path: Path) -
         13: "duplicate track_id",
         14: "not audio",
         15: "no such file",
-        16: "no such file",
+        16: "cannot be looked for",
     }
     assert "10,000 words" in rows["5"]
     assert f"{MAX_CAPTION_WORDS}" in rows["5"]
     assert "shorten" in rows["5"]
     assert all("\n" not in reason for _, reason in manifest.problems)
-    assert manifest.count_problems()["no such file"] == 3
+    assert manifest.count_problems()["no such file"] == 2
 
 
 def test_captions_are_taken_up_to_their_longest_length(tmp_path: Path) -> None:
@@ -312,8 +351,10 @@ def test_every_file_is_looked_up_once_however_many_rows_name_it(tmp_path, monkey
     ]
     as_csv(tmp_path, rows)
     looked_up: Counter[str] = Counter()
-    isfile = os.path.isfile
-    monkeypatch.setattr(os.path, "isfile", lambda path: looked_up.update([path]) or isfile(path))
+    find_problem = cells._find_problem
+    monkeypatch.setattr(
+        cells, "_find_problem", lambda path: looked_up.update([path]) or find_problem(path)
+    )
     manifest = read_manifest(tmp_path)
     assert (len(manifest.clips[0].captions), len(manifest.problems)) == (50, 50)
     assert looked_up == {str(tmp_path / "a.wav"): 1, str(tmp_path / "b"): 1}

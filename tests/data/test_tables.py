@@ -1,9 +1,15 @@
 """Rows of metadata files: where they stand, and that a broken one takes no others with it."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
+import pytest
+from closed_folders import closed_folder
+
 from mulap.data.manifest import Manifest, read_manifest
+from mulap.data.tables import find_column, read_table
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -57,3 +63,81 @@ def test_line_separators_inside_a_json_caption_end_no_row(tmp_path: Path) -> Non
     clips = read_manifest(tmp_path).clips
     assert [clip.captions for clip in clips] == [("two lines here",)] * 2
     assert clips[1].source == "metadata.jsonl line 2"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_delimiter_and_the_encoding_are_recognised(tmp_path, delimiter, encoding, end) -> None:
+    """A European Excel's semicolons, and tabs, gave "rename 'file_name;caption' to 'file_name'"."""
+    touch(tmp_path, "a.wav", "b.wav")
+    rows = [["file_name", "caption"], ["a.wav", "café, loud; slow"], ["b.wav", '"two\tlines|"']]
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator=end).writerows(rows)
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    (tmp_path / "metadata.csv").write_bytes((mark + text.getvalue()).encode(encoding))
+    clips = read_manifest(tmp_path).clips
+    assert [clip.captions for clip in clips] == [("café, loud; slow",), ('"two lines|"',)]
+    assert [clip.source for clip in clips] == ["metadata.csv row 2", "metadata.csv row 3"]
+
+
+def test_the_separator_line_of_excel_is_no_header_and_counts_as_a_row(tmp_path) -> None:
+    touch(tmp_path, "a.wav")
+    (tmp_path / "m.csv").write_text('sep=;\n"file_name";caption\na.wav;one, two\n')
+    (clip,) = read_manifest(tmp_path / "m.csv").clips
+    assert (clip.captions, clip.source) == (("one, two",), "m.csv row 3")
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("file_name,tags;all", ["file_name", "tags;all"]),
+        ('"file, name";caption', ["file, name", "caption"]),
+        (",file_name,caption", ["", "file_name", "caption"]),
+        ("\tfile_name\tcaption", ["", "file_name", "caption"]),
+        ("file_name", ["file_name"]),
+        ("\n\nfile_name,b", ["file_name", "b"]),
+    ],
+)
+def test_what_follows_the_first_cell_of_the_header_is_the_delimiter(tmp_path, header, columns):
+    (tmp_path / "m.csv").write_text(header + "\n")
+    assert read_table(str(tmp_path / "m.csv"))[0] == columns
+
+
+def test_too_many_cells_are_said_by_the_mark_that_parts_them(tmp_path) -> None:
+    (tmp_path / "m.tsv").write_text("file_name\tcaption\na.wav\tone\ttwo\n")
+    ((place, reason),) = read_table(tmp_path / "m.tsv")[1]
+    assert place == "row 2"
+    assert reason == "too many cells: 3 cells for 2 columns; put text with tabs in quotes"
+
+
+def test_the_nearest_column_is_named_with_the_remedy() -> None:
+    columns = ["File_Name", "mood"]
+    assert find_column("t.csv", columns, "text", "mood") == "mood"
+    with pytest.raises(ValueError, match=r"^t.csv: no column 'file_name' or 'path'; it has"):
+        find_column("t.csv", columns, "file_name", "path")
+    with pytest.raises(ValueError, match="; rename 'File_Name' to 'file_name'$"):
+        find_column("t.csv", columns, "file_name", "path")
+    with pytest.raises(ValueError, match="no column 'modo'; .*; did you mean 'mood'[?]$"):
+        find_column("t.csv", columns, "modo", is_choice=True)
+    with pytest.raises(ValueError, match="it has none; rename or add one to 'x'$"):
+        find_column("t.csv", [], "x")
+
+
+def test_a_split_folder_that_cannot_be_listed_is_a_problem_and_the_others_are_read(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        touch(tmp_path / name, "a.wav")
+        (tmp_path / name / "metadata.csv").write_text("file_name,caption\na.wav,a tune\n")
+    for rights in (0o000, 0o444):
+        with closed_folder(tmp_path / "test", rights):
+            manifest = read_manifest(tmp_path)
+        assert [clip.split for clip in manifest.clips] == ["train"]
+        assert manifest.problems == [
+            (str(tmp_path / "test"), "cannot be listed: Permission denied (check its rights)")
+        ]
+    with (
+        closed_folder(tmp_path, 0o311),
+        pytest.raises(ValueError, match="cannot be listed: Permission"),
+    ):
+        read_manifest(tmp_path)

@@ -123,7 +123,7 @@ def test_a_song_that_cannot_be_used_is_counted(tmp_path, change, reason):
         (b"", "is empty"),
         (b"id,number\n1,2\n", "no column 'song_id', only 'id', 'number'"),
         (b"song_id,Caf\xe9\n", "line 1 is not UTF-8"),
-        (b"\xff\xfes\x00", "UTF-16"),
+        (b"\xff\xfes\x00t", "not UTF-16"),
     ],
 )
 def test_a_table_that_is_not_the_authors_is_refused_in_one_line(tmp_path, name, content, message):

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mulap.tasks.labels import BadRow, infer_kind, parse_label, read_number, read_tags, read_text
+from mulap.data.cells import BadRow, read_list
+from mulap.tasks.labels import find_mark, infer_kind, parse_label, read_tags
 
 
 def kind_of(*cells: object) -> str:
@@ -78,16 +79,47 @@ def test_a_cell_that_holds_no_label_says_why(kind, cell, reason):
         parse_label(kind, ("l",), (cell,))
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=2),
-        max_leaves=5,
-    )
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (("a;b", "b"), "tags"),
+        (("['a', 'b']", "['b']"), "tags"),
+        (("Folk, World, & Country", "Rock"), "class"),
+        (("AC,DC", "AC,DC", "Abba"), "class"),
+    ],
 )
-def test_no_cell_of_a_table_breaks_the_readers(cell):
-    assert isinstance(read_text(cell), str)
-    assert all(tag and "|" not in tag or isinstance(cell, list) for tag in read_tags(cell))
-    number = read_number(cell)
-    assert number is None or abs(number) < float("inf")
+def test_semicolons_and_lists_are_tags_and_a_comma_alone_is_not(cells, kind):
+    assert kind_of(*cells) == kind
+
+
+def test_commas_that_may_separate_tags_are_asked_about():
+    with pytest.raises(
+        ValueError, match=r"may separate tags .such as 'rock'.*--kind tags or --kin"
+    ):
+        kind_of("rock, guitar", "jazz, piano", "rock, drums")
+    with pytest.raises(ValueError, match="'label' has commas in its numbers; write points, as 1.5"):
+        kind_of("1,5", "2,5", "-3,0")
+
+
+@pytest.mark.parametrize(
+    ("cells", "mark"),
+    [
+        (("a|b", "c;d", "e,f"), "|"),
+        (("a;;b", "c;d"), "|"),
+        (("a;b", "e,f"), ";"),
+        (("a", None, "e,f", 3), ","),
+        (("a", "b"), "|"),
+        ((["a;b"], "['a;b']", "c"), "|"),
+    ],
+)
+def test_the_mark_of_a_column_is_the_first_of_the_usual_ones(cells, mark):
+    assert find_mark(cells) == mark
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.text() | st.lists(st.text() | st.none(), max_size=3), st.sampled_from("|;,"))
+def test_tags_are_sorted_and_hold_no_mark(cell, mark):
+    tags = read_tags(cell, mark)
+    assert list(tags) == sorted(set(tags))
+    assert all(tag.strip() == tag and tag for tag in tags)
+    assert read_list(cell) is not None or not any(mark in tag for tag in tags)

@@ -175,7 +175,7 @@ def test_files_that_are_missing_or_of_another_form_give_one_line(tmp_path):
     for name in (table, magnatagatune.CLIPS, "train_list_pub.cP"):
         folder = write_magnatagatune(tmp_path / "again")
         (folder / name).unlink()
-        with pytest.raises(ValueError, match=f"{name}: No such file"):
+        with pytest.raises(ValueError, match=f"{name}: cannot be read: No such file"):
             TASK.load(folder)
 
 

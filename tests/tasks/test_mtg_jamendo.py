@@ -108,7 +108,7 @@ def edit(folder, old: bytes, new: bytes) -> None:
         (b"genre---60s", b"genre---6os", r"validation\.tsv, line 2 has the unknown label 'genre-"),
         (b"ARTIST_ID", b"ARTIST", r"validation\.tsv: no column 'ARTIST_ID' in its header"),
         (b"\t151.4\t", b"\r\n", r"validation\.tsv, line 2: 4 cells under 6 columns"),
-        (b"genre---60s", b"genre---\xe9", r"validation\.tsv: not UTF-8 at byte"),
+        (b"genre---60s", b"genre---\xe9", r"validation\.tsv: line 2 is not UTF-8"),
         (b"track_0000218", b"track_0000214", r"the track 'track_0000214' twice"),
     ],
 )
@@ -127,7 +127,7 @@ def test_a_missing_table_and_an_empty_split_give_one_line(tmp_path):
     with pytest.raises(ValueError, match="no track in test"):
         find_task("mtg_jamendo_genre").load(folder)
     path.unlink()
-    with pytest.raises(ValueError, match=r"genre-test\.tsv: No such file"):
+    with pytest.raises(ValueError, match=r"genre-test\.tsv: cannot be read: No such file"):
         find_task("mtg_jamendo_genre").load(folder)
     with pytest.raises(ValueError, match="no split 'split-1'"):
         find_task("mtg_jamendo_genre").load(folder, "split-1")

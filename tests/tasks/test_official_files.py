@@ -169,10 +169,10 @@ def test_lines_may_end_as_on_any_system_and_begin_with_a_byte_order_mark(tmp_pat
 
 def test_a_list_that_cannot_be_read_gives_one_line(tmp_path):
     path = tmp_path / "list.txt"
-    with pytest.raises(ValueError, match=r"list\.txt: No such file or directory \(mulap download"):
+    with pytest.raises(ValueError, match=r"list\.txt: cannot be read: No such file .*\(fetch"):
         read_lines(path)
     path.write_bytes(b"caf\xe9\n")
-    with pytest.raises(ValueError, match=r"list\.txt: not UTF-8 at byte 3"):
+    with pytest.raises(ValueError, match=r"list\.txt: line 1 is not UTF-8 .*fetch it with"):
         read_lines(path)
     path.write_bytes(b"\n \r\n")
     with pytest.raises(ValueError, match=r"list\.txt: empty"):
@@ -186,7 +186,7 @@ def test_a_list_that_cannot_be_read_gives_one_line(tmp_path):
         ("name\tlabel\nx\ty\n", "no column 'id' in its header"),
         ("id\tlabel\nx\n", "line 2: 1 cells under 2 columns"),
         ("id\tlabel\nx\ty\nx\ty\tz\n", "line 3: 3 cells under 2 columns"),
-        ("id\tlabel\n" + "x" * 200_000 + "\ty\n", "line 2: field larger"),
+        ("id\tlabel\n" + "x" * 200_000 + "\ty\n", "line 2: .*field larger"),
     ],
 )
 def test_a_table_of_another_form_gives_one_line(tmp_path, text, complaint):
