@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import nn
 
 from benchmarks.problems import CLIP_SEGMENTS, collate, make_captions, make_clips, make_model
@@ -23,7 +22,6 @@ from mulap.training.evaluate import split_batch
 from mulap.training.loop import parameter_groups
 from mulap.training.settings import TrainingSettings
 
-_SILENT = Console(stderr=True, quiet=True)
 __all__ = ["embed", "mulap", "run_backbone", "train"]
 
 
@@ -39,7 +37,7 @@ def embed(
     def run(some: Sequence[str] = files) -> int:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "vectors.parquet"
-            report = embed_files(some, embedder, output, console=_SILENT)
+            report = embed_files(some, embedder, output)
         if report.failures:
             raise RuntimeError(f"not embedded: {report.failures}")
         return report.num_rows

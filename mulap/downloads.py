@@ -31,10 +31,8 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rich import progress
-from rich.console import Console
-
 from mulap.files import atomic_path
+from mulap.terminal import BYTES, Progress, say
 
 TIMEOUT_SECONDS = 30.0
 """How long a server may say nothing."""
@@ -70,7 +68,6 @@ class _Download:
     target: Path
     checksum: str
     num_bytes: int | None
-    console: Console
 
     @property
     def part(self) -> Path:
@@ -96,16 +93,9 @@ class _Download:
     def is_done(self) -> bool:
         return self.target.is_file() and not self.find_fault(self.target)
 
-    def say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
-
 
 def fetch(
-    url: str,
-    target: str | os.PathLike[str],
-    checksum: str = "",
-    num_bytes: int | None = None,
-    console: Console | None = None,
+    url: str, target: str | os.PathLike[str], checksum: str = "", num_bytes: int | None = None
 ) -> bool:
     """Fetch a file, unless it is there already.
 
@@ -115,7 +105,6 @@ def fetch(
             is replaced; without either, it is taken for right.
         checksum: `sha256:...`, `sha1:...` or `md5:...`, lower case; empty where none is known.
         num_bytes: the file's size; None where it is not known.
-        console: shows a bar, if it is a terminal; standard error where not given.
 
     Returns:
         Whether it was fetched now, by this process.
@@ -128,7 +117,7 @@ def fetch(
     target = Path(target)
     if not _CHECKSUM.fullmatch(checksum):
         raise ValueError(f"checksum {checksum!r}: give sha256:, sha1: or md5: and its hex digits")
-    job = _Download(url, target, checksum, num_bytes, console or Console(stderr=True))
+    job = _Download(url, target, checksum, num_bytes)
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         if job.is_done():
@@ -180,7 +169,7 @@ def _open_alone(job: _Download) -> Iterator[BinaryIO]:
     while True:
         with open(os.open(job.part, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as part:
             wait_for_lock(
-                part.fileno(), lambda: job.say(f"waiting: another process fetches {job.target}")
+                part.fileno(), lambda: say(f"waiting: another process fetches {job.target}")
             )
             # What we waited for may have been renamed or removed; then ours is not the part.
             if not _is_open(part, job.part):
@@ -200,10 +189,10 @@ def _is_open(file: BinaryIO, path: Path) -> bool:
 
 def _download(part: BinaryIO, job: _Download) -> None:
     most, num_vain = part.seek(0, os.SEEK_END), 0
-    with _progress_bar(job) as show:
+    with Progress(job.target.name, job.num_bytes, BYTES) as progress:
         while True:
             try:
-                return _try_once(part, job, show)
+                return _try_once(part, job, progress)
             except _Dropped as dropped:
                 part.flush()
                 num_bytes = part.seek(0, os.SEEK_END)
@@ -213,11 +202,11 @@ def _download(part: BinaryIO, job: _Download) -> None:
                     kept = f"{num_bytes:,} bytes are kept (run it again later)"
                     raise ValueError(f"{job.url}: {dropped}, {num_vain} times; {kept}") from dropped
                 pause = PAUSES_SECONDS[max(num_vain - 1, 0)]
-                job.say(f"{job.url}: {dropped}; trying again in {pause:g} s")
+                say(f"{job.url}: {dropped}; trying again in {pause:g} s")
                 time.sleep(pause)
 
 
-def _try_once(part: BinaryIO, job: _Download, show: Callable[[int, int | None], None]) -> None:
+def _try_once(part: BinaryIO, job: _Download, progress: Progress) -> None:
     version = _read_version(job)
     start = part.seek(0, os.SEEK_END)
     # Without anything that tells two versions apart, parts of them could be glued together.
@@ -242,7 +231,7 @@ def _try_once(part: BinaryIO, job: _Download, show: Callable[[int, int | None], 
         elif not (version and begin == start and _is_same(version, arriving)):
             part.truncate(0)  # asked for without a Range next time
             raise _Dropped(f"the server answers {response.status}, not with the rest of the file")
-        _receive(part, response, total, job, show)
+        _receive(part, response, total, job, progress)
 
 
 def _receive(
@@ -250,7 +239,7 @@ def _receive(
     response: http.client.HTTPResponse,
     total: int | None,
     job: _Download,
-    show: Callable[[int, int | None], None],
+    progress: Progress,
 ) -> None:
     """Append what a response holds to the part."""
     if total is not None and job.num_bytes not in (None, total):
@@ -264,7 +253,7 @@ def _receive(
     for block in _read_blocks(response):
         part.write(block)
         num_bytes += len(block)
-        show(num_bytes, total)
+        progress.update(num_bytes, total)
     part.flush()
     # `HTTPResponse.read` does not tell a dropped connection from the end.
     if total is not None and num_bytes < total:
@@ -346,15 +335,3 @@ def _read_version(job: _Download) -> _Version | None:
         return _Version(values["url"], values["validator"], values["num_bytes"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None  # without it, the part is worth nothing
-
-
-@contextmanager
-def _progress_bar(job: _Download) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar on a terminal, nothing elsewhere; what is given takes (bytes so far, of all)."""
-    name = progress.TextColumn(job.target.name, markup=False)
-    amount = progress.BarColumn(), progress.DownloadColumn()
-    pace = progress.TransferSpeedColumn(), progress.TimeRemainingColumn()
-    is_hidden = not job.console.is_terminal
-    with progress.Progress(name, *amount, *pace, console=job.console, disable=is_hidden) as bar:
-        task = bar.add_task("", total=job.num_bytes)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

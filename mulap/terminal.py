@@ -43,7 +43,12 @@ def is_shown() -> bool:
 def say(text: str) -> None:
     """Print a line above the bar, if progress is shown."""
     if _is_shown.get():
-        tqdm.write(text, file=sys.stderr)
+        warn(text)
+
+
+def warn(text: str) -> None:
+    """Print a line above the bar, also with --quiet."""
+    tqdm.write(text, file=sys.stderr)
 
 
 class Progress:
@@ -68,7 +73,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.doing, self.total, self.unit, self.done = doing, total, unit, done
-        self._clock, self._lock, self._note = clock, threading.Lock(), ""
+        self._clock, self.lock, self._note = clock, threading.Lock(), ""
         self._bar: Any = None
         self._has_lines = _is_shown.get() and not _can_draw()
         if _is_shown.get() and not self._has_lines:
@@ -78,18 +83,19 @@ class Progress:
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
         """Count more as done; `note` replaces what stands at the end of the line."""
-        with self._lock:
+        with self.lock:
             self._show(self.done + count, note)
 
     def update(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """Set how much is done, and how much there is, if that has become known."""
-        with self._lock:
+        with self.lock:
             self.total = self.total if total is None else total
             self._show(done, note)
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
+            self._bar.refresh()  # tqdm draws ten times a second at most
             self._bar.close()
 
     def __enter__(self) -> Self:

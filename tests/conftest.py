@@ -1,6 +1,7 @@
 """What every test runs under: no hub, no cache of the machine's, few threads, no progress bars."""
 
 import atexit
+import io
 import os
 import shutil
 import signal
@@ -72,6 +73,12 @@ def move_tensors(request):
         return module
 
     return move
+
+
+@pytest.fixture
+def notebook():
+    """A stream as a notebook's standard error is, for `redirect_stderr`: no terminal."""
+    return type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
 
 
 @pytest.fixture(scope="session")

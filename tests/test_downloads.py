@@ -2,22 +2,23 @@
 
 import errno
 import hashlib
-import io
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from mulap import downloads
 from mulap.downloads import fetch
+from mulap.terminal import shown
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -105,15 +106,11 @@ def site(monkeypatch):
     thread.join()
 
 
-def quiet() -> Console:
-    return Console(file=io.StringIO())
-
-
 def leave_part(site, target, num_bytes, **kwargs):
     """Have a download dropped for good after `num_bytes`."""
     site.drops = [num_bytes, 0, 0, 0, 0]
     with pytest.raises(ValueError, match="bytes are kept"):
-        fetch(site.address, target, console=quiet(), **kwargs)
+        fetch(site.address, target, **kwargs)
     site.drops.clear()
     site.asked.clear()
 
@@ -126,7 +123,7 @@ def names_in(folder):
 def test_a_file_is_fetched_into_a_new_folder_and_checked(site, tmp_path, algorithm):
     target = tmp_path / "a" / "b" / "x.zip"
     checksum = f"{algorithm}:{hashlib.new(algorithm, CONTENT).hexdigest()}"
-    assert fetch(site.address, target, checksum, len(CONTENT), quiet())
+    assert fetch(site.address, target, checksum, len(CONTENT))
     assert target.read_bytes() == CONTENT
     assert names_in(target.parent) == ["x.zip"]
     assert not target.stat().st_mode & 0o111
@@ -144,20 +141,20 @@ def test_a_file_that_is_there_and_right_is_not_asked_for(site, tmp_path):
 def test_a_file_that_is_there_and_wrong_is_replaced(site, tmp_path, checksum, num_bytes):
     target = tmp_path / "x.zip"
     target.write_bytes(CONTENT[:-1])
-    fetch(site.address, target, checksum, num_bytes, quiet())
+    fetch(site.address, target, checksum, num_bytes)
     assert target.read_bytes() == CONTENT
 
 
 def test_a_dropped_connection_goes_on_where_it_stopped(site, tmp_path):
     site.drops = [100_000, 50_000]
-    fetch(site.address, tmp_path / "x.zip", SHA256, console=quiet())
+    fetch(site.address, tmp_path / "x.zip", SHA256)
     assert (tmp_path / "x.zip").read_bytes() == CONTENT
     assert site.asked == [("", ""), ("bytes=100000-", '"one"'), ("bytes=150000-", '"one"')]
 
 
 def test_many_drops_are_borne_as_long_as_each_try_brings_something(site, tmp_path):
     site.drops = [10_000] * 20
-    fetch(site.address, tmp_path / "x.zip", SHA256, console=quiet())
+    fetch(site.address, tmp_path / "x.zip", SHA256)
     assert len(site.asked) == 21
 
 
@@ -165,7 +162,7 @@ def test_a_dropped_download_is_finished_by_the_next_run(site, tmp_path):
     target = tmp_path / "x.zip"
     leave_part(site, target, 120_000)
     assert names_in(tmp_path) == ["x.zip.part", "x.zip.part.json"]
-    fetch(site.address, target, console=quiet())
+    fetch(site.address, target)
     assert target.read_bytes() == CONTENT
     assert site.asked == [("bytes=120000-", '"one"')]
     assert names_in(tmp_path) == ["x.zip"]
@@ -174,21 +171,21 @@ def test_a_dropped_download_is_finished_by_the_next_run(site, tmp_path):
 def test_the_date_stands_in_for_a_weak_etag(site, tmp_path):
     site.etag, site.date = 'W/"one"', "Wed, 21 Oct 2015 07:28:00 GMT"
     leave_part(site, tmp_path / "x.zip", 5_000)
-    fetch(site.address, tmp_path / "x.zip", console=quiet())
+    fetch(site.address, tmp_path / "x.zip")
     assert site.asked == [("bytes=5000-", site.date)]
     assert (tmp_path / "x.zip").read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_starts_over(site, tmp_path):
     site.has_ranges, site.drops = False, [100_000]
-    fetch(site.address, tmp_path / "x.zip", SHA256, console=quiet())
+    fetch(site.address, tmp_path / "x.zip", SHA256)
     assert (tmp_path / "x.zip").read_bytes() == CONTENT
 
 
 def test_a_server_that_always_drops_and_starts_over_is_given_up(site, tmp_path):
     site.has_ranges, site.drops = False, [100_000] * 50
     with pytest.raises(ValueError, match="dropped after 100,000 of 300,000 bytes, 3 times"):
-        fetch(site.address, tmp_path / "x.zip", SHA256, console=quiet())
+        fetch(site.address, tmp_path / "x.zip", SHA256)
     assert len(site.asked) == 4
 
 
@@ -200,21 +197,21 @@ def test_parts_of_two_versions_are_never_glued_together(
     leave_part(site, tmp_path / "x.zip", 120_000)
     site.content, site.etag = np.random.default_rng(1).bytes(num_bytes), '"two"'
     site.ignores_if_range = ignores_if_range
-    fetch(site.address, tmp_path / "x.zip", console=quiet())
+    fetch(site.address, tmp_path / "x.zip")
     assert (tmp_path / "x.zip").read_bytes() == site.content
 
 
 def test_without_anything_to_tell_versions_apart_a_download_starts_over(site, tmp_path):
     site.etag = ""
     leave_part(site, tmp_path / "x.zip", 120_000)
-    fetch(site.address, tmp_path / "x.zip", console=quiet())
+    fetch(site.address, tmp_path / "x.zip")
     assert site.asked == [("", "")]
 
 
 def test_a_checksum_is_enough_to_go_on_without_etag_and_date(site, tmp_path):
     site.etag = ""
     leave_part(site, tmp_path / "x.zip", 120_000, checksum=SHA256)
-    fetch(site.address, tmp_path / "x.zip", SHA256, console=quiet())
+    fetch(site.address, tmp_path / "x.zip", SHA256)
     assert site.asked == [("bytes=120000-", "")]
     assert (tmp_path / "x.zip").read_bytes() == CONTENT
 
@@ -224,14 +221,14 @@ def test_a_part_that_nothing_is_known_about_is_not_used(site, tmp_path, note):
     (tmp_path / "x.zip.part").write_bytes(b"something else" * 1_000)
     if note is not None:
         (tmp_path / "x.zip.part.json").write_text(note)
-    fetch(site.address, tmp_path / "x.zip", console=quiet())
+    fetch(site.address, tmp_path / "x.zip")
     assert (tmp_path / "x.zip").read_bytes() == CONTENT
 
 
 def test_a_whole_part_is_not_asked_for_again(site, tmp_path):
     leave_part(site, tmp_path / "x.zip", 120_000)
     (tmp_path / "x.zip.part").write_bytes(CONTENT)  # all came, then a kill
-    fetch(site.address, tmp_path / "x.zip", SHA256, console=quiet())
+    fetch(site.address, tmp_path / "x.zip", SHA256)
     assert site.asked == []
     assert (tmp_path / "x.zip").read_bytes() == CONTENT
 
@@ -241,7 +238,7 @@ def test_a_part_that_is_whole_as_the_server_says_is_taken(site, tmp_path):
     note = tmp_path / "x.zip.part.json"
     note.write_text(note.read_text().replace("300000", "null"))
     (tmp_path / "x.zip.part").write_bytes(CONTENT)
-    fetch(site.address, tmp_path / "x.zip", console=quiet())  # 416, */300000
+    fetch(site.address, tmp_path / "x.zip")  # 416, */300000
     assert site.asked == [("bytes=300000-", '"one"')]
     assert (tmp_path / "x.zip").read_bytes() == CONTENT
 
@@ -249,42 +246,42 @@ def test_a_part_that_is_whole_as_the_server_says_is_taken(site, tmp_path):
 def test_a_part_that_is_too_long_is_thrown_away(site, tmp_path):
     leave_part(site, tmp_path / "x.zip", 120_000)
     (tmp_path / "x.zip.part").write_bytes(CONTENT + b"more")
-    fetch(site.address, tmp_path / "x.zip", SHA256, console=quiet())  # 416
+    fetch(site.address, tmp_path / "x.zip", SHA256)  # 416
     assert [asked for asked, _ in site.asked] == ["bytes=300004-", ""]
     assert (tmp_path / "x.zip").read_bytes() == CONTENT
 
 
 def test_a_file_of_unknown_length_is_fetched_to_its_end(site, tmp_path):
     site.has_length = False
-    fetch(site.address, tmp_path / "x.zip", console=quiet())
+    fetch(site.address, tmp_path / "x.zip")
     assert (tmp_path / "x.zip").read_bytes() == CONTENT
 
 
 def test_an_empty_file_is_a_file(site, tmp_path):
     site.content = b""
-    fetch(site.address, tmp_path / "x.txt", num_bytes=0, console=quiet())
+    fetch(site.address, tmp_path / "x.txt", num_bytes=0)
     assert (tmp_path / "x.txt").read_bytes() == b""
     assert names_in(tmp_path) == ["x.txt"]
 
 
 def test_a_wrong_checksum_removes_the_file_and_says_so_in_a_line(site, tmp_path):
     with pytest.raises(ValueError, match="what came has the sha256 .*; it was removed") as raised:
-        fetch(site.address, tmp_path / "x.zip", "sha256:" + "0" * 64, console=quiet())
+        fetch(site.address, tmp_path / "x.zip", "sha256:" + "0" * 64)
     assert "\n" not in str(raised.value)
     assert names_in(tmp_path) == []
-    fetch(site.address, tmp_path / "x.zip", SHA256, console=quiet())
+    fetch(site.address, tmp_path / "x.zip", SHA256)
 
 
 def test_a_wrong_size_is_refused_before_the_file_comes(site, tmp_path):
     with pytest.raises(ValueError, match="has 300,000 bytes, not 300,001"):
-        fetch(site.address, tmp_path / "x.zip", num_bytes=300_001, console=quiet())
+        fetch(site.address, tmp_path / "x.zip", num_bytes=300_001)
     assert names_in(tmp_path) == []
 
 
 def test_a_wrong_size_that_nobody_announced_is_refused_too(site, tmp_path):
     site.has_length = False
     with pytest.raises(ValueError, match="has 300,000 bytes, not 300,001"):
-        fetch(site.address, tmp_path / "x.zip", num_bytes=300_001, console=quiet())
+        fetch(site.address, tmp_path / "x.zip", num_bytes=300_001)
     assert names_in(tmp_path) == []
 
 
@@ -294,7 +291,7 @@ def test_what_the_server_does_not_give_is_said_in_a_line_and_not_asked_for_again
 ):
     site.statuses = [status]
     with pytest.raises(ValueError, match=f"the server answers {status} ") as raised:
-        fetch(site.address, tmp_path / "x.zip", console=quiet())
+        fetch(site.address, tmp_path / "x.zip")
     assert "\n" not in str(raised.value)
     assert len(site.asked) == 1
     assert names_in(tmp_path) == []
@@ -302,7 +299,7 @@ def test_what_the_server_does_not_give_is_said_in_a_line_and_not_asked_for_again
 
 def test_a_server_that_is_busy_is_asked_again(site, tmp_path):
     site.statuses = [503, 429]
-    fetch(site.address, tmp_path / "x.zip", SHA256, console=quiet())
+    fetch(site.address, tmp_path / "x.zip", SHA256)
     assert len(site.asked) == 3
 
 
@@ -310,7 +307,7 @@ def test_no_server_at_all_is_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "PAUSES_SECONDS", (0.0,))
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(ValueError, match="no connection: .*refused.*, 2 times; 0 bytes are kept"):
-        fetch("http://127.0.0.1:9/x.zip", tmp_path / "x.zip", console=quiet())
+        fetch("http://127.0.0.1:9/x.zip", tmp_path / "x.zip")
     assert names_in(tmp_path) == []
 
 
@@ -318,13 +315,13 @@ def test_a_silent_server_is_given_up(site, tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.05)
     site.pause_seconds, site.has_ranges = 0.2, False
     with pytest.raises(ValueError, match="timed out"):
-        fetch(site.address, tmp_path / "x.zip", console=quiet())
+        fetch(site.address, tmp_path / "x.zip")
 
 
 def test_redirects_to_web_servers_are_followed_with_the_range(site, tmp_path):
     leave_part(site, tmp_path / "x.zip", 120_000)
     site.statuses, site.locations = [302], [site.address]
-    fetch(site.address, tmp_path / "x.zip", SHA256, console=quiet())
+    fetch(site.address, tmp_path / "x.zip", SHA256)
     assert site.asked == [("bytes=120000-", '"one"')] * 2
 
 
@@ -332,7 +329,7 @@ def test_redirects_to_web_servers_are_followed_with_the_range(site, tmp_path):
 def test_redirects_to_anything_else_are_refused(site, tmp_path, location):
     site.statuses, site.locations = [302], [location]
     with pytest.raises(ValueError, match="only addresses that begin with http|answers 302"):
-        fetch(site.address, tmp_path / "x.zip", console=quiet())
+        fetch(site.address, tmp_path / "x.zip")
     assert names_in(tmp_path) == []
 
 
@@ -341,15 +338,15 @@ def test_redirects_to_anything_else_are_refused(site, tmp_path, location):
 )
 def test_other_addresses_are_refused(tmp_path, url):
     with pytest.raises(ValueError, match="only addresses that begin with http"):
-        fetch(url, tmp_path / "x", console=quiet())
+        fetch(url, tmp_path / "x")
 
 
 def test_plain_http_needs_a_checksum_also_after_a_redirect(site, tmp_path):
     with pytest.raises(ValueError, match="plain http can be changed on the way"):
-        fetch("http://example.org/x", tmp_path / "x", console=quiet())
+        fetch("http://example.org/x", tmp_path / "x")
     site.statuses, site.locations = [302], ["http://example.org/x"]
     with pytest.raises(ValueError, match="plain http can be changed on the way"):
-        fetch(site.address, tmp_path / "x", console=quiet())
+        fetch(site.address, tmp_path / "x")
     assert names_in(tmp_path) == []
 
 
@@ -363,7 +360,7 @@ def test_a_full_disk_is_a_line(site, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1_000})
     monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ValueError, match="300,000 more bytes do not fit, 1,000 are free"):
-        fetch(site.address, tmp_path / "x.zip", console=quiet())
+        fetch(site.address, tmp_path / "x.zip")
 
 
 def test_a_disk_that_fills_up_on_the_way_is_a_line(site, tmp_path, monkeypatch):
@@ -372,38 +369,39 @@ def test_a_disk_that_fills_up_on_the_way_is_a_line(site, tmp_path, monkeypatch):
 
     monkeypatch.setattr(downloads.os, "fsync", fsync)
     with pytest.raises(ValueError, match="cannot be written: No space left on device"):
-        fetch(site.address, tmp_path / "x.zip", console=quiet())
+        fetch(site.address, tmp_path / "x.zip")
 
 
 def test_a_folder_that_cannot_be_written_is_a_line(site, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match="cannot be written: (File exists|Not a directory)"):
-        fetch(site.address, tmp_path / "file" / "x.zip", console=quiet())
+        fetch(site.address, tmp_path / "file" / "x.zip")
 
 
-def test_a_bar_is_shown_on_a_terminal_only(site, tmp_path):
-    plain, terminal = io.StringIO(), io.StringIO()
-    fetch(site.address, tmp_path / "a.zip", console=Console(file=plain))
-    fetch(site.address, tmp_path / "b.zip", console=Console(file=terminal, force_terminal=True))
-    assert plain.getvalue() == ""
-    assert "b.zip" in terminal.getvalue()
+def test_a_bar_is_shown_where_progress_is(site, tmp_path, notebook):
+    fetch(site.address, tmp_path / "a.zip")
+    assert notebook.getvalue() == ""
+    with redirect_stderr(notebook), shown():
+        fetch(site.address, tmp_path / "b.zip")
+    assert re.search(r"\rb.zip: +\d+%\|.*/293k ", notebook.getvalue())
 
 
-def test_of_two_that_fetch_one_file_the_second_waits_and_finds_it_there(site, tmp_path):
+def test_of_two_that_fetch_one_file_the_second_waits_and_finds_it_there(site, tmp_path, capsys):
     site.pause_seconds = 0.01
-    target, said = tmp_path / "x.zip", io.StringIO()
-    console = Console(file=said)
-    threads = [
-        threading.Thread(target=fetch, args=(site.address, target, SHA256, None, console))
-        for _ in range(4)
-    ]
+    target = tmp_path / "x.zip"
+
+    def fetch_shown():
+        with shown():  # a thread begins with its own context
+            fetch(site.address, target, SHA256)
+
+    threads = [threading.Thread(target=fetch_shown) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert target.read_bytes() == CONTENT
     assert len(site.asked) == 1
-    assert "another process fetches" in said.getvalue()
+    assert "another process fetches" in capsys.readouterr().err
     assert names_in(tmp_path) == ["x.zip"]
 
 
@@ -425,5 +423,5 @@ def test_a_killed_download_leaves_no_target_and_is_gone_on_with(site, tmp_path):
     assert 0 < num_bytes < len(CONTENT)
     assert not target.exists()
     site.pause_seconds = 0.0
-    fetch(site.address, target, SHA256, console=quiet())
+    fetch(site.address, target, SHA256)
     assert site.asked[-1] == (f"bytes={num_bytes}-", '"one"')

@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from timbral_problems import Block, assert_equal, make, run
 from tiny import write_corpus, write_settings
 
@@ -94,8 +93,7 @@ def test_pre_training_goes_on_after_an_interruption_as_if_nothing_had_been(
         "training": {"precision": precision, "num_epochs": 2, "save_every_steps": 1},
     }
     settings = load_settings(write_settings(tmp_path / "settings.yaml", **sections))
-    quiet = Console(quiet=True)
-    whole = pretrain(settings, corpus, tmp_path / "whole", quiet)
+    whole = pretrain(settings, corpus, tmp_path / "whole")
     assert np.isfinite(list(whole.metrics.values())).all()
     compute_loss, calls = MulapTrainer.compute_loss, []
 
@@ -107,8 +105,8 @@ def test_pre_training_goes_on_after_an_interruption_as_if_nothing_had_been(
 
     monkeypatch.setattr(MulapTrainer, "compute_loss", compute_until_killed)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(settings, corpus, tmp_path / "run", quiet)
-    report = pretrain(settings, corpus, tmp_path / "run", quiet)
+        pretrain(settings, corpus, tmp_path / "run")
+    report = pretrain(settings, corpus, tmp_path / "run")
     assert len(calls) == 6 + 3  # the last three steps of eight
     for name in ("loss", "loss/mlm", "loss/mam", "loss/atm", "loss/contrastive"):
         # A GPU adds up in no fixed order.

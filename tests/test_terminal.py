@@ -6,6 +6,7 @@ import pty
 import re
 import sys
 import threading
+from contextlib import redirect_stderr
 
 import pytest
 from transformers.utils import logging
@@ -128,11 +129,10 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
     assert draw_on_a_terminal(monkeypatch, draw_three) == "a message\r\n"
 
 
-def test_a_notebook_gets_a_bar(monkeypatch):
-    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
-    monkeypatch.setattr(sys, "stderr", stream)
-    draw_three()
-    assert re.search(r"\rembedding: +67%\|.*\| 2/3 ", stream.getvalue())
+def test_a_notebook_gets_a_bar(notebook):
+    with redirect_stderr(notebook):
+        draw_three()
+    assert re.search(r"\rembedding: +67%\|.*\| 2/3 ", notebook.getvalue())
 
 
 def test_threads_share_a_count():

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from tiny import RATE
 from transformers import TrainerCallback
@@ -24,7 +23,6 @@ from mulap.training import supervised_run
 from mulap.training.supervised import train_supervised
 from mulap.training.supervised_settings import SupervisedSettings, make_supervised_settings
 
-QUIET = Console(quiet=True)
 LABELS = {"class": ("low", "high"), "tags": ("low", "high", "loud"), "numbers": ("pitch", "level")}
 SECTIONS = {
     "model": {"audio_width": 0.02, "hidden_size": 16},
@@ -105,10 +103,10 @@ def make_data(kind: str, folder: Path | None = None, folds=None):
     return build_task_data(task, "toy", folder or toy_sounds(), examples, folds=folds)
 
 
-def run(data, output, console=QUIET, start="small", **changes):
+def run(data, output, start="small", **changes):
     """Train with `SECTIONS`, changed by section, from the small backbone unless told otherwise."""
     start = small_start() if start == "small" else start
-    return train_supervised(data, output, make_settings(**changes), start, console)
+    return train_supervised(data, output, make_settings(**changes), start)
 
 
 def train_tags(sounds: str, start: str, changes: dict, *outputs: str) -> None:

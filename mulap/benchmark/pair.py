@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from mulap.benchmark.config import END_TO_END, SUPERVISED, BackboneEntry, make_grid
 from mulap.benchmark.rows import PairId, Row, canonical_hash, file_stem, plain
 from mulap.benchmark.trained import Judged
@@ -22,6 +20,7 @@ from mulap.probing.features import cache_features
 from mulap.probing.probe import train_probe
 from mulap.tasks.result import Predictions, score_predictions
 from mulap.tasks.task import TaskData
+from mulap.terminal import warn
 
 PREDICTIONS, LEFT_OUT = "predictions", "left_out"
 _PACKAGES = ("mulap", "torch", "numpy", "scikit-learn")
@@ -36,14 +35,12 @@ class ProbeOptions:
         protocol: name of the grid.
         num_seeds: of the probe.
         device: of backbone and probe.
-        console: progress is shown on it; None for standard error.
     """
 
     cache: Path
     protocol: str = "paper"
     num_seeds: int = 3
     device: str = "cpu"
-    console: Console | None = None
 
 
 @dataclass
@@ -105,8 +102,8 @@ def probe_pair(
     weights = encoder_sha256(encoder)
 
     def judge() -> Judged:
-        features = cache_features(data, encoder, options.cache, options.console)
-        outcome = train_probe(data, features, grid, options.device, options.console)
+        features = cache_features(data, encoder, options.cache)
+        outcome = train_probe(data, features, grid, options.device)
         chosen = [asdict(each) for each in outcome.settings]
         left_out = list(features.failures)
         return Judged(outcome.predictions, chosen, outcome.num_used, left_out, weights)
@@ -164,10 +161,8 @@ def make_row(pair: Pair, output: Path | None) -> Row:
         judged.predictions.save(output / PREDICTIONS / f"{stem}.npz")
         _write_left_out(output / LEFT_OUT / f"{stem}.jsonl", judged.left_out, data.problems)
     else:
-        console = Console(stderr=True)
         for file, reason in judged.left_out:
-            line = f"left out: {file}: {reason}"
-            console.print(line, soft_wrap=True, markup=False, highlight=False)
+            warn(f"left out: {file}: {reason}")
     row = {
         "task": task.name,
         "title": task.title,

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from mulap.benchmark.config import (
     END_TO_END,
     SUPERVISED,
@@ -37,6 +35,7 @@ from mulap.files import FailureLog
 from mulap.inference.encoders import Encoder, load_encoder
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import TaskData
+from mulap.terminal import say
 from mulap.training.checkpoints import hold_run
 
 
@@ -57,9 +56,7 @@ class BenchmarkReport:
     failures: FailureLog
 
 
-def run_benchmark(
-    config: BenchmarkConfig, output: Path, device: str = "cpu", console: Console | None = None
-) -> BenchmarkReport:
+def run_benchmark(config: BenchmarkConfig, output: Path, device: str = "cpu") -> BenchmarkReport:
     """Judge every backbone on every task; go on where an earlier run was ended.
 
     Args:
@@ -67,7 +64,6 @@ def run_benchmark(
         output: its folder; `results.jsonl`, `predictions/`, `left_out/`, `failures.jsonl`, and
             unless the config says otherwise `cache/` and `supervised/`.
         device: of backbones and probes.
-        console: told of every pair; None tells nobody, but bars are shown on a terminal.
 
     Raises:
         ValueError: another process works here, or `results.jsonl` holds what is no row.
@@ -77,15 +73,15 @@ def run_benchmark(
         rows = read_rows(results, mend=True)
         report = BenchmarkReport(rows, 0, 0, FailureLog(output / FAILURES_FILE))
         loaded = list(_load_tasks(config, report.failures))
-        pairs = _Pairs(config, output, device, console, {d.task.name: d for _, d in loaded[::-1]})
+        pairs = _Pairs(config, output, device, {d.task.name: d for _, d in loaded[::-1]})
         for backbone in config.backbones:
             for entry, data in loaded:
                 try:
-                    _run_one(pairs.make(data, backbone), output, report, console)
+                    _run_one(pairs.make(data, backbone), output, report)
                 except Exception as error:  # noqa: BLE001  (other people's models raise anything)
                     reason = _reason(error)
                     report.failures.add(f"{entry}, {backbone.label}", reason)
-                    _say(console, f"{entry}, {backbone.label}: failed: {reason}")
+                    say(f"{entry}, {backbone.label}: failed: {reason}")
         wanted = [
             (d.task.name, d.task.title, d.split_name, b.name, pairs.protocol_of(b))
             for _, d in loaded
@@ -125,12 +121,11 @@ class _Pairs:
         config: BenchmarkConfig,
         output: Path,
         device: str,
-        console: Console | None,
         tasks: dict[str, TaskData],
     ) -> None:
         self.config, self.output, self.tasks = config, output, tasks
         cache = config.cache or output / "cache"
-        self.options = ProbeOptions(cache, config.protocol, config.num_seeds, device, console)
+        self.options = ProbeOptions(cache, config.protocol, config.num_seeds, device)
         self.loaded: tuple[str, Encoder] | None = None
 
     def protocol_of(self, backbone: BackboneEntry) -> str:
@@ -150,7 +145,6 @@ class _Pairs:
                 checkpoints,
                 self.tasks,
                 config.supervised,
-                self.options.console,
             )
             source, more = str(folder), {"trained_on": folder.name}
         if self.loaded is None or self.loaded[0] != source:
@@ -161,21 +155,21 @@ class _Pairs:
         return pair
 
     def _whole_pair(self, data: TaskData, backbone: BackboneEntry) -> Pair:
-        settings, console = self.config.supervised, self.options.console
+        settings = self.config.supervised
         seeds = list(range(self.config.num_whole_seeds))
 
         def judge() -> Judged:
             # Runs with other settings or data have folders of their own.
             names = (data.task.name, data.split_name, pair.key()[:12])
             folder = self.output / END_TO_END / file_stem(*names)
-            return train_whole(data, folder, settings, seeds, console)
+            return train_whole(data, folder, settings, seeds)
 
         recipe = recipe_of(settings)
         pair = Pair(data, backbone, END_TO_END, seeds, END_TO_END, recipe, judge)
         return pair
 
 
-def _run_one(pair: Pair, output: Path, report: BenchmarkReport, console: Console | None) -> None:
+def _run_one(pair: Pair, output: Path, report: BenchmarkReport) -> None:
     """Judge a pair, unless its row is there already."""
     name = f"{pair.data.task.title} ({pair.data.split_name}), {pair.backbone.label}"
     there = next((row for row in report.rows if pair_id(row) == pair.id), None)
@@ -184,14 +178,14 @@ def _run_one(pair: Pair, output: Path, report: BenchmarkReport, console: Console
         # The label is only how it is printed.
         there["label"] = pair.backbone.label
         is_new = _regroup(there, pair.data, output)
-        _say(console, f"{name}: there already{', intervals made again' if is_new else ''}")
+        say(f"{name}: there already{', intervals made again' if is_new else ''}")
         return
     row = make_row(pair, output)
     append_row(output / RESULTS_FILE, row)
     report.rows = [*(each for each in report.rows if each is not there), row]
     report.num_run += 1
     metric, score = next(iter(row["scores"].items()))
-    _say(console, f"{name}: {metric} {score['mean']:.4f}")
+    say(f"{name}: {metric} {score['mean']:.4f}")
 
 
 def _regroup(row: Row, data: TaskData, output: Path) -> bool:
@@ -206,11 +200,6 @@ def _regroup(row: Row, data: TaskData, output: Path) -> bool:
     append_row(output / RESULTS_FILE, row)
     grouped.save(path)
     return True
-
-
-def _say(console: Console | None, text: str) -> None:
-    if console is not None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _is_current(row: Row, key: str, output: Path) -> bool:

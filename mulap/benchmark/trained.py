@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from mulap.benchmark.rows import canonical_hash
 from mulap.files import read_failures
 from mulap.inference.encoders import encoder_sha256, load_encoder
@@ -53,7 +51,6 @@ def find_supervised(
     checkpoints: Path,
     tasks: Mapping[str, TaskData],
     settings: SupervisedSettings,
-    console: Console | None = None,
 ) -> Path:
     """Return the folder of the supervised backbone for a task; train it where there is none.
 
@@ -62,7 +59,6 @@ def find_supervised(
         checkpoints: holds a folder for each source.
         tasks: what may be trained on, by name.
         settings: of the training.
-        console: shows progress; None for standard error.
 
     Raises:
         ValueError: there is none, and no data to train it on.
@@ -77,7 +73,7 @@ def find_supervised(
             f"pretrain-supervised --task {source}, or add {source} to the tasks)"
         )
     run = checkpoints / f"{source}.training"
-    report = train_supervised(tasks[source], run, settings, console=console)
+    report = train_supervised(tasks[source], run, settings)
     copy = checkpoints / f"{source}.copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(report.best, copy)
@@ -95,7 +91,6 @@ def train_whole(
     output: Path,
     settings: SupervisedSettings,
     seeds: list[int],
-    console: Console | None = None,
 ) -> Judged:
     """Train backbone and classifier together, once a seed and fold, and predict the test tracks.
 
@@ -104,9 +99,8 @@ def train_whole(
         output: of the runs.
         settings: of the training; its seed is not used.
         seeds: one model each.
-        console: shows progress; None for standard error.
     """
-    report = train_supervised_seeds(data, output, settings, seeds, console=console)
+    report = train_supervised_seeds(data, output, settings, seeds)
     hashes = [
         encoder_sha256(load_encoder(str(best)))
         for seed in seeds

@@ -1,8 +1,6 @@
 """Commands that make a corpus, and decode one for training."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from mulap.cli.group import (
     say,
     say_left_aside,
 )
+from mulap.terminal import BYTES, Progress
 
 
 @main.group()
@@ -38,7 +37,8 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
     """
     from mulap.data.demo.corpus import make_demo_corpus
 
-    report = make_demo_corpus(output, clips, seconds, seed, processes)
+    with Progress("rendering", clips, "clips") as progress:
+        report = make_demo_corpus(output, clips, seconds, seed, processes, progress.update)
     say(f"{report.num_clips} clips of {seconds:g} s in {report.elapsed_seconds:.0f} s")
     say(f"sources: {join_counts(report.num_by_source)}")
     say(f"captions: {join_counts(report.num_by_caption_kind)}")
@@ -80,7 +80,8 @@ def corpus_folder(  # noqa: PLR0913  (options)
 
     options = CorpusOptions(clip_seconds, max_clips, captions, group_by, copy, seed)
     num_processes = usable_cores() if processes is None else processes
-    report = make_corpus(source, output, options, num_processes=num_processes)
+    with Progress("reading", unit="tracks") as progress:
+        report = make_corpus(source, output, options, progress.update, num_processes)
     say(
         f"{report.num_tracks} tracks, {report.num_clips} clips, {report.num_captions} captions, "
         f"{report.num_groups} groups; {report.num_poor_tracks} tracks say little of themselves"
@@ -160,10 +161,10 @@ def _prepare(data: Path, output: Path, processes: int | None, force: bool, **opt
 
     recipe = make_recipe(**options)
     num_processes = usable_cores() if processes is None else processes
-    with _bar("preparing") as show:
+    with Progress("preparing", unit="clips") as progress:
 
         def on_shard(num_done: int, num_clips: int, audio_seconds: float) -> None:
-            show(num_done, num_clips, f"clips, {audio_seconds / 3600:.1f} h of audio")
+            progress.update(num_done, num_clips, f"{audio_seconds / 3600:.1f} h of audio")
 
         report = run(data, output, recipe, num_processes, force, on_shard)
     say(
@@ -182,29 +183,10 @@ def _prepare(data: Path, output: Path, processes: int | None, force: bool, **opt
 def _verify(folder: Path) -> None:
     from mulap.data.prepared import verify_prepared
 
-    with _bar("checking") as show:
-        damaged = verify_prepared(folder, lambda done, total: show(done >> 20, total >> 20, "MiB"))
+    with Progress("checking", unit=BYTES) as progress:
+        damaged = verify_prepared(folder, progress.update)
     for path, reason in damaged:
         say(f"damaged: {path}: {reason}")
     if damaged:
         raise ValueError(f"{folder}: {len(damaged)} files are damaged; prepare again with --force")
     click.echo(f"{folder}: undamaged")
-
-
-@contextmanager
-def _bar(doing: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar on a terminal, nothing elsewhere; yield what is told (done, in all, of what)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
-    console = Console(stderr=True)
-    what = TextColumn("{task.fields[what]}")
-    columns = [TextColumn(doing), BarColumn(), MofNCompleteColumn(), what, TimeLeft()]
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, redirect_stdout=False
-    ) as progress:
-        task = progress.add_task("", total=None, what="")
-        yield lambda done, total, what: progress.update(
-            task, completed=done, total=total, what=what
-        )

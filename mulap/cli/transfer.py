@@ -294,12 +294,10 @@ def benchmark(config: Path, output: Path, device: str) -> None:
     """
     quiet_transformers()
     check_device(device)
-    from rich.console import Console
-
     from mulap.benchmark.config import load_config
     from mulap.benchmark.run import run_benchmark
 
-    report = run_benchmark(load_config(config), output, device, Console(stderr=True))
+    report = run_benchmark(load_config(config), output, device)
     say(f"{report.num_run} pairs judged now, {report.num_skipped} there already")
     click.echo(output / "results.jsonl")
     end_with_failures(len(report.failures), output / "failures.jsonl")

@@ -12,13 +12,9 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mulap.audio import AudioError, find_audio, no_audio
 from mulap.files import FailureLog
@@ -34,6 +30,7 @@ from mulap.inference.store import (
     file_version,
 )
 from mulap.inference.stream import read_ahead
+from mulap.terminal import Progress
 
 STDOUT = "-"
 
@@ -136,7 +133,6 @@ def embed_files(
     level: Level = "segment",
     skip_existing: bool = False,
     force: bool = False,
-    console: Console | None = None,
     engine: Engine | None = None,
 ) -> EmbedReport:
     """Embed files, and the files in folders.
@@ -152,7 +148,6 @@ def embed_files(
             also one that was killed, and of files that are not among `paths`.
         force: replace an earlier run's output. Without either option it is refused, since hours of
             work may be in it.
-        console: shows a progress bar, if it is a terminal; standard error where not given.
         engine: does the work elsewhere, by `embed_file_rows` too; here where not given.
 
     Returns:
@@ -174,9 +169,10 @@ def embed_files(
     with store:
         jobs = list_jobs(found, failures)
         todo = [job for job in jobs if not store.has(job.file, job.version)]
-        with progress_bar(console, len(found), len(found) - len(todo)) as advance:
+        num_done = len(found) - len(todo)
+        with FileProgress("embedding", len(found), done=num_done) as progress:
             run = engine.embed_jobs if engine else _embed_jobs
-            num_embedded = run(todo, embedder, level, store, failures, advance)
+            num_embedded = run(todo, embedder, level, store, failures, progress.add)
         num_rows = store.finish(engine.write_shards if engine else write_here)
     if not is_stdout:
         failures.write()
@@ -266,41 +262,14 @@ class _Turns:
             self._condition.wait_for(lambda: self._next_index == index)
 
 
-@contextmanager
-def progress_bar(
-    console: Console | None, num_files: int, num_done: int = 0, doing: str = "embedding"
-) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, nothing elsewhere.
+class FileProgress(Progress):
+    """Counts files, and shows how many segments they gave."""
 
-    Args:
-        console: standard error where not given.
-        num_files: in all.
-        num_done: by an earlier run.
-        doing: what is done to them.
+    num_segments = 0
 
-    Yields:
-        What is told of more (files, segments) done.
-    """
-    console = console or Console(stderr=True)
-    columns = [
-        TextColumn(doing),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("files{task.fields[segments]}"),
-        TimeRemainingColumn(),
-    ]
-    # Standard output may be the table itself: rich must not wrap it.
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, redirect_stdout=False
-    ) as progress:
-        task = progress.add_task("", total=num_files, completed=num_done, segments="")
-        num_segments, lock = 0, threading.Lock()
-
-        def advance(num_files: int, more_segments: int) -> None:
-            nonlocal num_segments
-            with lock:  # several threads may have something to tell
-                num_segments += more_segments
-                segments = f", {num_segments} segments" if num_segments else ""
-                progress.update(task, advance=num_files, segments=segments)
-
-        yield advance
+    def add(self, num_files: int, num_segments: int) -> None:
+        """Count more files and segments as done."""
+        with self.lock:
+            self.num_segments += num_segments
+            note = f"{self.num_segments:,} segments" if self.num_segments else ""
+        self.advance(num_files, note)

@@ -24,17 +24,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from rich.console import Console
 
 from mulap.audio import AudioError
 from mulap.files import atomic_path, sha256_of
-from mulap.inference.embed import progress_bar
+from mulap.inference.embed import FileProgress
 from mulap.inference.embedder import Rows
 from mulap.inference.encoders import Encoder, encoder_sha256
 from mulap.inference.pipeline import map_files
 from mulap.inference.store import file_name
 from mulap.locks import hold_lock, sweep_lock
 from mulap.tasks.task import TaskData
+from mulap.terminal import Progress
 
 LOCK_FILE = "lock"
 _SECONDS_BETWEEN_SYNCS = 1.0
@@ -59,16 +59,13 @@ class TrackFeatures:
     failures: list[tuple[str, str]]
 
 
-def cache_features(
-    data: TaskData, encoder: Encoder, cache: Path, console: Console | None = None
-) -> TrackFeatures:
+def cache_features(data: TaskData, encoder: Encoder, cache: Path) -> TrackFeatures:
     """Embed the tracks that are not in the cache yet, and return those of all.
 
     Args:
         data: the tracks.
         encoder: makes the vectors; nothing of it is changed.
         cache: folder, made if it is missing.
-        console: shows a progress bar, if it is a terminal; standard error where not given.
 
     Returns:
         The vectors. A file that cannot be used is left out now, and tried again the next time.
@@ -80,12 +77,12 @@ def cache_features(
     try:
         cache.mkdir(parents=True, exist_ok=True)
         files = FileHashes(cache / "files.jsonl")
-        hashes, reasons = _hash_tracks(data, files, console)
+        hashes, reasons = _hash_tracks(data, files)
         store = VectorStore(folder, encoder.embedding_size)
         if any(sha256 not in store.rows for sha256 in hashes.values()):
             _write_description(folder, encoder)
             with store.writer() as writer:
-                reasons |= _embed_missing(data, hashes, files, encoder, writer, console)
+                reasons |= _embed_missing(data, hashes, files, encoder, writer)
         else:
             sweep_lock(folder / LOCK_FILE)  # of a run that was killed when all was done
     except OSError as error:
@@ -277,18 +274,16 @@ def _write_description(folder: Path, encoder: Encoder) -> None:
             temporary.write_text(json.dumps(encoder.describe(), indent=2) + "\n", encoding="utf-8")
 
 
-def _hash_tracks(
-    data: TaskData, files: FileHashes, console: Console | None
-) -> tuple[dict[int, str], dict[int, str]]:
+def _hash_tracks(data: TaskData, files: FileHashes) -> tuple[dict[int, str], dict[int, str]]:
     """Return the SHA-256 of each track's file, and the reason where it cannot be read."""
     hashes, reasons = {}, {}
-    with progress_bar(console, len(data), doing="hashing") as advance:
+    with Progress("hashing", len(data)) as progress:
         for index in range(len(data)):
             try:
                 hashes[index] = files.sha256(data.audio_path(index))
             except AudioError as error:
                 reasons[index] = error.reason
-            advance(1, 0)
+            progress.advance()
     return hashes, reasons
 
 
@@ -298,7 +293,6 @@ def _embed_missing(
     files: FileHashes,
     encoder: Encoder,
     writer: VectorWriter,
-    console: Console | None,
 ) -> dict[int, str]:
     """Embed each content that is not there, once; return the reason of each track that failed."""
     paths = {sha256: data.audio_path(index) for index, sha256 in reversed(hashes.items())}
@@ -314,13 +308,13 @@ def _embed_missing(
             return error
         return vectors
 
-    with progress_bar(console, len(paths), len(paths) - len(todo)) as advance:
+    with FileProgress("embedding", len(paths), done=len(paths) - len(todo)) as progress:
         embedded = map_files(encoder, [paths[sha256] for sha256 in todo], embed)
         for sha256, vectors in zip(todo, embedded, strict=True):
             if isinstance(vectors, AudioError):
                 reasons[sha256] = vectors.reason
-                advance(1, 0)
+                progress.add(1, 0)
             else:
                 writer.add(sha256, vectors)
-                advance(1, len(vectors))
+                progress.add(1, len(vectors))
     return {index: reasons[sha256] for index, sha256 in hashes.items() if sha256 in reasons}

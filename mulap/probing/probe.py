@@ -14,14 +14,11 @@ Letters of shapes: n tracks, N segments of all tracks, D width of a vector, C la
 P points of a grid, K models trained together, B tracks a batch, M segments read at once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 
 from mulap.probing.features import TrackFeatures
@@ -30,6 +27,7 @@ from mulap.probing.settings import ProbeSettings
 from mulap.tasks.metrics import choose_thresholds, decide, headline
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import Fold, Kind, TaskData
+from mulap.terminal import Progress
 
 _BLOCK_NUMBERS = 2**24  # of hidden layers or outputs at once
 _HELD_NUMBERS = 2**27  # of validation vectors kept between epochs; more are read again in each
@@ -62,7 +60,6 @@ def train_probe(
     features: TrackFeatures,
     grid: Sequence[ProbeSettings],
     device: str | torch.device = "cpu",
-    console: Console | None = None,
 ) -> ProbeOutcome:
     """Train probes on every fold and predict its test tracks.
 
@@ -71,7 +68,6 @@ def train_probe(
         features: the vectors of their segments, in any order of tracks.
         grid: the points that validation chooses from; all have the same seeds.
         device: where probes are trained.
-        console: shows progress, if it is a terminal; standard error where not given.
 
     Raises:
         ValueError: points with different seeds, a part of a fold without any features, features
@@ -84,9 +80,9 @@ def train_probe(
     folds = [_drop_tracks(data, fold, has_features) for fold in data.folds]
     _check_finite(data, features, folds)
     num_models = len(folds) * len(grid) * len(grid[0].seeds)
-    with _progress_bar(console, num_models) as advance:
+    with Progress("probing", num_models, "probes") as progress:
         results = [
-            _probe_fold(_FoldProbe(data, features, fold, device), grid, advance) for fold in folds
+            _probe_fold(_FoldProbe(data, features, fold, device), grid, progress) for fold in folds
         ]
     tested = np.concatenate([fold.test for fold in folds])
     order = tested.argsort()
@@ -260,7 +256,7 @@ class _FoldProbe:
             stack.step(self.kind, x[index], targets[index], uniform)
 
     def train_stack(
-        self, points: Sequence[ProbeSettings], advance: Callable[[int, int], None]
+        self, points: Sequence[ProbeSettings], progress: Progress
     ) -> tuple[np.ndarray, list[Tensor]]:
         """Train the seeds of some points, which have the same shape, together.
 
@@ -287,19 +283,19 @@ class _FoldProbe:
             stack.lower(np.where(is_plateau, factors[stack.alive], 1.0))
             stack.drop(is_finished)
             epoch += 1
-            advance(int(is_finished.sum()), epoch)
+            progress.advance(int(is_finished.sum()), f"epoch {epoch}")
         return patience.best.reshape(len(points), -1), stack.best
 
 
 def _probe_fold(
-    probe: _FoldProbe, grid: Sequence[ProbeSettings], advance: Callable[[int, int], None]
+    probe: _FoldProbe, grid: Sequence[ProbeSettings], progress: Progress
 ) -> _FoldResult:
     """Train every point, choose one by validation, and let it predict the test tracks."""
     num_seeds = len(grid[0].seeds)
     scores = np.empty((len(grid), num_seeds))
     best, chosen, weights = -np.inf, -1, []
     for points in plan_stacks(grid, probe.features.vectors.shape[1], probe.num_labels):
-        scores[points], trained = probe.train_stack([grid[point] for point in points], advance)
+        scores[points], trained = probe.train_stack([grid[point] for point in points], progress)
         for place, point in enumerate(points):
             # Of equals the first of the grid, whatever the stacks.
             if (scores[point].mean(), -point) > (best, -chosen) and np.isfinite(
@@ -320,20 +316,3 @@ def _probe_fold(
         valid = probe.predict(weights, probe.read_blocks(fold.valid, settings, num_seeds))
         decisions = decide(outputs, choose_thresholds(probe.targets[fold.valid], valid))
     return _FoldResult(settings, scores, outputs, decisions)
-
-
-@contextmanager
-def _progress_bar(console: Console | None, num_models: int) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal; what is given takes (models just finished, epochs done)."""
-    console = console or Console(stderr=True)
-    columns = [
-        TextColumn("probing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("probes, epoch {task.fields[epoch]}"),
-    ]
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, redirect_stdout=False
-    ) as progress:
-        task = progress.add_task("", total=num_models, epoch=0)
-        yield lambda num_finished, epoch: progress.update(task, advance=num_finished, epoch=epoch)

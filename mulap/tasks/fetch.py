@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from mulap.archives import OWN_FOLDER, unpack
 from mulap.downloads import fetch
 from mulap.files import atomic_path
 from mulap.tasks.task import Remote, Task
+from mulap.terminal import say
 
 
 @dataclass(frozen=True)
@@ -65,17 +64,13 @@ class FetchReport:
         return asdict(self) | {"folder": str(self.folder)}
 
 
-def fetch_task(
-    task: Task, folder: Path, split_name: str = "", console: Console | None = None
-) -> FetchReport:
+def fetch_task(task: Task, folder: Path, split_name: str = "") -> FetchReport:
     """Fetch and unpack what may be fetched of a task.
 
     Args:
         task: one of the registry.
         folder: the task's; made if it is missing.
         split_name: one of the task's splits; empty means the default.
-        console: shows a bar, if it is a terminal, and a line a file; standard error where not
-            given.
 
     Returns:
         What was fetched, what was there, and what is left to do by hand.
@@ -88,7 +83,6 @@ def fetch_task(
     if split_name and split_name not in task.splits:
         known = ", ".join(task.splits)
         raise ValueError(f"{task.name}: there is no split '{split_name}' (give {known})")
-    console = console or Console(stderr=True)
     remotes = task.remotes.get("", ()) + (task.remotes.get(split_name, ()) if split_name else ())
     groups = _group_parts(remotes)
     fetched: list[str] = []
@@ -102,12 +96,12 @@ def fetch_task(
             continue
         for remote in group:
             target = folder / remote.path
-            is_new = fetch(remote.url, target, remote.checksum, remote.num_bytes, console)
+            is_new = fetch(remote.url, target, remote.checksum, remote.num_bytes)
             (fetched if is_new else already_there).append(remote.path)
         if group[0].unpack_to is not None:
             num_unpacked_files += _unpack_group(group, folder)
             unpacked.append(paths[0])
-        _say(console, f"{task.name}: {number} of {len(groups)} done, {paths[0]}")
+        say(f"{task.name}: {number} of {len(groups)} done, {paths[0]}")
     return FetchReport(
         task=task.name,
         split_name=split_name,
@@ -118,10 +112,6 @@ def fetch_task(
         num_unpacked_files=num_unpacked_files,
         by_hand=task.by_hand,
     )
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _group_parts(remotes: Sequence[Remote]) -> list[list[Remote]]:

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mulap.audio import SAMPLING_RATE, AudioError, stream_audio
 from mulap.data.pools import end_with_parent
 from mulap.data.splits import SPLITS, find_leaking_groups
 from mulap.tasks.task import Fold, TaskData
+from mulap.terminal import Progress
 
 MISSING = "does not exist"
 
@@ -100,7 +99,6 @@ def verify_task(
     data: TaskData,
     decode: bool = True,
     num_processes: int = 2,
-    console: Console | None = None,
 ) -> TaskReport:
     """Look at every file of a task.
 
@@ -108,7 +106,6 @@ def verify_task(
         data: the tracks, read from the task's own files.
         decode: decode each file to its end; if not, it only has to be there and not be empty.
         num_processes: that decode side by side.
-        console: shows a bar, if it is a terminal; standard error where not given.
 
     Returns:
         What is there, what is missing, and what cannot be used.
@@ -120,11 +117,12 @@ def verify_task(
     look = _decode if decode else _look
     jobs = [data.root / name for name in names]
     found: dict[str, tuple[float, str]] = {}
-    with _mapper(num_processes if decode else 1) as run, _progress_bar(console, len(names)) as show:
+    progress = Progress("checking", len(names))
+    with _mapper(num_processes if decode else 1) as run, progress:
         try:
             for name, outcome in zip(names, run(look, jobs), strict=True):
                 found[name] = outcome
-                show()
+                progress.advance()
         except BrokenProcessPool as error:
             raise ValueError(
                 f"{data.root}: a decoding process died after {len(found):,} of {len(names):,} files"
@@ -237,13 +235,3 @@ def _mapper(num_processes: int) -> Iterator[Callable[..., Iterator[tuple[float, 
         yield partial(pool.map, chunksize=8)
     finally:
         pool.shutdown(cancel_futures=True)  # an interruption need not wait for all files
-
-
-@contextmanager
-def _progress_bar(console: Console | None, num_files: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on a terminal, nothing elsewhere; what is given is called after each file."""
-    console = console or Console(stderr=True)
-    columns = TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=num_files)
-        yield lambda: progress.advance(task)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from transformers import PrinterCallback, TrainingArguments
 from transformers.utils import logging
 
@@ -27,6 +26,7 @@ from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.model.sync_batch_norm import convert_sync_batch_norm
+from mulap.terminal import is_shown, say, shown
 from mulap.training.checkpoints import (
     check_settings,
     claim_run,
@@ -117,7 +117,6 @@ def make_datasets(
     manifest: Manifest,
     processor: MulapProcessor,
     failures: FailureLog,
-    console: Console,
 ) -> dict[str, ClipDataset]:
     """Make the train and valid data sets, leaving out what cannot be decoded.
 
@@ -148,7 +147,7 @@ def make_datasets(
             "tracks, or set it to loss"
         )
     counts = ", ".join(f"{len(dataset)} {split}" for split, dataset in datasets.items())
-    console.print(f"clips: {counts}; {len(failures)} rows or files left out", soft_wrap=True)
+    say(f"clips: {counts}; {len(failures)} rows or files left out")
     return datasets
 
 
@@ -156,7 +155,6 @@ def pretrain(
     settings: PretrainSettings,
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    console: Console | None = None,
 ) -> RunReport:
     """Pre-train a model, or go on where an earlier call was stopped.
 
@@ -164,7 +162,6 @@ def pretrain(
         settings: of the run.
         data: anything that `mulap.data.manifest.read_manifest` reads.
         output: folder of the run; one that holds checkpoints of the same run is resumed.
-        console: where progress goes; standard error by default.
 
     Returns:
         RunReport.
@@ -174,28 +171,30 @@ def pretrain(
             use.
     """
     processes = join_processes()
-    console = console or Console(stderr=True, quiet=not processes.is_main)
     logging.disable_progress_bar()
     run = Path(output)
     failures = FailureLog(run / "failures.jsonl")
     with ExitStack() as held, tell_of_lost_processes(processes):
+        held.enter_context(shown(is_shown() and processes.is_main))
         check_same_settings(processes, settings_to_dict(settings))
         with fail_together(processes):
-            trainer, datasets = _prepare(settings, data, run, failures, console)
+            trainer, datasets = _prepare(settings, data, run, failures)
             identity = corpus_identity(datasets)
         check_same_data(processes, identity)
         # Only now, so that a run that cannot start claims no folder.
         with fail_together(processes):
             if processes.is_main:
                 held.enter_context(hold_run(run))
-                trainer.add_callback(ProgressCallback(console, settings.training.batch_size))
+                progress = ProgressCallback(settings.training.batch_size)
+                held.callback(progress.close)
+                trainer.add_callback(progress)
                 claim_run(run, settings_to_dict(settings), identity)
                 failures.write()
                 for name in remove_incomplete(run):
-                    console.print(f"removed {name}, which an interruption left half written")
+                    say(f"removed {name}, which an interruption left half written")
         newest = newest_checkpoint(run, processes)
         if newest:
-            console.print(f"going on from {newest.name}")
+            say(f"going on from {newest.name}")
         trainer.train(resume_from_checkpoint=os.fspath(newest) if newest else None)
         with fail_together(processes):
             if processes.is_main:
@@ -214,7 +213,6 @@ def _prepare(
     data: str | os.PathLike[str],
     run: Path,
     failures: FailureLog,
-    console: Console,
 ) -> tuple[MulapTrainer, dict[str, ClipDataset]]:
     """Read the data, build the model, and put together what trains it."""
     check_settings(run, settings_to_dict(settings))
@@ -227,7 +225,7 @@ def _prepare(
     model.mulap.audio_backbone.front_end.is_fused = settings.training.fused_front_end
     if settings.training.sync_batch_norm and joined_processes().count > 1:
         convert_sync_batch_norm(model)
-    datasets = make_datasets(settings, manifest, processor, failures, console)
+    datasets = make_datasets(settings, manifest, processor, failures)
     arguments = training_arguments(settings, run, len(datasets["train"]))
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
     if trainer.is_fsdp_enabled and settings.model.has_contrastive_head:

@@ -1,16 +1,16 @@
-"""What a run shows while it goes on: a bar on a terminal, lines elsewhere, all on standard error.
+"""Shows the progress of a training run, and writes metrics as text.
 
-Losses are shown by name, with pairs a second, the share of the time spent waiting for data and the
-time left; a backbone that collapses is reported in words. Nothing here changes the run.
+Progress is the losses by name, pairs per second and the share of time spent waiting for data. A
+backbone that collapses is reported in words. Nothing here changes the run.
 """
 
 import time
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mulap.terminal import Progress, say, warn
 
 # Spreads of untrained and trained backbones were 0.2 to 0.45 in our runs (docs/log.md); a backbone
 # that gives every segment one vector has 0.
@@ -26,40 +26,35 @@ class ProgressCallback(TrainerCallback):
     """Shows a run's progress.
 
     Args:
-        console: where to.
         pairs_per_step: clip-caption pairs of an optimiser step over all processes; or of whatever
             else is trained on.
-        title: what is going on.
+        title: what is being done.
         unit: what is trained on.
         describe: writes what validation found in one line.
+        clock: tells the time in seconds.
     """
 
     def __init__(
         self,
-        console: Console,
         pairs_per_step: int,
         title: str = "pre-training",
         unit: str = "pairs",
         describe: Callable[[dict[str, float]], str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.console = console
+        self.title = title
         self.pairs_per_step = pairs_per_step
         self.unit = unit
         self.describe = describe or describe_metrics
-        self.started = self.shown = 0.0
-        self.first_step = self.shown_step = 0
+        self.clock = clock
+        self.shown, self.shown_step = 0.0, 0
         self.has_warned = False
-        self.bar = Progress(
-            TextColumn(f"[bold]{title}[/bold]"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[losses]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task("", total=None, losses="")
+        self.progress: Progress | None = None
+
+    def close(self) -> None:
+        """Take the bar away; also where training has failed."""
+        if self.progress is not None:
+            self.progress.close()
 
     def on_train_begin(
         self,
@@ -69,10 +64,10 @@ class ProgressCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Start the clock and the bar."""
-        self.started = self.shown = time.monotonic()
-        self.first_step = self.shown_step = state.global_step
-        self.bar.update(self.task, total=state.max_steps, completed=state.global_step)
-        self.bar.start()
+        self.shown, self.shown_step = self.clock(), state.global_step
+        self.progress = Progress(
+            self.title, state.max_steps, "steps", state.global_step, self.clock
+        )
 
     def on_step_end(
         self,
@@ -82,7 +77,8 @@ class ProgressCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Move the bar."""
-        self.bar.update(self.task, completed=state.global_step)
+        if self.progress is not None:
+            self.progress.update(state.global_step)
 
     def on_log(
         self,
@@ -95,26 +91,19 @@ class ProgressCallback(TrainerCallback):
         """Show the losses since the last log."""
         if not logs or "loss" not in logs:
             return
-        now = time.monotonic()
-        seconds_a_step = (now - self.started) / max(state.global_step - self.first_step, 1)
-        left_seconds = seconds_a_step * (state.max_steps - state.global_step)
+        now = self.clock()
         # What is shown is the rate since the last line, without a validation that was between them.
         num_pairs = (state.global_step - self.shown_step) * self.pairs_per_step
         rate = num_pairs / max(now - self.shown, 1e-9)
         self.shown, self.shown_step = now, state.global_step
-        losses = describe_losses(logs)
-        self.bar.update(self.task, losses=losses)
-        if not self.console.is_terminal:
-            self.console.print(
-                f"step {state.global_step}/{state.max_steps}  {losses}  "
-                f"{rate:.1f} {self.unit}/s  "
-                f"data wait {logs.get('data_wait', 0.0):.0%}  {format_seconds(left_seconds)} left",
-                soft_wrap=True,
-            )
+        wait = f"data wait {logs.get('data_wait', 0.0):.0%}"
+        note = f"{describe_losses(logs)}  {rate:.1f} {self.unit}/s  {wait}"
+        if self.progress is not None:
+            self.progress.update(state.global_step, note=note)
         spread = logs.get("feature_spread", 1.0)
         if spread < COLLAPSE_SPREAD and not self.has_warned:
             self.has_warned = True
-            self.console.print("Warning: " + COLLAPSE_WARNING.format(spread=spread), soft_wrap=True)
+            warn("Warning: " + COLLAPSE_WARNING.format(spread=spread))
 
     def on_evaluate(
         self,
@@ -125,11 +114,9 @@ class ProgressCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Show what validation found."""
-        self.shown, self.shown_step = time.monotonic(), state.global_step
+        self.shown, self.shown_step = self.clock(), state.global_step
         values = {k.removeprefix("eval_"): v for k, v in (metrics or {}).items()}
-        self.console.print(
-            f"epoch {state.epoch or 0:g}, valid: {self.describe(values)}", soft_wrap=True
-        )
+        say(f"epoch {state.epoch or 0:g}, valid: {self.describe(values)}")
 
     def on_train_end(
         self,
@@ -139,7 +126,7 @@ class ProgressCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Take the bar away."""
-        self.bar.stop()
+        self.close()
 
 
 def describe_losses(values: dict[str, float]) -> str:
@@ -166,10 +153,3 @@ def describe_metrics(values: dict[str, float]) -> str:
         of = f" of {values[f'{prefix}/pool']:.0f}" if f"{prefix}/pool" in values else ""
         parts.append(f"{by}: {recall}, {rank}{of}")
     return "; ".join(parts)
-
-
-def format_seconds(seconds: float) -> str:
-    """Write a duration as h:mm:ss or m:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from rich.console import Console
 from transformers.utils import logging
 
 from mulap.data.splits import SPLITS
@@ -34,6 +33,7 @@ from mulap.model.features import MulapFeatureExtractor
 from mulap.tasks.metrics import headline
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import Fold, TaskData
+from mulap.terminal import is_shown, say, shown
 from mulap.training.checkpoints import SETTINGS_FILE, check_settings
 from mulap.training.initial import feature_extractor, scaled_audio_config
 from mulap.training.loop import check_reporting
@@ -91,7 +91,6 @@ def train_supervised(
     output: str | os.PathLike[str],
     settings: SupervisedSettings,
     start: str | None = None,
-    console: Console | None = None,
 ) -> SupervisedReport:
     """Train backbone and classifier on a task, or go on where an earlier call was stopped.
 
@@ -100,7 +99,6 @@ def train_supervised(
         output: folder of the run; one that holds checkpoints of the same run is resumed.
         settings: of the run.
         start: what `load_backbone` reads, to fine-tune it; None or `random` starts from scratch.
-        console: where progress goes; standard error by default.
 
     Returns:
         SupervisedReport, S = 1.
@@ -109,7 +107,7 @@ def train_supervised(
         ValueError: settings or data cannot be used, or the folder belongs to another run or is in
             use.
     """
-    return _train(data, Path(output), [(settings, Path(output))], start, console)
+    return _train(data, Path(output), [(settings, Path(output))], start)
 
 
 def train_supervised_seeds(
@@ -118,7 +116,6 @@ def train_supervised_seeds(
     settings: SupervisedSettings,
     seeds: Sequence[int],
     start: str | None = None,
-    console: Console | None = None,
 ) -> SupervisedReport:
     """Train once for each seed, in OUT/seed-N; the predictions are stacked in the seeds' order.
 
@@ -128,7 +125,6 @@ def train_supervised_seeds(
         settings: as `train_supervised`; its own seed is not used.
         seeds: of weights, order, crops and dropout.
         start: as `train_supervised`.
-        console: as `train_supervised`.
 
     Returns:
         SupervisedReport, S seeds.
@@ -142,7 +138,7 @@ def train_supervised_seeds(
     for seed in seeds:
         training = replace(settings.training, seed=seed)
         runs.append((replace(settings, training=training), Path(output) / f"seed-{seed}"))
-    return _train(data, Path(output), runs, start, console)
+    return _train(data, Path(output), runs, start)
 
 
 def _train(
@@ -150,12 +146,10 @@ def _train(
     output: Path,
     runs: Sequence[tuple[SupervisedSettings, Path]],
     start: str | None,
-    console: Console | None,
 ) -> SupervisedReport:
     processes = join_processes()
-    console = console or Console(stderr=True, quiet=not processes.is_main)
-    with tell_of_lost_processes(processes):
-        return _train_together(data, output, runs, start, console, processes)
+    with tell_of_lost_processes(processes), shown(is_shown() and processes.is_main):
+        return _train_together(data, output, runs, start, processes)
 
 
 def _train_together(
@@ -163,26 +157,25 @@ def _train_together(
     output: Path,
     runs: Sequence[tuple[SupervisedSettings, Path]],
     start: str | None,
-    console: Console,
     processes: Processes,
 ) -> SupervisedReport:
     logging.disable_progress_bar()
     seeds = [each.training.seed for each, _ in runs]
     check_same_settings(processes, asdict(runs[0][0]) | {"seeds": seeds})
     with fail_together(processes):
-        given = _prepare(data, output, runs, start, console)
+        given = _prepare(data, output, runs, start)
         identities = {f"fold-{place}": identify_fold(each) for place, each in enumerate(given)}
     check_same_data(processes, identities)
     counts = {part: sum(len(getattr(each.fold, part)) for each in given) for part in SPLITS}
     told = ", ".join(f"{count} {part}" for part, count in counts.items())
     failures = given[0].failures
-    console.print(f"{data.task.title}: {told}; {len(failures)} tracks left out", soft_wrap=True)
+    say(f"{data.task.title}: {told}; {len(failures)} tracks left out")
     outcomes: list[list[FoldOutcome]] = []  # of each fold for each seed
     for run_settings, run in runs:
         outcomes.append([])
         for fold, folder in zip(given, _fold_folders(run, data), strict=True):
             if len(runs) * len(given) > 1:
-                console.print(f"{folder}:", soft_wrap=True)
+                say(f"{folder}:")
             outcomes[-1].append(run_fold(fold, run_settings, folder))
     predictions = _pool(data, [each.fold for each in given], outcomes)
     if processes.is_main:
@@ -201,7 +194,6 @@ def _prepare(
     output: Path,
     runs: Sequence[tuple[SupervisedSettings, Path]],
     start: str | None,
-    console: Console,
 ) -> list[FoldInput]:
     """Check the folders, read the start and the tracks; return what a run of each fold is given."""
     settings = runs[0][0]
@@ -215,9 +207,9 @@ def _prepare(
     if backbone is not None:
         config = cast(MulapAudioConfig, backbone.config)
     failures = FailureLog(output / "failures.jsonl")
-    audio = _read_audio(data, feature_extractor(config), settings, failures, console)
+    audio = _read_audio(data, feature_extractor(config), settings, failures)
     folds = [_drop_tracks(data, fold, audio, failures) for fold in data.folds]
-    return [FoldInput(data, fold, audio, config, backbone, failures, console) for fold in folds]
+    return [FoldInput(data, fold, audio, config, backbone, failures) for fold in folds]
 
 
 def _fold_folders(run: Path, data: TaskData) -> list[Path]:
@@ -242,7 +234,6 @@ def _read_audio(
     extractor: MulapFeatureExtractor,
     settings: SupervisedSettings,
     failures: FailureLog,
-    console: Console,
 ) -> TrackAudio:
     paths = [data.audio_path(index) for index in range(len(data))]
     keep = settings.data.cache_features
@@ -250,7 +241,7 @@ def _read_audio(
     if keep:
         size = count_cache_bytes(extractor, paths) / 2**20
         told = f"keeping the log-mels of {len(paths)} tracks in memory: {size:,.1f} MiB a process"
-    console.print(told, soft_wrap=True)
+    say(told)
     lengths = failures.path.with_name(LENGTHS_FILE)
     audio, undecodable = read_tracks(extractor, paths, keep, settings.data.num_workers, lengths)
     for path, reason in undecodable:

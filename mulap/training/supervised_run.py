@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from transformers import PrinterCallback, TrainerState
 
 from mulap.data.splits import SPLITS
@@ -25,6 +24,7 @@ from mulap.model.musicnn import MusicnnBackbone
 from mulap.model.sync_batch_norm import convert_sync_batch_norm
 from mulap.tasks.metrics import HEADLINE, choose_thresholds, decide
 from mulap.tasks.task import Fold, TaskData
+from mulap.terminal import say
 from mulap.training.checkpoints import (
     claim_run,
     export_models,
@@ -57,7 +57,6 @@ class FoldInput:
         backbone: config of the backbone.
         start: whose weights it starts from; None for random ones.
         failures: the tracks left out.
-        console: where progress goes.
     """
 
     data: TaskData
@@ -66,7 +65,6 @@ class FoldInput:
     backbone: MulapAudioConfig
     start: MusicnnBackbone | None
     failures: FailureLog
-    console: Console
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,10 @@ def run_fold(given: FoldInput, settings: SupervisedSettings, run: Path) -> FoldO
             trainer = make_trainer(given, settings, run)
             if processes.is_main:
                 held.enter_context(hold_run(run))
-                _claim(given, settings, run, trainer)
+                _claim(held, given, settings, run, trainer)
         newest = newest_checkpoint(run, processes)
         if newest:
-            given.console.print(f"going on from {newest.name}")
+            say(f"going on from {newest.name}")
             trainer.state = TrainerState.load_from_json(str(newest / "trainer_state.json"))
         if not _is_finished(trainer.state, settings, metric):
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
@@ -117,17 +115,21 @@ def run_fold(given: FoldInput, settings: SupervisedSettings, run: Path) -> FoldO
 
 
 def _claim(
-    given: FoldInput, settings: SupervisedSettings, run: Path, trainer: SupervisedTrainer
+    held: ExitStack,
+    given: FoldInput,
+    settings: SupervisedSettings,
+    run: Path,
+    trainer: SupervisedTrainer,
 ) -> None:
-    """Make a folder this run's, and show its progress."""
+    """Make a folder this run's, and show its progress until `held` is left."""
     size = trainer.args.per_device_train_batch_size * trainer.args.world_size
-    trainer.add_callback(
-        ProgressCallback(given.console, size, "training", "crops", _describe_scores)
-    )
+    progress = ProgressCallback(size, "training", "crops", _describe_scores)
+    held.callback(progress.close)
+    trainer.add_callback(progress)
     claim_run(run, asdict(settings), identify_fold(given))
     given.failures.write()
     for name in remove_incomplete(run):
-        given.console.print(f"removed {name}, which an interruption left half written")
+        say(f"removed {name}, which an interruption left half written")
 
 
 def _is_finished(state: TrainerState, settings: SupervisedSettings, metric: str) -> bool:

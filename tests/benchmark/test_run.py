@@ -54,13 +54,13 @@ class Machine:
     def encoder_sha256(self, encoder):
         return f"{encoder} {self.weights}"
 
-    def cache_features(self, data, encoder, cache, console=None):
+    def cache_features(self, data, encoder, cache):
         counts = np.ones(len(data), np.int64)
         counts[0] = 0
         failures = [(str(data.audio_path(0)), "cannot be decoded")]
         return TrackFeatures(np.zeros((len(data), 1), np.float32), counts, counts, failures)
 
-    def train_probe(self, data, features, grid, device="cpu", console=None):
+    def train_probe(self, data, features, grid, device="cpu"):
         if self.probed == self.kill_at:
             raise Killed
         self.probed += 1
@@ -212,7 +212,7 @@ def test_a_pair_that_fails_is_listed_and_the_others_go_on(tmp_path, machine):
 def test_a_model_that_breaks_while_it_embeds_stops_no_other(tmp_path, machine, monkeypatch):
     whole = machine.cache_features
 
-    def break_one(data, encoder, cache, console=None):
+    def break_one(data, encoder, cache):
         if encoder == "mel":
             raise RuntimeError("out of\nmemory")
         return whole(data, encoder, cache)

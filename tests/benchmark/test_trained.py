@@ -32,7 +32,7 @@ def runs(monkeypatch):
     """The runs that were started, in place of training; each leaves a best model."""
     started = []
 
-    def train(data, output, settings, console=None):
+    def train(data, output, settings):
         started.append((data.task.name, output))
         (output / "best").mkdir(parents=True)
         (output / "best" / "config.json").write_text("{}")
@@ -63,7 +63,7 @@ def test_the_papers_rule_says_what_supervised_is_trained_on(tmp_path, runs, targ
 
 
 def test_a_training_that_was_killed_leaves_no_backbone(tmp_path, monkeypatch):
-    def killed(data, output, settings, console=None):
+    def killed(data, output, settings):
         (output / "best").mkdir(parents=True)
         raise KeyboardInterrupt
 

@@ -9,7 +9,6 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from tiny import make_extractor, write_corpus, write_settings
 from torch.utils.data import DataLoader
 
@@ -296,7 +295,7 @@ def test_training_from_it_gives_the_losses_of_training_from_the_files(
     sound = write_corpus(tmp_path / "sound", 13, 4)
     prepare(sound, tmp_path / "prepared", make_recipe("log-mel", 6.0))
     for name, data in (("ours", tmp_path / "prepared"), ("theirs", sound)):
-        pretrain(settings, data, tmp_path / name, Console(quiet=True))
+        pretrain(settings, data, tmp_path / name)
     ours, theirs = losses(tmp_path / "ours"), losses(tmp_path / "theirs")
     assert len(ours) > 6
     assert ours == theirs

@@ -1,24 +1,24 @@
 """`embed_files`: one table of many files; none lost, none twice, the same vectors as alone."""
 
-import io
 import json
 import os
 import shutil
 import signal
 import time
+from contextlib import redirect_stderr
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
 from launched import is_running
-from rich.console import Console
 
 from mulap.inference.backbones import random_backbone
 from mulap.inference.embed import embed_files
 from mulap.inference.embedder import Embedder
 from mulap.inference.tables import FORMATS, read_embeddings
 from mulap.model.config import MulapAudioConfig
+from mulap.terminal import shown
 
 SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
 SECONDS = {"a.wav": 41, "b.wav": 1, "sub/c.flac": 7, "sub/d.wav": 33}
@@ -245,14 +245,13 @@ def test_the_global_random_state_is_neither_used_nor_changed(embedder, music):
     assert open("a.npz", "rb").read() == open("b.npz", "rb").read()
 
 
-def test_a_bar_is_shown_on_a_terminal_only(embedder, music):
-    terminal, pipe = io.StringIO(), io.StringIO()
-    console = Console(file=terminal, force_terminal=True, width=100)
-    embed_files(["music"], embedder, "a.npz", console=console)
-    embed_files(["music"], embedder, "b.npz", console=Console(file=pipe))
-    assert "4/4" in terminal.getvalue()
-    assert "27 segments" in terminal.getvalue()
-    assert pipe.getvalue() == ""
+def test_a_bar_is_shown_where_progress_is(embedder, music, notebook):
+    embed_files(["music"], embedder, "a.npz")
+    assert notebook.getvalue() == ""
+    with redirect_stderr(notebook), shown():
+        embed_files(["music"], embedder, "b.npz")
+    assert "4/4" in notebook.getvalue()
+    assert "27 segments" in notebook.getvalue()
 
 
 SLOW_RUN = """

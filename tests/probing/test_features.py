@@ -1,19 +1,18 @@
 """The cache of vectors: each content embedded once, and nothing lost or mixed up by a kill."""
 
 import errno
-import io
 import json
 import os
 import shutil
 import signal
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 from launched import is_running
-from rich.console import Console
 from tiny import tone
 
 from mulap.inference.backbones import hash_weights, random_backbone
@@ -23,6 +22,7 @@ from mulap.model.config import MulapAudioConfig
 from mulap.probing import features
 from mulap.probing.features import FileHashes, VectorStore, cache_features
 from mulap.tasks.task import Example, Fold, Task, TaskData
+from mulap.terminal import shown
 
 SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
 SECONDS = {"a.wav": 34, "b.wav": 1, "c.wav": 7, "d.wav": 31, "e.wav": 4}
@@ -441,6 +441,7 @@ sys.path.insert(0, {here!r})
 from pathlib import Path
 from test_features import SECONDS, make_data, make_encoder
 from mulap.probing import features
+from mulap.terminal import shown
 features._SECONDS_BETWEEN_SYNCS = 0.0
 features.cache_features(make_data(Path({music!r}), SECONDS), make_encoder(), Path({cache!r}))
 """
@@ -466,10 +467,10 @@ def test_runs_that_are_killed_add_up_to_the_same_vectors(template, data, encoder
     check_rows(cache_features(data, encoder, cache), data, encoder)
 
 
-def test_no_bar_is_shown_but_on_a_terminal(data, encoder, tmp_path, capsys):
+def test_a_bar_is_shown_where_progress_is(data, encoder, tmp_path, notebook):
     cache_features(data, encoder, tmp_path / "quiet")
-    assert capsys.readouterr() == ("", "")
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
-    cache_features(data, encoder, tmp_path / "shown", terminal)
-    assert "hashing" in terminal.file.getvalue()
-    assert "25 segments" in terminal.file.getvalue()
+    assert notebook.getvalue() == ""
+    with redirect_stderr(notebook), shown():
+        cache_features(data, encoder, tmp_path / "shown")
+    assert "hashing" in notebook.getvalue()
+    assert "25 segments" in notebook.getvalue()

@@ -15,12 +15,12 @@ import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from rich.console import Console
 
 from mulap import downloads
 from mulap.tasks.fetch import fetch_task
 from mulap.tasks.registry import find_task, task_names
 from mulap.tasks.task import Remote, Task
+from mulap.terminal import shown
 
 AUDIO = {f"clips/{index}.mp3": bytes([index]) * 2_000 for index in range(6)}
 MORE = {"clips/more/7.mp3": b"7" * 500}
@@ -95,10 +95,6 @@ def make_task(folder, **changes):
     return Task("tiny", "Tiny", "tags", ("a", "b"), **(values | changes))
 
 
-def quiet():
-    return Console(file=io.StringIO())
-
-
 def unpacked(folder):
     audio = folder / "audio"
     found = sorted(audio.rglob("*.mp3"))
@@ -107,7 +103,7 @@ def unpacked(folder):
 
 def test_all_of_a_task_is_fetched_and_unpacked(served, tmp_path):
     folder, out = served[0], tmp_path / "out"
-    report = fetch_task(make_task(folder), out, console=quiet())
+    report = fetch_task(make_task(folder), out)
     parts = ("a.zip.001", "a.zip.002", "a.zip.003")
     assert report.fetched == ("lists/labels.csv", *parts, "more.tar.gz", "clean.txt")
     assert report.already_there == ()
@@ -121,7 +117,7 @@ def test_all_of_a_task_is_fetched_and_unpacked(served, tmp_path):
 
 
 def test_another_split_fetches_what_all_need_and_its_own(served, tmp_path):
-    report = fetch_task(make_task(served[0]), tmp_path / "out", "full", quiet())
+    report = fetch_task(make_task(served[0]), tmp_path / "out", "full")
     assert report.split_name == "full"
     assert "clean.txt" not in report.fetched
     assert "more.tar.gz" in report.fetched
@@ -129,9 +125,9 @@ def test_another_split_fetches_what_all_need_and_its_own(served, tmp_path):
 
 def test_what_is_there_is_neither_fetched_nor_unpacked_again(served, tmp_path):
     (folder, asked), out = served, tmp_path / "out"
-    first = fetch_task(make_task(folder), out, console=quiet())
+    first = fetch_task(make_task(folder), out)
     asked.clear()
-    report = fetch_task(make_task(folder), out, console=quiet())
+    report = fetch_task(make_task(folder), out)
     assert asked == []
     assert report.fetched == report.unpacked == ()
     assert sorted(report.already_there) == sorted(first.fetched)
@@ -139,20 +135,20 @@ def test_what_is_there_is_neither_fetched_nor_unpacked_again(served, tmp_path):
 
 def test_archives_may_be_deleted_once_they_are_unpacked(served, tmp_path):
     (folder, asked), out = served, tmp_path / "out"
-    fetch_task(make_task(folder), out, console=quiet())
+    fetch_task(make_task(folder), out)
     for name in ("a.zip.001", "a.zip.002", "a.zip.003", "more.tar.gz"):
         (out / name).unlink()
     asked.clear()
-    fetch_task(make_task(folder), out, console=quiet())
+    fetch_task(make_task(folder), out)
     assert asked == []
 
 
 def test_an_archive_of_which_a_file_is_gone_is_unpacked_again(served, tmp_path):
     (folder, asked), out = served, tmp_path / "out"
-    fetch_task(make_task(folder), out, console=quiet())
+    fetch_task(make_task(folder), out)
     (out / "audio" / "clips" / "3.mp3").unlink()
     asked.clear()
-    report = fetch_task(make_task(folder), out, console=quiet())
+    report = fetch_task(make_task(folder), out)
     assert asked == []
     assert report.unpacked == ("a.zip.001",)
     assert unpacked(out) == AUDIO | MORE
@@ -161,21 +157,21 @@ def test_an_archive_of_which_a_file_is_gone_is_unpacked_again(served, tmp_path):
 @pytest.mark.parametrize("note", ["", "{", "[]", '{"archive": []}', "null"])
 def test_a_note_that_says_nothing_is_not_trusted(served, tmp_path, note):
     folder, out = served[0], tmp_path / "out"
-    fetch_task(make_task(folder), out, console=quiet())
+    fetch_task(make_task(folder), out)
     marker = out / ".mulap" / "unpacked" / "more.tar.gz.json"
     assert marker.is_file()
     marker.write_text(note)
-    assert fetch_task(make_task(folder), out, console=quiet()).unpacked == ("more.tar.gz",)
+    assert fetch_task(make_task(folder), out).unpacked == ("more.tar.gz",)
 
 
 def test_an_archive_that_changed_at_its_source_is_fetched_and_unpacked_again(served, tmp_path):
     folder, out = served[0], tmp_path / "out"
-    fetch_task(make_task(folder), out, console=quiet())
+    fetch_task(make_task(folder), out)
     with tarfile.open(folder / "more.tar.gz", "w:gz") as archive:
         member = tarfile.TarInfo("clips/more/7.mp3")
         member.size = 3
         archive.addfile(member, io.BytesIO(b"new"))
-    report = fetch_task(make_task(folder), out, console=quiet())  # another checksum
+    report = fetch_task(make_task(folder), out)  # another checksum
     assert report.fetched == report.unpacked == ("more.tar.gz",)
     assert unpacked(out)["clips/more/7.mp3"] == b"new"
 
@@ -184,10 +180,10 @@ def test_archives_unpacked_into_the_tasks_own_folder_leave_its_notes_alone(serve
     (folder, asked), out = served, tmp_path / "out"
     address = (folder / "address").read_text()
     remotes = {"": (Remote(f"{address}/more.tar.gz", "more.tar.gz", unpack_to="."),)}
-    fetch_task(make_task(folder, remotes=remotes), out, console=quiet())
+    fetch_task(make_task(folder, remotes=remotes), out)
     assert (out / "clips" / "more" / "7.mp3").is_file()
     asked.clear()
-    fetch_task(make_task(folder, remotes=remotes), out, console=quiet())
+    fetch_task(make_task(folder, remotes=remotes), out)
     assert asked == []
 
 
@@ -196,12 +192,12 @@ def test_a_file_that_cannot_be_had_stops_the_run_and_the_next_goes_on(served, tm
     task = make_task(folder)
     (folder / "a.zip.002").rename(folder / "hidden")
     with pytest.raises(ValueError, match=r"a\.zip\.002: the server answers 404") as raised:
-        fetch_task(task, out, console=quiet())
+        fetch_task(task, out)
     assert "\n" not in str(raised.value)
     assert unpacked(out) == {}
     (folder / "hidden").rename(folder / "a.zip.002")
     asked.clear()
-    report = fetch_task(task, out, console=quiet())
+    report = fetch_task(task, out)
     assert report.already_there == ("lists/labels.csv", "a.zip.001")
     assert asked == ["a.zip.002", "a.zip.003", "more.tar.gz", "clean.txt"]
     assert unpacked(out) == AUDIO | MORE
@@ -211,7 +207,7 @@ def test_an_archive_that_is_none_is_a_line_and_no_note_is_written(served, tmp_pa
     folder, out = served[0], tmp_path / "out"
     (folder / "more.tar.gz").write_bytes(b"<html>moved</html>")
     with pytest.raises(ValueError, match=r"more\.tar\.gz: is damaged \(neither a zip nor a tar"):
-        fetch_task(make_task(folder), out, console=quiet())
+        fetch_task(make_task(folder), out)
     assert [path.name for path in (out / ".mulap" / "unpacked").iterdir()] == ["a.zip.001.json"]
 
 
@@ -230,10 +226,10 @@ def test_an_unknown_split_is_refused(tmp_path):
         fetch_task(task, tmp_path, "all")
 
 
-def test_a_line_is_said_for_each_archive_or_file(served, tmp_path):
-    said = io.StringIO()
-    fetch_task(make_task(served[0]), tmp_path / "out", console=Console(file=said))
-    assert said.getvalue().splitlines() == [
+def test_a_line_is_said_for_each_archive_or_file(served, tmp_path, capsys):
+    with shown():
+        fetch_task(make_task(served[0]), tmp_path / "out")
+    assert capsys.readouterr().err.splitlines() == [
         "tiny: 1 of 4 done, lists/labels.csv",
         "tiny: 2 of 4 done, a.zip.001",
         "tiny: 3 of 4 done, more.tar.gz",
@@ -282,6 +278,6 @@ def test_a_kill_while_files_are_put_in_place_is_mended_by_the_next_run(served, t
     assert sorted(unpacked(out)) == [*left, "a.mp3"]
     assert not list((out / ".mulap").rglob("*.json"))
     remotes = {"": (Remote(f"{address}/flat.zip", "flat.zip", unpack_to="audio"),)}
-    report = fetch_task(make_task(folder, remotes=remotes), out, console=quiet())
+    report = fetch_task(make_task(folder, remotes=remotes), out)
     assert report.unpacked == ("flat.zip",)
     assert sorted(unpacked(out)) == ["a.mp3", "b.mp3", "c.mp3"]

@@ -1,7 +1,6 @@
 """`pretrain`, end to end on a tiny corpus: what it leaves behind, repeats and resumes exactly."""
 
 import dataclasses
-import io
 import json
 import shutil
 from pathlib import Path
@@ -10,20 +9,18 @@ import pytest
 import soundfile as sf
 import torch
 from launched import Launched, kill_in_training
-from rich.console import Console
 from safetensors.torch import load_file
 from tiny import CAPTIONS, RATE, has_no_gradient, tone, write_corpus, write_settings
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor, TrainerCallback
 
 from mulap.model.pretraining import MulapForPreTraining
+from mulap.terminal import shown
 from mulap.training import pretrain as pretrain_module
 from mulap.training import trainer as trainer_module
 from mulap.training.evaluate import Evaluation
 from mulap.training.initial import initial_model
 from mulap.training.pretrain import pretrain
 from mulap.training.settings import load_settings
-
-QUIET = Console(quiet=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,7 +47,7 @@ def straight(corpus, tmp_path_factory):
     """A run of two epochs of three steps that nothing interrupts, and its report."""
     folder = tmp_path_factory.mktemp("straight")
     settings = make_settings(folder)
-    return settings, pretrain(settings, corpus, folder / "run", QUIET)
+    return settings, pretrain(settings, corpus, folder / "run")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -137,12 +134,10 @@ def test_two_runs_with_one_seed_give_the_same_weights_and_another_seed_others(
     straight, corpus, tmp_path
 ):
     settings, report = straight
-    again = pretrain(settings, corpus, tmp_path / "again", QUIET)
+    again = pretrain(settings, corpus, tmp_path / "again")
     assert_equal_weights(report.last, again.last)
     assert again.metrics == report.metrics
-    other = pretrain(
-        make_settings(tmp_path, training={"seed": 1}), corpus, tmp_path / "other", QUIET
-    )
+    other = pretrain(make_settings(tmp_path, training={"seed": 1}), corpus, tmp_path / "other")
     ours, theirs = weights(report.last), weights(other.last)
     name = "mulap.coattention.blocks.0.audio.attention.query.weight"
     assert not torch.equal(ours[name], theirs[name])
@@ -153,7 +148,7 @@ def test_neither_the_cache_nor_the_worker_count_changes_the_weights(
     straight, corpus, tmp_path, num_workers
 ):
     settings = make_settings(tmp_path, data={"cache_features": False, "num_workers": num_workers})
-    assert_equal_weights(straight[1].last, pretrain(settings, corpus, tmp_path / "run", QUIET).last)
+    assert_equal_weights(straight[1].last, pretrain(settings, corpus, tmp_path / "run").last)
 
 
 class Steps(TrainerCallback):
@@ -182,7 +177,7 @@ def watched(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(pretrain_module, "make_trainer", make_watched)
-            return pretrain(settings, corpus, output, QUIET)
+            return pretrain(settings, corpus, output)
 
     return run
 
@@ -206,7 +201,7 @@ def test_resumed_at_step_k_and_run_to_the_end_equals_straight_vii_E29(
     if accumulated == 1:
         expected = straight[1]
     else:
-        expected = pretrain(settings, corpus, tmp_path / "straight", QUIET)
+        expected = pretrain(settings, corpus, tmp_path / "straight")
     interrupt(watched, settings, corpus, tmp_path / "run", step)
     saved = [int(path.name[11:]) for path in (tmp_path / "run").glob("checkpoint-*")]
     steps = Steps()
@@ -234,28 +229,28 @@ def test_the_best_model_survives_a_resume_whose_epochs_are_worse_E29(
     monkeypatch.setattr(trainer_module, "evaluate", evaluate)
     settings = make_settings(tmp_path, training={"num_epochs": 3})
     interrupt(watched, settings, corpus, tmp_path / "run", 4)
-    report = pretrain(settings, corpus, tmp_path / "run", QUIET)
+    report = pretrain(settings, corpus, tmp_path / "run")
     kept = {path.name for path in (tmp_path / "run").glob("checkpoint-*")}
     assert kept == {"checkpoint-3", "checkpoint-9"}
     assert_equal_weights(report.best, tmp_path / "run" / "checkpoint-3")
     assert_equal_weights(report.last, tmp_path / "run" / "checkpoint-9")
     # Also where the folder is moved and the finished run called again.
     (tmp_path / "run").rename(tmp_path / "moved")
-    again = pretrain(settings, corpus, tmp_path / "moved", QUIET)
+    again = pretrain(settings, corpus, tmp_path / "moved")
     assert_equal_weights(again.best, tmp_path / "moved" / "checkpoint-3")
 
 
 def test_a_finished_run_called_again_trains_no_further(straight, corpus, tmp_path):
     settings, report = straight
     shutil.copytree(report.last.parent, tmp_path / "moved")
-    again = pretrain(settings, corpus, tmp_path / "moved", QUIET)
+    again = pretrain(settings, corpus, tmp_path / "moved")
     assert_equal_weights(report.last, again.last)
     assert_equal_weights(report.best, again.best)  # also where the folder was moved
     assert again.metrics == report.metrics
 
 
 def test_a_half_written_checkpoint_is_removed_and_not_gone_on_from(
-    straight, corpus, tmp_path, watched
+    straight, corpus, tmp_path, watched, capsys
 ):
     settings, report = straight
     interrupt(watched, settings, corpus, tmp_path / "run", 4)
@@ -263,9 +258,9 @@ def test_a_half_written_checkpoint_is_removed_and_not_gone_on_from(
     shutil.copytree(tmp_path / "run" / "checkpoint-3", torn)
     (torn / "complete").unlink()
     (torn / "optimizer.pt").write_bytes(b"half")
-    console = Console(file=io.StringIO(), record=True, width=200)
-    resumed = pretrain(settings, corpus, tmp_path / "run", console)
-    text = console.export_text()
+    with shown():
+        resumed = pretrain(settings, corpus, tmp_path / "run")
+    text = capsys.readouterr().err
     assert "removed checkpoint-5, which an interruption left half written" in text
     assert "going on from checkpoint-3" in text
     assert_equal_weights(report.last, resumed.last)
@@ -278,10 +273,10 @@ def test_a_folder_of_another_run_is_one_clear_error(straight, corpus, tmp_path):
         settings, training=dataclasses.replace(settings.training, learning_rate=0.5)
     )
     with pytest.raises(ValueError, match=r"training.learning_rate is 0.001 there and 0.5 now"):
-        pretrain(changed, corpus, run, QUIET)
+        pretrain(changed, corpus, run)
     other = write_corpus(tmp_path / "other", num_train=14, num_valid=4)
     with pytest.raises(ValueError, match="holds a run with another corpus"):
-        pretrain(settings, other, run, QUIET)
+        pretrain(settings, other, run)
 
 
 def test_a_changed_caption_is_another_corpus(straight, corpus, tmp_path):
@@ -290,7 +285,7 @@ def test_a_changed_caption_is_another_corpus(straight, corpus, tmp_path):
     table = tmp_path / "changed" / "metadata.csv"
     table.write_text(table.read_text().replace(CAPTIONS[3], "an electronic track to dance"))
     with pytest.raises(ValueError, match="holds a run with another corpus .sha256"):
-        pretrain(settings, tmp_path / "changed", report.last.parent, QUIET)
+        pretrain(settings, tmp_path / "changed", report.last.parent)
 
 
 def test_what_cannot_be_decoded_is_counted_listed_and_left_out(corpus, tmp_path):
@@ -299,7 +294,7 @@ def test_what_cannot_be_decoded_is_counted_listed_and_left_out(corpus, tmp_path)
     (tmp_path / "data" / "clip-15.wav").write_bytes(b"")  # of the validation split
     (tmp_path / "data" / "clip-03.wav").unlink()
     settings = make_settings(tmp_path, training={"num_epochs": 1})
-    report = pretrain(settings, tmp_path / "data", tmp_path / "run", QUIET)
+    report = pretrain(settings, tmp_path / "data", tmp_path / "run")
     assert report.num_failures == 3
     assert report.num_clips == {"train": 11, "valid": 3}
     lines = (tmp_path / "run" / "failures.jsonl").read_text().splitlines()
@@ -317,7 +312,7 @@ def test_a_split_that_cannot_be_decoded_at_all_is_one_clear_error_and_listed(cor
     for index in range(13, 17):
         (tmp_path / "data" / f"clip-{index}.wav").write_bytes(b"no music")
     with pytest.raises(ValueError, match="no clip of the valid split can be used: see failures"):
-        pretrain(make_settings(tmp_path), tmp_path / "data", tmp_path / "run", QUIET)
+        pretrain(make_settings(tmp_path), tmp_path / "data", tmp_path / "run")
     assert len((tmp_path / "run" / "failures.jsonl").read_text().splitlines()) == 4
 
 
@@ -326,14 +321,14 @@ def test_too_few_clips_that_can_be_decoded_is_one_clear_error_too_E31(corpus, tm
     for index in range(10):
         (tmp_path / "data" / f"clip-{index:02}.wav").write_bytes(b"no music")
     with pytest.raises(ValueError, match="has 3 clips, fewer than the 4 of one micro-batch"):
-        pretrain(make_settings(tmp_path), tmp_path / "data", tmp_path / "run", QUIET)
+        pretrain(make_settings(tmp_path), tmp_path / "data", tmp_path / "run")
 
 
 def test_very_short_silent_and_equal_tracks_train_without_trouble(tmp_path):
     folder = write_corpus(tmp_path / "data", 8, 4, captions=("the same song",))
     sf.write(folder / "clip-00.wav", tone(0, 0.2), RATE)
     sf.write(folder / "clip-01.wav", torch.zeros(RATE * 5).numpy(), RATE)
-    report = pretrain(make_settings(tmp_path), folder, tmp_path / "run", QUIET)
+    report = pretrain(make_settings(tmp_path), folder, tmp_path / "run")
     assert all(torch.isfinite(value).all() for value in weights(report.last).values())
     log = [record for record in read_log(tmp_path / "run") if "loss" in record]
     assert all(record["loss"] == record["loss"] for record in log)
@@ -360,7 +355,7 @@ def test_the_other_variants_train_too(corpus, tmp_path, variant):
             "training": {"best_by": "atm/accuracy"},
         },
     }[variant]
-    report = pretrain(make_settings(tmp_path, **changes), corpus, tmp_path / "run", QUIET)
+    report = pretrain(make_settings(tmp_path, **changes), corpus, tmp_path / "run")
     assert all(torch.isfinite(value).all() for value in weights(report.last).values())
     heads = {name.split("/")[1] for name in report.metrics if name.startswith("retrieval/")}
     assert heads == ({"atm", "contrastive"} if variant == "contrastive" else {"atm"})
@@ -373,8 +368,8 @@ def test_kill_9_and_rerun_resume_bit_exactly_in_one_process_vii_E29(template, co
     command = ("pretrain", tmp_path / "settings.yaml", "--data", corpus, "-o", tmp_path / "run")
     kill_in_training(template.mulap(*command, cwd=tmp_path), tmp_path / "run")
     assert not (tmp_path / "run" / "last").exists()
-    resumed = pretrain(settings, corpus, tmp_path / "run", QUIET)
-    straight = pretrain(settings, corpus, tmp_path / "straight", QUIET)
+    resumed = pretrain(settings, corpus, tmp_path / "run")
+    straight = pretrain(settings, corpus, tmp_path / "straight")
     assert_equal_weights(straight.last, resumed.last)
     assert_equal_weights(straight.best, resumed.best)
     assert straight.metrics == resumed.metrics
@@ -386,6 +381,7 @@ import sys
 import torch
 torch.set_num_threads(1)
 from mulap.data.collator import PretrainCollator
+from mulap.terminal import shown
 from mulap.training.pretrain import pretrain
 from mulap.training.settings import load_settings
 collate = PretrainCollator.__call__

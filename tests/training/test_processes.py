@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
-from rich.console import Console
 from safetensors.torch import load_file
 from tiny import make_batch, make_model, write_corpus, write_settings
 from torch import distributed
@@ -39,8 +38,6 @@ from mulap.training.processes import (
 from mulap.training.report import evaluate_run
 from mulap.training.settings import load_settings
 from mulap.training.trainer import whole_model
-
-QUIET = Console(quiet=True)
 
 
 @pytest.fixture
@@ -264,7 +261,7 @@ def launched(tmp_path_factory):
     started = [launch(folder, machine, port) for machine in (0, 1)]
     for name in RUNS:
         settings = load_settings(folder / f"{name}-one.yaml")
-        pretrain(settings, folder / "corpus", folder / f"{name}-one", QUIET)
+        pretrain(settings, folder / "corpus", folder / f"{name}-one")
     for machine, process in enumerate(started):
         assert process.wait(timeout=300) == 0, (folder / f"stderr-{machine}").read_text()[-3000:]
     return folder
@@ -361,7 +358,7 @@ def test_a_process_waits_hours_for_one_that_is_slow(launched):
 def test_what_two_processes_began_one_does_not_go_on_with(launched):
     settings = load_settings(launched / "apart.yaml")
     with pytest.raises(ValueError, match=r"was written by 2 process.es., and there are 1 now"):
-        pretrain(settings, launched / "corpus", launched / "apart-two", QUIET)
+        pretrain(settings, launched / "corpus", launched / "apart-two")
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-from rich.console import Console
 from tiny import write_corpus, write_settings
 from toy_task import make_data, make_settings, small_start
 
@@ -20,7 +19,6 @@ from mulap.training.processes import (
 from mulap.training.settings import load_settings
 from mulap.training.supervised import train_supervised, train_supervised_seeds
 
-QUIET = Console(quiet=True)
 SECOND = Processes(rank=1, count=2)
 SETTINGS = {
     "data": {"num_workers": 2, "crop": "start"},
@@ -111,7 +109,7 @@ def test_pretraining_claims_no_folder_where_a_process_differs(
     monkeypatch.setattr(pretrain_module, "join_processes", lambda: SECOND)
     waiting = beside(*changes)
     with pytest.raises(FailedTogetherError, match=what):
-        pretrain(settings, corpus, tmp_path / "run", QUIET)
+        pretrain(settings, corpus, tmp_path / "run")
     assert waiting == []
     assert not (tmp_path / "run" / "settings.yaml").exists()
 
@@ -131,7 +129,7 @@ def test_supervised_training_claims_no_folder_where_a_process_differs(
     monkeypatch.setattr(supervised, "join_processes", lambda: SECOND)
     waiting = beside(*changes)
     with pytest.raises(FailedTogetherError, match=what):
-        train_supervised(make_data("tags"), tmp_path / "run", make_settings(), small_start(), QUIET)
+        train_supervised(make_data("tags"), tmp_path / "run", make_settings(), small_start())
     assert waiting == []
     assert not (tmp_path / "run" / "settings.yaml").exists()
 
@@ -141,5 +139,5 @@ def test_processes_with_other_seeds_do_not_train(beside, monkeypatch, tmp_path):
     beside(lambda told: told | {"seeds": [0]})
     with pytest.raises(FailedTogetherError, match=r"seeds is \[0, 1\] here and \[0\] there"):
         train_supervised_seeds(
-            make_data("tags"), tmp_path / "run", make_settings(), (0, 1), small_start(), QUIET
+            make_data("tags"), tmp_path / "run", make_settings(), (0, 1), small_start()
         )

@@ -1,30 +1,39 @@
 """The rate that is shown is the one of now."""
 
-import io
 import re
+from contextlib import redirect_stderr
 
-from rich.console import Console
 from transformers import TrainerControl, TrainerState
 
-from mulap.training import progress
+from mulap.terminal import shown
 from mulap.training.progress import ProgressCallback
 
 
-def test_the_rate_is_that_since_the_last_line_without_the_start_and_validations(monkeypatch):
+def test_the_rate_is_that_since_the_last_log_without_the_start_and_validations(capsys):
     """It was the mean since the start, in which loading and validations never fade out."""
     clock = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    console = Console(record=True, file=io.StringIO(), width=400)
-    callback = ProgressCallback(console, 8, describe=str)
+    callback = ProgressCallback(8, describe=str, clock=lambda: clock[0])
     state, control = TrainerState(), TrainerControl()
     state.max_steps = 20
-    callback.on_train_begin(None, state, control)
-    for seconds, is_validated in ((60.0, False), (4.0, True), (4.0, False)):
-        clock[0] += seconds
-        state.global_step += 2
-        callback.on_log(None, state, control, {"loss": 1.0})
-        if is_validated:
-            clock[0] += 1_000.0
-            callback.on_evaluate(None, state, control, {})
-    rates = re.findall(r"([\d.]+) pairs/s", console.export_text())
-    assert rates == ["0.3", "4.0", "4.0"]
+    with shown():
+        callback.on_train_begin(None, state, control)
+        for seconds, is_validated in ((60.0, False), (40.0, True), (40.0, False)):
+            clock[0] += seconds
+            state.global_step += 2
+            callback.on_log(None, state, control, {"loss": 1.0})
+            if is_validated:
+                clock[0] += 1_000.0
+                callback.on_evaluate(None, state, control, {})
+    lines = capsys.readouterr().err.splitlines()
+    assert re.findall(r"([\d.]+) pairs/s", "\n".join(lines)) == ["0.3", "0.4", "0.4"]
+    assert lines[0].startswith("pre-training: 2 of 20 steps, 0.0 steps/s, 09:00 left, loss 1.000")
+
+
+def test_the_bar_is_gone_after_training_has_failed(notebook):
+    callback, state = ProgressCallback(8), TrainerState()
+    state.max_steps = 20
+    with redirect_stderr(notebook), shown():
+        callback.on_train_begin(None, state, TrainerControl())
+    assert "pre-training" in notebook.getvalue()
+    callback.close()
+    assert notebook.getvalue().endswith("\r")

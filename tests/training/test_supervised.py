@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -10,11 +9,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from rich.console import Console
 from tiny import RATE, has_no_gradient
 from toy_task import (
     LABELS,
-    QUIET,
     assert_equal_predictions,
     assert_equal_weights,
     extractor_of,
@@ -154,12 +151,8 @@ def test_the_cache_says_its_size_before_it_is_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(
         supervised, "read_tracks", lambda *args: (order.append("read"), read(*args))[1]
     )
-    console = Console(record=True, file=open(os.devnull, "w"), width=300)
-    show = console.print
-    monkeypatch.setattr(
-        console, "print", lambda *args, **kw: (order.append(args[0]), show(*args, **kw))
-    )
-    run(make_data("tags"), tmp_path / "run", console)
+    monkeypatch.setattr(supervised, "say", order.append)
+    run(make_data("tags"), tmp_path / "run")
     # Of 22 tracks, 8 have 2 segments, 7 one and 7 three: 44 of 16 x 47 x 4 bytes.
     assert order[0] == "keeping the log-mels of 22 tracks in memory: 0.1 MiB a process"
     assert order[1] == "read"
@@ -188,9 +181,7 @@ def test_seeds_are_runs_of_their_own_whose_predictions_are_stacked(straight, tmp
     report, _ = straight
     data = make_data("tags")
     seeds = (3, 0)
-    both = train_supervised_seeds(
-        data, tmp_path / "run", make_settings(), seeds, small_start(), QUIET
-    )
+    both = train_supervised_seeds(data, tmp_path / "run", make_settings(), seeds, small_start())
     assert both.predictions.outputs.shape == both.predictions.decisions.shape == (2, 5, 3)
     np.testing.assert_array_equal(both.predictions.outputs[1:], report.predictions.outputs)
     np.testing.assert_array_equal(both.predictions.decisions[1:], report.predictions.decisions)

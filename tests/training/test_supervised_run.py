@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from launched import Launched, kill_in_training
 from toy_task import (
-    QUIET,
     Watch,
     assert_equal_predictions,
     assert_equal_weights,
@@ -65,7 +64,7 @@ def test_without_the_cache_the_number_of_workers_changes_nothing(tmp_path, num_w
     data = make_data("tags")
     for name, count in (("ours", num_workers), ("other", 0)):
         settings = make_settings(data={"cache_features": False, "num_workers": count})
-        train_supervised(data, tmp_path / name, settings, small_start(), QUIET)
+        train_supervised(data, tmp_path / name, settings, small_start())
     assert_equal_weights(tmp_path / "ours" / "last", tmp_path / "other" / "last")
 
 
@@ -105,10 +104,10 @@ def test_a_folder_holds_one_run_or_several_of_the_same_folds_and_seeds(straight,
     assert "\n" not in str(caught.value)
     assert (output / "predictions.npz").read_bytes() == before
     several = tmp_path / "several"
-    train_supervised_seeds(data, several, make_settings(), (0,), small_start(), QUIET)
+    train_supervised_seeds(data, several, make_settings(), (0,), small_start())
     with pytest.raises(ValueError, match="holds a run with other folds or seeds .in .*seed-0"):
         run(data, several)
-    both = train_supervised_seeds(data, several, make_settings(), (0, 1), small_start(), QUIET)
+    both = train_supervised_seeds(data, several, make_settings(), (0, 1), small_start())
     assert len(both.valid_scores) == 2
 
 

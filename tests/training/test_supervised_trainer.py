@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from tiny import has_no_gradient
 from toy_task import (
-    QUIET,
     Watch,
     assert_equal_weights,
     extractor_of,
@@ -129,7 +128,7 @@ def test_validation_may_hear_a_few_segments_of_each_track_but_the_test_hears_all
     data = make_data("tags")
     changes = {"data": {"valid_segments": 1}, "training": {"num_epochs": 1}}
     settings = make_settings(**changes)
-    report = train_supervised(data, tmp_path / "run", settings, small_start(), QUIET)
+    report = train_supervised(data, tmp_path / "run", settings, small_start())
     model = load_classifier(report.best)
     paths = [data.audio_path(index) for index in range(22)]
     audio, _ = read_tracks(extractor_of(report.best), paths, keep=True)

@@ -1,12 +1,10 @@
 """The trainer: groups, steps and schedule, accumulation, what is logged, collapse."""
 
 import inspect
-import io
 import json
 
 import pytest
 import torch
-from rich.console import Console
 from tiny import make_tokenizer, write_corpus, write_settings
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
@@ -14,6 +12,7 @@ from mulap.data.collator import PretrainCollator
 from mulap.data.manifest import read_manifest
 from mulap.files import FailureLog
 from mulap.model.musicnn import MusicnnBackbone
+from mulap.terminal import shown
 from mulap.training import evaluate as evaluate_module
 from mulap.training import trainer as trainer_module
 from mulap.training.evaluate import EVALUATION_SEED, Evaluation
@@ -48,9 +47,8 @@ def build(settings, corpus, run, callbacks=()):
     manifest = read_manifest(corpus)
     captions = [caption for clip in manifest.split("train") for caption in clip.captions]
     model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
-    console = Console(quiet=True)
     failures = FailureLog(run / "failures.jsonl")
-    datasets = make_datasets(settings, manifest, processor, failures, console)
+    datasets = make_datasets(settings, manifest, processor, failures)
     arguments = training_arguments(settings, run, len(datasets["train"]))
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
     trainer.add_callback(RunCallback(trainer, run))
@@ -154,7 +152,7 @@ def test_batch_sizes_that_do_not_divide_are_one_clear_error(configured):
 def test_a_corpus_smaller_than_a_batch_does_not_succeed_with_no_step_E31(configured, tmp_path):
     corpus = write_corpus(tmp_path / "toy", num_train=3, num_valid=2)
     with pytest.raises(ValueError, match="3 clips, fewer than the 4 .*: lower training.micro_batc"):
-        pretrain(configured(), corpus, tmp_path / "run", Console(quiet=True))
+        pretrain(configured(), corpus, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +263,7 @@ def test_losses_are_logged_by_name_as_means_and_not_as_sums_E25(configured, corp
     logs = {}
     for every in (1, 5):
         settings = configured(training={"log_every_steps": every})
-        pretrain(settings, corpus, tmp_path / str(every), Console(quiet=True))
+        pretrain(settings, corpus, tmp_path / str(every))
         logs[every] = [r for r in read_log(tmp_path / str(every)) if "loss/mlm" in r]
     assert (len(logs[1]), len(logs[5])) == (10, 2)
     for index, record in enumerate(logs[5]):
@@ -279,7 +277,7 @@ def test_losses_are_logged_by_name_as_means_and_not_as_sums_E25(configured, corp
 
 def test_losses_under_accumulation_are_means_too_E28(configured, corpus, tmp_path):
     settings = configured(training={"batch_size": 8})
-    pretrain(settings, corpus, tmp_path / "run", Console(quiet=True))
+    pretrain(settings, corpus, tmp_path / "run")
     records = [r for r in read_log(tmp_path / "run") if "loss/mlm" in r]
     assert len(records) == 6
     for record in records:
@@ -352,22 +350,23 @@ def test_the_sampler_is_told_the_epoch_also_in_the_middle_of_one(
 
 
 def test_a_collapsing_backbone_is_reported_in_words_and_once(
-    configured, corpus, tmp_path, monkeypatch
+    configured, corpus, tmp_path, monkeypatch, capsys
 ):
     forward = MusicnnBackbone.forward
     monkeypatch.setattr(MusicnnBackbone, "forward", lambda self, x: 0 * forward(self, x) + 1)
-    console = Console(record=True, file=io.StringIO(), width=400)
-    pretrain(configured(), corpus, tmp_path / "run", console)
-    text = console.export_text()
+    pretrain(configured(), corpus, tmp_path / "run")
+    text = capsys.readouterr().err
     assert text.count("the backbone collapses") == 1
     assert "lower objectives.mam" in text
     assert all(r["feature_spread"] < 1e-3 for r in read_log(tmp_path / "run") if "loss/mam" in r)
 
 
-def test_a_healthy_backbone_is_not_reported(configured, corpus, tmp_path):
-    console = Console(record=True, file=io.StringIO(), width=400)
-    pretrain(configured(training={"num_epochs": 1}), corpus, tmp_path / "run", console)
-    text = console.export_text()
+def test_a_healthy_backbone_is_not_reported(configured, corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mulap.terminal.FIRST_LINE_SECONDS", 0.0)
+    monkeypatch.setattr("mulap.terminal.LINE_SECONDS", 0.0)
+    with shown():
+        pretrain(configured(training={"num_epochs": 1}), corpus, tmp_path / "run")
+    text = capsys.readouterr().err
     assert "collapse" not in text
     for word in ("mlm", "mam", "atm", "pairs/s", "left", "data wait", "retrieval by the atm head"):
         assert word in text
@@ -401,7 +400,7 @@ def test_evaluations_can_be_thinned_out_but_the_last_epoch_has_one(configured, c
 
 
 def test_the_progress_callback_only_looks():
-    callback = ProgressCallback(Console(quiet=True), 4)
+    callback = ProgressCallback(4)
     before = {"loss": 1.0, "feature_spread": 0.0}
     logs = dict(before)
     state, control = TrainerState(), TrainerControl()
