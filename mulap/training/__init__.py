@@ -1,7 +1,6 @@
 """Training: from settings and tracks to a checkpoint.
 
-Reading order: `settings_file` (YAML -> checked dataclasses), `loop`, `checkpoints` and `processes`
-(what both kinds of training share), then
+Reading order: `loop`, `checkpoints` and `processes` (what both kinds of training share), then
 
     pre-training    `settings`, `initial` (the model that training starts from), `trainer`,
                     `evaluate` (losses and matching), `retrieval`, `progress`, `pretrain`, `report`

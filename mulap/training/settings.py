@@ -1,7 +1,7 @@
 """Settings of a pre-training run: YAML -> dataclasses, checked before anything is loaded.
 
-How a file is read, and what becomes of a misspelt key, is told in `settings_file`. No class outside
-this folder sees these settings: each part is handed the plain values it needs.
+How a file is read, and what becomes of a misspelt key, is told in `mulap.settings`. No class
+outside this folder sees these settings: each part is handed the plain values it needs.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mulap.model.config import MulapConfig
 from mulap.objectives.losses import LossOptions
-from mulap.training.settings_file import read_settings
+from mulap.settings import read_settings
 
 BestBy = Literal["loss", "loss/mlm", "loss/mam", "loss/atm", "atm/accuracy", "atm/pair_accuracy"]
 

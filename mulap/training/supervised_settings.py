@@ -1,14 +1,14 @@
 """Settings of a supervised training: YAML -> dataclasses, checked before anything is loaded.
 
 The defaults are the paper's downstream settings (section 3.2), which are the probe's too, with the
-backbone trained as well. How a file is read is told in `settings_file`.
+backbone trained as well. How a file is read is told in `mulap.settings`.
 """
 
 import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mulap.training.settings_file import build_settings, read_settings
+from mulap.settings import build_settings, read_settings
 
 
 @dataclass(frozen=True)

@@ -65,28 +65,30 @@ def test_the_columns_of_a_table_are_passed_on(tmp_path):
     ("sections", "message"),
     [
         ({"task": [GTZAN]}, "unknown setting 'task': did you mean 'tasks'"),
-        ({"probe": {"seed": 3}}, "probe: unknown setting 'seed': did you mean 'seeds'"),
+        ({"probe": {"seed": 3}}, "unknown setting 'probe.seed': did you mean 'probe.seeds'"),
         ({"probe": {"protocol": "papre"}}, "no protocol 'papre' .did you mean paper"),
-        ({"probe": {"seeds": 0}}, "probe.seeds is 0: give a whole number from 1 up"),
-        ({"probe": {"seeds": True}}, "probe.seeds is True"),
-        ({"probe": "paper"}, "probe is 'paper': give it keys"),
-        ({"tasks": []}, "tasks: is no list of one or more"),
-        ({"tasks": ["gtzan"]}, "task 1 is 'gtzan': give it keys"),
+        ({"probe": {"seeds": 0}}, "probe: seeds is 0: give a whole number from 1 up"),
+        ({"probe": {"seeds": True}}, "'probe.seeds' is True: give a int"),
+        ({"probe": "paper"}, "'probe' is 'paper': give it keys"),
+        ({"tasks": []}, "'tasks' is empty: write - {name"),
+        ({"tasks": ["gtzan"]}, r"'tasks\[1\]' is 'gtzan': give it keys"),
         ({"tasks": [{"name": "gtzen", "data": "x"}]}, "no task 'gtzen' .did you mean gtzan"),
-        ({"tasks": [{"name": "gtzan"}]}, "task 1: has no 'data'"),
+        ({"tasks": [{"name": "gtzan"}]}, r"'tasks\[1\].data' is missing: give it"),
+        ({"tasks": [OWN, OWN | {"label": ""}]}, r"tasks\[2\]: has no 'label': give it one"),
+        ({"tasks": GTZAN}, "'tasks' is {.*: give a list"),
         ({"tasks": [GTZAN | {"split": "full"}]}, "gtzan has no split 'full': give filtered"),
-        ({"tasks": [GTZAN | {"label": "x"}]}, "task 1: unknown setting 'label'"),
-        ({"tasks": [OWN | {"folds": "x"}]}, "unknown setting 'folds': did you mean 'fold'"),
+        ({"tasks": [GTZAN | {"label": "x"}]}, "'label' is for name: folder"),
+        ({"tasks": [OWN | {"folds": "x"}]}, "unknown setting 'tasks.*folds': did you mean .*fold'"),
         ({"tasks": [GTZAN, GTZAN]}, "the task gtzan .filtered. is there twice"),
-        ({"tasks": [OWN | {"label": 3}]}, "task 1: 'label' is 3: give it text"),
-        ({"tasks": [OWN | {"label": ["genre", 3]}]}, "'label' is .'genre', 3.: give it text"),
-        ({"tasks": [OWN | {"title": 7}]}, "task 1: 'title' is 7: give it text"),
+        ({"tasks": [OWN | {"label": 3}]}, r"'tasks\[1\].label' is 3: give a str"),
+        ({"tasks": [OWN | {"label": ["genre", 3]}]}, r"'tasks\[1\].label\[2\]' is 3: give a str"),
+        ({"tasks": [OWN | {"title": 7}]}, r"'tasks\[1\].title' is 7: give a str"),
         ({"tasks": [OWN, OWN]}, "is there twice: give one another title"),
-        ({"backbones": []}, "backbones: is no list"),
-        ({"backbones": [{"name": "mel", "lable": "x"}]}, "did you mean 'label'"),
+        ({"backbones": []}, "'backbones' is empty: write - random"),
+        ({"backbones": [{"name": "mel", "lable": "x"}]}, r"did you mean 'backbones\[1\].label'"),
         ({"backbones": ["mel", "mel"]}, "two backbones have the name 'mel'"),
         ({"backbones": ["mel", {"name": "random", "label": "mel"}]}, "have the label 'mel'"),
-        ({"supervised": {"setting": "x"}}, "did you mean 'settings'"),
+        ({"supervised": {"setting": "x"}}, "did you mean 'supervised.settings'"),
         ({"supervised": {"settings": "none.yaml"}}, "none.yaml: cannot be read"),
     ],
 )
@@ -124,6 +126,37 @@ def test_only_what_has_a_slash_is_a_path(tmp_path):
         "hear:module:out/weights.pt": f"hear:module:{tmp_path}/out/weights.pt",
     }
     assert {name: resolve_backbone(name, tmp_path) for name in names} == names
+
+
+def test_the_home_folder_is_found_wherever_a_path_may_stand(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    (home / "model").mkdir(parents=True)
+    (home / "own.yaml").write_text("training: {num_epochs: 7}")
+    monkeypatch.setenv("HOME", str(home))
+    config = load_config(
+        write(
+            tmp_path,
+            tasks=[{"name": "gtzan", "data": "~/data"}],
+            backbones=["~/best", "hf:~/model", "hear:module:~/weights.pt"],
+            cache="~/cache",
+            supervised={"settings": "~/own.yaml", "checkpoints": "~/trained"},
+        )
+    )
+    assert config.tasks[0].data == home / "data"
+    assert [backbone.source for backbone in config.backbones] == [
+        f"{home}/best",
+        f"hf:{home}/model",
+        f"hear:module:{home}/weights.pt",
+    ]
+    assert (config.cache, config.checkpoints) == (home / "cache", home / "trained")
+    assert config.supervised.training.num_epochs == 7
+    (tmp_path / "more.yaml").write_text("extends: ~/own.yaml\ntraining: {batch_size: 3}")
+    more = load_config(write(tmp_path, supervised={"settings": "more.yaml"})).supervised.training
+    assert (more.num_epochs, more.batch_size) == (7, 3)
+
+
+def test_a_path_may_be_text(tmp_path):
+    assert load_config(str(write(tmp_path))) == load_config(write(tmp_path))
 
 
 def test_a_grid_has_the_seeds_that_were_asked_for():

@@ -80,7 +80,7 @@ def test_the_official_config_switches_every_deviation_of_the_authors_code_by_nam
         ("model: {layout: papre}", "'model.layout' is 'papre': choose one of paper, official"),
         ("model: {layout: [paper]}", "'model.layout' is .*: choose one of paper, official"),
         ("training: {report_to: tensorboard}", "give a list, as"),
-        ("training: {report_to: [1]}", "'training.report_to' is 1: give a str"),
+        ("training: {report_to: [1]}", r"'training.report_to\[1\]' is 1: give a str"),
         ("data: {group_column: 3}", "'data.group_column' is 3: give a str"),
         ("training: 3", "'training' is 3: give it keys and values"),
         ("training: []", r"'training' is \[\]: give it keys and values"),

@@ -1,8 +1,9 @@
 """A YAML file -> a dataclass of settings, every name and type checked.
 
 A file may say `extends: other.yaml` and then only what differs. A key that is not known stops the
-run and names the nearest one that is; so does a value of the wrong type. What the settings mean,
-and which values go together, it does not know.
+run and names the nearest one that is; so does a value of the wrong type, or a setting that has no
+default and is missing. Which values go together, a dataclass
+may check in `__post_init__`.
 """
 
 import dataclasses
@@ -87,7 +88,7 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop("extends", None)
     if base is None:
         return values
-    merged = _read_yaml(path.parent / str(base), (*seen, path.resolve()))
+    merged = _read_yaml(path.parent / Path(str(base)).expanduser(), (*seen, path.resolve()))
     for section, keys in values.items():
         before = merged.get(section)
         if isinstance(keys, dict) and isinstance(before, dict):
@@ -100,7 +101,8 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 def _build(kind: type, values: Any, where: str, prefix: str) -> Any:
     """Make a dataclass of a dictionary, checking every name and type."""
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: '{prefix.rstrip('.')}' is {values!r}: give it keys and values")
+        name = f" '{prefix.rstrip('.')}'" if prefix else ""
+        raise ValueError(f"{where}:{name} is {values!r}: give it keys and values")
     hints = get_type_hints(kind)
     built = {}
     for name, value in values.items():
@@ -109,32 +111,62 @@ def _build(kind: type, values: Any, where: str, prefix: str) -> Any:
             hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known: {', '.join(hints)}"
             raise ValueError(f"{where}: unknown setting '{prefix}{name}': {hint}")
         if dataclasses.is_dataclass(hints[name]):
-            built[name] = _build(
-                hints[name], {} if value is None else value, where, f"{prefix}{name}."
-            )
-        else:
-            built[name] = _check(hints[name], value, f"{where}: '{prefix}{name}'")
-    return kind(**built)
+            value = {} if value is None else value
+        built[name] = _check(hints[name], value, where, f"{prefix}{name}")
+    for field in dataclasses.fields(kind):
+        has_default = {field.default, field.default_factory} != {dataclasses.MISSING}
+        if not has_default and field.name not in built:
+            raise ValueError(f"{where}: '{prefix}{field.name}' is missing: give it")
+    try:
+        return kind(**built)
+    except ValueError as error:  # values that do not go together
+        raise ValueError(f"{where}: {f'in {prefix[:-1]}: ' if prefix else ''}{error}") from error
 
 
-def _check(kind: Any, value: Any, what: str) -> Any:
+def _check(kind: Any, value: Any, where: str, name: str) -> Any:
+    """Return a value as the type of its setting has it."""
     origin, choices = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        if value not in choices:
-            raise ValueError(f"{what} is {value!r}: choose one of {', '.join(map(str, choices))}")
-        return value
+    if dataclasses.is_dataclass(kind):
+        assert isinstance(kind, type)
+        return _build(kind, value, where, f"{name}.")
     if origin in (Union, types.UnionType):
-        return value if value is None else _check(choices[0], value, what)
-    if origin is list:
-        if not isinstance(value, list):
-            raise ValueError(f"{what} is {value!r}: give a list, as [{choices[0].__name__}]")
-        return [_check(choices[0], entry, what) for entry in value]
+        if value is None and types.NoneType in choices:
+            return None
+        fitting = (each for each in choices if isinstance(value, _yaml_type(each)))
+        return _check(next(fitting, choices[0]), value, where, name)
+    if origin is not list:
+        return _check_plain(kind, value, f"{where}: '{name}' is {value!r}")
+    if not isinstance(value, list):
+        raise ValueError(f"{where}: '{name}' is {value!r}: give a list, as [{_name(choices[0])}]")
+    return [_check(choices[0], each, where, f"{name}[{n}]") for n, each in enumerate(value, 1)]
+
+
+def _check_plain(kind: Any, value: Any, what: str) -> Any:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{what}: choose one of {', '.join(map(str, get_args(kind)))}")
+        return value
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
         # YAML reads 1e-4 as text.
         try:
             return float(value)
         except ValueError as error:
-            raise ValueError(f"{what} is {value!r}: give a number") from error
+            raise ValueError(f"{what}: give a number") from error
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{what} is {value!r}: give a {kind.__name__}")
+        raise ValueError(f"{what}: give a {_name(kind)}")
     return value
+
+
+def _yaml_type(kind: Any) -> type:
+    """Return the type that YAML gives a value for a setting of some type."""
+    if dataclasses.is_dataclass(kind):
+        return dict
+    if get_origin(kind) is Literal:
+        return type(get_args(kind)[0])
+    return str if kind is Path else get_origin(kind) or kind
+
+
+def _name(kind: Any) -> str:
+    return _name(get_args(kind)[0]) if get_origin(kind) else kind.__name__.lower()
