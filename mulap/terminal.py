@@ -153,13 +153,13 @@ def _options(unit: str) -> dict[str, Any]:
 
 
 @contextmanager
-def without_loading_bars() -> Iterator[None]:
-    """Hide the bars that transformers shows while it loads a model.
+def without_transformers_bars() -> Iterator[None]:
+    """Hide the bars that transformers shows while it loads and saves models.
 
     transformers has one switch for the whole process, so overlapping calls are counted.
     """
     global _num_loading, _had_bars
-    logging = sys.modules["transformers.utils.logging"]  # there, as the caller is about to load
+    logging = sys.modules["transformers.utils.logging"]  # there, as the caller uses it
     with _loading:
         if not _num_loading:
             _had_bars = logging.is_progress_bar_enabled()

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 # Before transformers is imported, which reads these once.
@@ -73,6 +74,18 @@ def move_tensors(request):
         return module
 
     return move
+
+
+@pytest.fixture
+def bars_of_transformers(monkeypatch):
+    """Let transformers show bars, as it does unless it is told not to."""
+    from transformers.utils import logging
+
+    module = sys.modules["huggingface_hub.utils.tqdm"]  # the package has a class of that name
+    monkeypatch.setattr(module, "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    logging.enable_progress_bar()
+    yield
+    logging.disable_progress_bar()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from transformers.utils import logging
 
 from mulap import terminal
-from mulap.terminal import BYTES, Progress, say, shown, without_loading_bars
+from mulap.terminal import BYTES, Progress, say, shown, without_transformers_bars
 
 
 class Clock:
@@ -153,18 +153,9 @@ def test_threads_share_a_count():
     assert progress.done == 8_000
 
 
-@pytest.fixture
-def bars_of_transformers(monkeypatch):
-    module = sys.modules["huggingface_hub.utils.tqdm"]  # the package has a class of that name
-    monkeypatch.setattr(module, "HF_HUB_DISABLE_PROGRESS_BARS", None)
-    logging.enable_progress_bar()
-    yield
-    logging.disable_progress_bar()
-
-
 @pytest.mark.usefixtures("bars_of_transformers")
 def test_bars_of_transformers_come_back_after_the_last_of_overlapping_loads():
-    first, second = without_loading_bars(), without_loading_bars()
+    first, second = without_transformers_bars(), without_transformers_bars()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
@@ -175,7 +166,7 @@ def test_bars_of_transformers_come_back_after_the_last_of_overlapping_loads():
 
 def test_bars_of_transformers_stay_off_where_they_were_off():
     logging.disable_progress_bar()
-    with without_loading_bars():
+    with without_transformers_bars():
         assert not logging.is_progress_bar_enabled()
     assert not logging.is_progress_bar_enabled()
     assert terminal._num_loading == 0

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from mulap.model.bundled import bundled_names, locate_weights
 from mulap.model.config import MulapAudioConfig
 from mulap.model.musicnn import MusicnnBackbone
+from mulap.terminal import without_transformers_bars
 
 RANDOM = "random"
 # Where the backbone hangs in: pre-training, `MulapModel`, the tagger, the backbone itself.
@@ -47,6 +48,8 @@ _LIMITS = {
 def loading(what: str) -> Iterator[None]:
     """Turn what reading a model, or a part of it, raises where it is damaged into one line.
 
+    transformers shows no bar meanwhile.
+
     Args:
         what: how the line begins: which one, and what is wrong with it in general.
 
@@ -54,7 +57,8 @@ def loading(what: str) -> Iterator[None]:
         ValueError: `what`, the reason, and a remedy.
     """
     try:
-        yield
+        with without_transformers_bars():
+            yield
     except Exception as error:  # noqa: BLE001 (of a wrong tokenizer.json `tokenizers` raises just this)
         if not (type(error) is Exception or isinstance(error, _UNLOADABLE)):
             raise

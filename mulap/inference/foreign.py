@@ -32,6 +32,7 @@ from mulap.inference.backbones import hash_weights
 from mulap.inference.devices import computing_on
 from mulap.inference.segments import SegmentEncoder
 from mulap.model.features import MulapFeatureExtractor
+from mulap.terminal import without_transformers_bars
 
 HEAR_RATES = (16_000, 22_050, 32_000, 44_100, 48_000)
 _HEAR_FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
@@ -163,7 +164,7 @@ def _load_hugging_face(name_or_path: str) -> tuple[Any, Any]:
     try:
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False)
         # Weights that a checkpoint lacks are drawn: always the same, for the sake of the hash.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), without_transformers_bars():
             torch.default_generator.manual_seed(0)
             model, info = AutoModel.from_pretrained(
                 name_or_path,

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, TrainingArguments
-from transformers.utils import logging
 
 from mulap.data.captions import CaptionRules, clean_manifest
 from mulap.data.clips import CaptionPool
@@ -26,7 +25,7 @@ from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.model.sync_batch_norm import convert_sync_batch_norm
-from mulap.terminal import is_shown, say, shown
+from mulap.terminal import is_shown, say, shown, without_transformers_bars
 from mulap.training.checkpoints import (
     check_settings,
     claim_run,
@@ -171,10 +170,10 @@ def pretrain(
             use.
     """
     processes = join_processes()
-    logging.disable_progress_bar()
     run = Path(output)
     failures = FailureLog(run / "failures.jsonl")
     with ExitStack() as held, tell_of_lost_processes(processes):
+        held.enter_context(without_transformers_bars())
         held.enter_context(shown(is_shown() and processes.is_main))
         check_same_settings(processes, settings_to_dict(settings))
         with fail_together(processes):

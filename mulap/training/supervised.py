@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from transformers.utils import logging
 
 from mulap.data.splits import SPLITS
 from mulap.files import FailureLog
@@ -33,7 +32,7 @@ from mulap.model.features import MulapFeatureExtractor
 from mulap.tasks.metrics import headline
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import Fold, TaskData
-from mulap.terminal import is_shown, say, shown
+from mulap.terminal import is_shown, say, shown, without_transformers_bars
 from mulap.training.checkpoints import SETTINGS_FILE, check_settings
 from mulap.training.initial import feature_extractor, scaled_audio_config
 from mulap.training.loop import check_reporting
@@ -148,7 +147,8 @@ def _train(
     start: str | None,
 ) -> SupervisedReport:
     processes = join_processes()
-    with tell_of_lost_processes(processes), shown(is_shown() and processes.is_main):
+    is_told = is_shown() and processes.is_main
+    with tell_of_lost_processes(processes), shown(is_told), without_transformers_bars():
         return _train_together(data, output, runs, start, processes)
 
 
@@ -159,7 +159,6 @@ def _train_together(
     start: str | None,
     processes: Processes,
 ) -> SupervisedReport:
-    logging.disable_progress_bar()
     seeds = [each.training.seed for each, _ in runs]
     check_same_settings(processes, asdict(runs[0][0]) | {"seeds": seeds})
     with fail_together(processes):

@@ -175,3 +175,12 @@ def test_a_model_that_lacks_weights_is_refused_instead_of_filled_at_random(check
     (tmp_path / "bad" / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="bad: cannot be loaded: "):
         load_whole(MusicnnForTagging, tmp_path / "bad")
+
+
+@pytest.mark.usefixtures("bars_of_transformers")
+def test_no_bar_is_shown_while_a_model_is_loaded(checkpoints, capsys):
+    folder = checkpoints[0]["pretraining"]
+    load_backbone(folder)
+    assert capsys.readouterr().err == ""
+    MulapForPreTraining.from_pretrained(folder)
+    assert "Loading weights" in capsys.readouterr().err, "transformers shows none any more"

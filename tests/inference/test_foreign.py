@@ -316,3 +316,11 @@ def test_a_name_that_is_nowhere_is_one_line():
     with pytest.raises(ValueError, match="no/such-model: is no Hugging Face audio model") as caught:
         load_encoder("hf:no/such-model")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("bars_of_transformers")
+def test_no_bar_is_shown_while_a_model_of_others_is_loaded(tmp_path, capsys):
+    folder = make_wav2vec2(tmp_path / "model")
+    capsys.readouterr()
+    load_encoder(f"hf:{folder}")
+    assert capsys.readouterr().err == ""

@@ -441,7 +441,6 @@ sys.path.insert(0, {here!r})
 from pathlib import Path
 from test_features import SECONDS, make_data, make_encoder
 from mulap.probing import features
-from mulap.terminal import shown
 features._SECONDS_BETWEEN_SYNCS = 0.0
 features.cache_features(make_data(Path({music!r}), SECONDS), make_encoder(), Path({cache!r}))
 """

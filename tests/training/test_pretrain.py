@@ -381,7 +381,6 @@ import sys
 import torch
 torch.set_num_threads(1)
 from mulap.data.collator import PretrainCollator
-from mulap.terminal import shown
 from mulap.training.pretrain import pretrain
 from mulap.training.settings import load_settings
 collate = PretrainCollator.__call__
@@ -432,3 +431,9 @@ def test_kill_9_and_rerun_resume_bit_exactly_in_two_processes_vii_E29(corpus, tm
     weighted = [0.1 * r["loss/mlm"] + 4 * r["loss/mam"] + 2 * r["loss/atm"] for r in log]
     # The figures are of both processes, as the total is.
     assert [r["loss"] for r in log] == pytest.approx(weighted, rel=1e-4)
+
+
+@pytest.mark.usefixtures("bars_of_transformers")
+def test_a_library_call_prints_nothing(corpus, tmp_path, capsys):
+    pretrain(make_settings(tmp_path), corpus, tmp_path / "run")
+    assert capsys.readouterr() == ("", "")
