@@ -1,6 +1,7 @@
 """A YAML file -> a dataclass of settings, every name and type checked.
 
-A file may say `extends: other.yaml` and then only what differs. A key that is not known stops the
+A file may say `extends: other.yaml`, or `extends: pretrain/paper` for one of `mulap.configs`, and
+then only what differs. A key that is not known stops the
 run and names the nearest one that is; so does a value of the wrong type, or a setting that has no
 default and is missing. Which values go together, a dataclass
 may check in `__post_init__`.
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
+
+from mulap.configs import find_config, list_configs
 
 Settings = TypeVar("Settings")
 
@@ -88,7 +91,10 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop("extends", None)
     if base is None:
         return values
-    merged = _read_yaml(path.parent / Path(str(base)).expanduser(), (*seen, path.resolve()))
+    beside = path.parent / Path(str(base)).expanduser()
+    if not beside.is_file() and str(base) in list_configs():
+        beside = find_config(str(base))
+    merged = _read_yaml(beside, (*seen, path.resolve()))
     for section, keys in values.items():
         before = merged.get(section)
         if isinstance(keys, dict) and isinstance(before, dict):

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 out=${TOUR_OUT:-tour}
-config=${TOUR_CONFIG:-configs/pretrain/tiny.yaml}
+config=${TOUR_CONFIG:-tiny}
 clips=${TOUR_CLIPS:-600}
 seconds_begun=$SECONDS
 mkdir -p "$out"

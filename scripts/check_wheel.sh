@@ -39,4 +39,5 @@ PYTHON
 import numpy as np
 assert np.load("tone.npz")["embeddings"].shape == (2, 1506)
 '
-echo "check_wheel: the wheel embeds and tags without extras"
+"$venv/bin/mulap" config small | grep -q '^extends: pretrain/paper$'
+echo "check_wheel: the wheel embeds, tags and has its configurations, without extras"

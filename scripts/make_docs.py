@@ -1,7 +1,7 @@
 """Writes the reference pages from the code itself, so that they cannot say anything else.
 
 docs/cli.md      from the click commands of `mulap.cli`
-docs/configs.md  from the dataclasses of settings, and the files in configs/
+docs/configs.md  from the dataclasses of settings, and the files in mulap/configs/
 
 python scripts/make_docs.py            write them
 python scripts/make_docs.py --check    say which is out of date, exit code 1
@@ -25,13 +25,13 @@ sys.path.insert(0, str(ROOT))
 
 from mulap import cli  # noqa: E402
 from mulap.cli import group  # noqa: E402
+from mulap.configs import FOLDER  # noqa: E402
 from mulap.data.collator import PretrainCollator  # noqa: E402
 from mulap.model.config import MulapAudioConfig, MulapConfig  # noqa: E402
 from mulap.probing.settings import ProbeSettings  # noqa: E402
 from mulap.training import settings  # noqa: E402
 from mulap.training.supervised_settings import SupervisedSettings  # noqa: E402
 
-CONFIGS = ROOT / "configs"
 NOTICE = "<!-- Written by scripts/make_docs.py: change the code, then run `make docs`. -->"
 # Settings whose fields are described where they are used, under the same names; the last one wins.
 DESCRIBED_BY: dict[type, tuple[type, ...]] = {
@@ -184,15 +184,15 @@ def describe_settings(kind: type, mark: str) -> list[str]:
 
 def describe_files(folder: str, mark: str) -> list[str]:
     """Return what each file of a folder of configs says of itself."""
-    files = sorted((CONFIGS / folder).glob("*.yaml"))
-    return [f"{mark} {path.name}\n\n{header_of(path)}\n" for path in files]
+    files = sorted((FOLDER / folder).glob("*.yaml"))
+    return [f"{mark} {path.stem}\n\n{header_of(path)}\n" for path in files]
 
 
 def describe_changes() -> str:
     """Return what the files of pre-training change, in one table."""
     defaults = flatten(dataclasses.asdict(settings.PretrainSettings()))
     changes = {}
-    for path in sorted((CONFIGS / "pretrain").glob("*.yaml")):
+    for path in sorted((FOLDER / "pretrain").glob("*.yaml")):
         loaded = flatten(dataclasses.asdict(settings.load_settings(path)))
         changes[path.stem] = {key: loaded[key] for key in loaded if loaded[key] != defaults[key]}
     changed = [key for key in defaults if any(key in each for each in changes.values())]
@@ -208,19 +208,20 @@ def make_configs_page() -> str:
     """Return docs/configs.md."""
     parts = [
         f"# Settings\n\n{NOTICE}\n",
-        "`mulap pretrain CONFIG` reads one YAML file. It may say `extends: other.yaml` and then "
-        "only what differs; `--set section.key=value` comes last. A key that is not known, or a "
-        "value of the wrong type, stops the run before anything is loaded.\n",
+        "CONFIG of `mulap pretrain`, `mulap pretrain-supervised` and `mulap benchmark` is a YAML "
+        "file, or the name of one that comes with mulap. `mulap config` lists these names; `mulap "
+        "config small > mine.yaml` copies one. A file may say `extends: pretrain/paper`, or "
+        "`extends: other.yaml`, and then only what differs; `--set section.key=value` comes last. "
+        "An unknown key, or a value of the wrong type, stops the run before anything is loaded.\n",
         *describe_settings(settings.PretrainSettings, "##"),
-        "## The files in configs/pretrain\n",
+        "## What comes with mulap for pre-training\n",
         *describe_files("pretrain", "###"),
         "### What they change\n",
         "An empty cell is the default.\n",
         describe_changes(),
         "",
         "## Supervised training\n",
-        "`mulap pretrain-supervised [CONFIG]` reads the same kind of file; without one, the "
-        "defaults are the paper's.\n",
+        "Without CONFIG, `mulap pretrain-supervised` uses these defaults, the paper's.\n",
         *describe_settings(SupervisedSettings, "###"),
         *describe_files("supervised", "###"),
         "## Benchmarks\n",

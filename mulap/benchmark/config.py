@@ -6,7 +6,8 @@
     supervised:  how those two are trained, and where their checkpoints are kept
     cache:       the folder of embeddings
 
-Relative paths are relative to the file, and `~` is the home folder. Nothing here decodes audio or
+Relative paths are relative to the file (to the current folder in the configurations that come with
+mulap), and `~` is the home folder. Nothing here decodes audio or
 loads a model.
 """
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mulap.configs import FOLDER as FOLDER_OF_CONFIGS
 from mulap.probing.settings import ProbeSettings, find_protocol
 from mulap.settings import build_settings, load_yaml
 from mulap.tasks.folder import read_folder
@@ -192,6 +194,8 @@ def load_config(path: str | Path) -> BenchmarkConfig:
     """
     path = Path(path)
     where, base = str(path), path.resolve().parent
+    if base.is_relative_to(FOLDER_OF_CONFIGS):
+        base = Path.cwd()
     file = build_settings(_File, load_yaml(path), where)
     probe, supervised = file.probe, file.supervised
     return BenchmarkConfig(

@@ -1,11 +1,11 @@
 """The command line: each command parses, calls one function and prints.
 
 Reading order: `group` (what all commands share), then the commands by what they are for: `corpora`,
-`training`, `inference`, `transfer`. Heavy imports stand inside the commands, so that `mulap --help`
-needs no torch.
+`config`, `training`, `inference`, `transfer`. Heavy imports stand inside the commands, so that
+`mulap --help` needs no torch.
 """
 
-from mulap.cli import corpora, inference, training, transfer
+from mulap.cli import config, corpora, inference, training, transfer
 from mulap.cli.group import main
 
-__all__ = ["corpora", "inference", "main", "training", "transfer"]
+__all__ = ["config", "corpora", "inference", "main", "training", "transfer"]

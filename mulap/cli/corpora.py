@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from mulap.cli.group import (
+    UserPath,
     end_with_failures,
     join_counts,
     main,
@@ -23,7 +24,7 @@ def corpus() -> None:
 
 
 @corpus.command("demo")
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("output", type=UserPath())
 @click.option("--clips", default=300, show_default=True, help="How many clips.")
 @click.option("--seconds", default=10.0, show_default=True, help="Length of each.")
 @click.option("--seed", default=0, show_default=True, help="One seed, one corpus.")
@@ -47,8 +48,8 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
 
 
 @corpus.command("folder")
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("source", type=UserPath(exists=True))
+@click.argument("output", type=UserPath())
 @click.option("--clip-seconds", type=float, help="Cut tracks into clips of this length.")
 @click.option("--max-clips", type=int, help="At most so many clips of a track.")
 @click.option("--captions", default=2, show_default=True, help="Captions of each clip.")
@@ -102,8 +103,8 @@ class _Seconds(click.ParamType):
 
 
 @main.command()
-@click.argument("data", type=click.Path(exists=True, path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="A new folder.")
+@click.argument("data", type=UserPath(exists=True))
+@click.option("--output", "-o", type=UserPath(), help="A new folder.")
 @click.option(
     "--store",
     type=click.Choice(["log-mel", "pcm", "tars"]),

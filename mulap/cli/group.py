@@ -26,6 +26,7 @@ from typing import Any
 import click
 
 from mulap import __version__, terminal
+from mulap.configs import find_config
 
 # Threads that wait for each other sleep instead of spinning: beside another busy process a training
 # step took a third of the time, alone about a tenth more (docs/log.md). Read when torch is loaded.
@@ -57,6 +58,37 @@ _REMEDIES = {
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
 }
+
+
+class UserPath(click.Path):
+    """A path. `~` is the home folder also in --output=~/run, which no shell expands."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value as a path."""
+        if not os.path.lexists(value):  # there may be a folder called `~`
+            value = os.path.expanduser(value)
+        return super().convert(value, param, ctx)
+
+
+class ConfigName(click.ParamType):
+    """A YAML file, or the name of a configuration that comes with mulap."""
+
+    name = "config"
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the file."""
+        try:
+            return find_config(value, self.kind)
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
+
+
 ENCODERS_HELP = (
     "A checkpoint folder, musicnn-mtt, musicnn-msd, random, mel, hear:MODULE[:WEIGHTS] or hf:NAME."
 )
@@ -66,14 +98,14 @@ _HELP_IS_THE_ANSWER = getattr(click.exceptions, "NoArgsIsHelpError", ())
 data_option = click.option(
     "--data",
     required=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=UserPath(exists=True),
     help="A folder with metadata.csv, .jsonl or .parquet; a MuLaP JSON; or tars.",
 )
 run_option = click.option(
     "--output",
     "-o",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     help="Run folder.",
 )
 set_option = click.option(

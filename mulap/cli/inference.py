@@ -10,6 +10,7 @@ import click
 
 from mulap.cli.group import (
     ENCODERS_HELP,
+    UserPath,
     check_device,
     end_with_failures,
     main,
@@ -27,7 +28,7 @@ ENGINES = ["local", "ray"]
 
 
 @main.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=UserPath())
 @click.option(
     "--output",
     "-o",
@@ -113,7 +114,7 @@ def _open_engine(opened: ExitStack, output: str, options: dict[str, Any]) -> "En
 
 
 @main.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=UserPath())
 @click.option("--model", default="musicnn-mtt", show_default=True, help="Or musicnn-msd.")
 @click.option("--top", default=10, show_default=True, help="How many tags of each file.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON line a file, all tags.")

@@ -13,6 +13,8 @@ import click
 
 from mulap.cli.group import (
     SPLITS,
+    ConfigName,
+    UserPath,
     data_option,
     end_with_failures,
     main,
@@ -63,7 +65,7 @@ class JoinedCommand(click.Command):
 
 
 @main.command(cls=JoinedCommand)
-@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("config", type=ConfigName("pretrain"))
 @data_option
 @run_option
 @set_option
@@ -91,7 +93,7 @@ def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...])
 
 
 @main.command()
-@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.argument("model", type=UserPath(exists=True))
 @data_option
 @click.option(
     "--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Which clips."

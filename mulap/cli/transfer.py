@@ -9,6 +9,8 @@ import click
 
 from mulap.cli.group import (
     ENCODERS_HELP,
+    ConfigName,
+    UserPath,
     check_device,
     end_with_failures,
     join_counts,
@@ -27,9 +29,7 @@ device_option = click.option(
     "--device", default="cpu", show_default=True, help="As torch names it."
 )
 DATA_HELP = "The task's folder; for `folder` a table with file_name and labels."
-data_option = click.option(
-    "--data", required=True, type=click.Path(exists=True, path_type=Path), help=DATA_HELP
-)
+data_option = click.option("--data", required=True, type=UserPath(exists=True), help=DATA_HELP)
 task_option = click.option(
     "--task", help="As `mulap task` lists them; folder where --label is given."
 )
@@ -89,7 +89,7 @@ def tell_problems(loaded: Any) -> None:
     "--output",
     "-o",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     help="The task's folder.",
 )
 @click.option("--split", default="", help="Whose files; the task's default where not given.")
@@ -116,7 +116,7 @@ def download(task: str, output: Path, split: str, as_json: bool) -> None:
 
 @main.command("task")
 @click.argument("task", required=False)
-@click.option("--data", type=click.Path(exists=True, path_type=Path), help=DATA_HELP)
+@click.option("--data", type=UserPath(exists=True), help=DATA_HELP)
 @reading_options
 @click.option("--decode/--no-decode", default=True, help="Decode every file to its end.")
 @click.option("--processes", default=2, show_default=True, help="How many decode.")
@@ -167,12 +167,10 @@ def show_task(
     "--cache",
     default=Path("mulap-cache"),
     show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     help="Where vectors are kept for the next time.",
 )
-@click.option(
-    "--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="For predictions."
-)
+@click.option("--output", "-o", type=UserPath(file_okay=False), help="For predictions.")
 @click.option("--mediaeval", is_flag=True, help="Write MediaEval's .npy files to --output too.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the row as JSON.")
@@ -223,9 +221,7 @@ def probe(  # noqa: PLR0913  (options)
 
 
 @main.command("pretrain-supervised", cls=JoinedCommand)
-@click.argument(
-    "config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("config", required=False, type=ConfigName("supervised"))
 @task_option
 @data_option
 @reading_options
@@ -277,12 +273,12 @@ def pretrain_supervised(
 
 
 @main.command()
-@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("config", type=ConfigName("benchmark"))
 @click.option(
     "--output",
     "-o",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     help="Folder of the results.",
 )
 @device_option
@@ -304,7 +300,7 @@ def benchmark(config: Path, output: Path, device: str) -> None:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=UserPath(exists=True, file_okay=False))
 @one_line_errors
 def report(folder: Path) -> None:
     """Write report.md and report.html about FOLDER, a benchmark's results."""

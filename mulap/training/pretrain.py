@@ -230,7 +230,7 @@ def _prepare(
     if trainer.is_fsdp_enabled and settings.model.has_contrastive_head:
         raise ValueError(
             "FSDP cannot part the temperature of the contrastive head, one number: set "
-            "model.has_contrastive_head to false, or train without FSDP (configs/accelerate)"
+            "model.has_contrastive_head to false, or train without FSDP"
         )
     trainer.add_callback(RunCallback(trainer, run))
     return trainer, datasets

@@ -1,13 +1,12 @@
 """A benchmark's file: what it may say, where its paths lead, and how it is refused."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from mulap.benchmark.config import load_config, make_grid, resolve_backbone
+from mulap.configs import FOLDER
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "benchmark"
+CONFIGS = FOLDER / "benchmark"
 GTZAN = {"name": "gtzan", "data": "data/gtzan"}
 OWN = {"name": "folder", "data": "labels.csv", "label": "genre"}
 
@@ -169,4 +168,4 @@ def test_a_grid_has_the_seeds_that_were_asked_for():
 def test_the_configs_that_come_with_it_load_and_name_their_command(path):
     config = load_config(path)
     assert len(config.backbones) > 3
-    assert f"mulap benchmark configs/benchmark/{path.name}" in path.read_text(encoding="utf-8")
+    assert f"mulap benchmark {path.stem} " in path.read_text(encoding="utf-8")

@@ -6,7 +6,6 @@ allowed to them.
 
 import json
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +15,7 @@ from launched import Launched
 from tiny import make_batch, make_model, write_corpus, write_settings
 from torch import Tensor
 
+from mulap.configs import find_config
 from mulap.training.loop import KeyedTrainer
 
 
@@ -73,7 +73,7 @@ pretrain(load_settings(settings), corpus, f"{folder}/fsdp")
 
 @pytest.mark.slow
 def test_fsdp_in_bf16_trains_as_two_processes_without_it(tmp_path, monkeypatch):
-    config = yaml.safe_load(Path("configs/accelerate/fsdp.yaml").read_text())
+    config = yaml.safe_load(find_config("accelerate/fsdp").read_text())
     for name, value in config["fsdp_config"].items():  # as `accelerate launch` does
         name = name.upper().replace("TRANSFORMER_LAYER_CLS", "TRANSFORMER_CLS")
         monkeypatch.setenv(name, str(value))

@@ -24,6 +24,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from mulap.configs import find_config
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.objectives.losses import contrastive_loss
 from mulap.training import processes
@@ -150,7 +151,7 @@ def test_the_processes_of_a_machine_share_its_cores_unless_they_are_told(
 
 @pytest.mark.parametrize("name", ["two_nodes_ddp", "fsdp"])
 def test_the_accelerate_configs_are_read_and_name_layers_that_there_are(name):
-    config = load_config_from_file(f"configs/accelerate/{name}.yaml")
+    config = load_config_from_file(str(find_config(f"accelerate/{name}")))
     assert not config.use_cpu
     wanted = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap", "").split(",")
     there = {type(module).__name__ for module in make_model().modules()}

@@ -1,14 +1,14 @@
 """Settings: every name and type is checked at the door, in one line."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import yaml
 
+from mulap.configs import FOLDER
 from mulap.training.settings import PretrainSettings, load_settings, settings_to_dict
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "pretrain"
+CONFIGS = FOLDER / "pretrain"
 
 
 def load(tmp_path, text: str, overrides=(), **others: str) -> PretrainSettings:
@@ -187,7 +187,7 @@ def test_settings_survive_being_written_and_read(tmp_path):
 
 
 def test_every_folder_of_the_package_is_a_package_E46():
-    package = CONFIGS.parents[1] / "mulap"
+    package = CONFIGS.parents[1]
     folders = {path.parent for path in package.rglob("*.py")}
     assert len(folders) > 4
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []

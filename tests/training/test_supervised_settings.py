@@ -1,13 +1,12 @@
 """Settings of supervised training: checked at the door, in one line."""
 
-from pathlib import Path
-
 import pytest
 from toy_task import make_settings
 
+from mulap.configs import FOLDER
 from mulap.training.supervised_settings import SupervisedSettings, load_supervised_settings
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "supervised"
+CONFIGS = FOLDER / "supervised"
 
 
 @pytest.mark.parametrize("name", ["paper", "tiny"])
