@@ -29,11 +29,11 @@ from mulap.model.musicnn import MusicnnBackbone
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.objectives.losses import (
     LossOptions,
-    Targets,
     atm_loss,
     counted_segments,
     mam_loss,
 )
+from mulap.training.evaluate import split_batch
 
 RATE, SEGMENT_SAMPLES = 16_000, 48_000
 N_FFT, HOP, NUM_BINS = 512, 256, 96
@@ -163,9 +163,7 @@ class AuthorsStep:
         )
         scores = self.model.mlm_head(text.flatten(0, 1))
         labels = rows["mlm_labels"][pairs].flatten()
-        targets = Targets(
-            batch["atm_labels"], is_segment, batch["is_masked_segment"], batch["is_same_caption"]
-        )
+        _, targets = split_batch(batch)
         return {
             "mlm": cross_entropy(scores, labels, ignore_index=IGNORED_LABEL),
             "mam": mam_loss(

@@ -32,7 +32,7 @@ LARGE_FILES = {
     "mulap/weights/musicnn-mtt/model.safetensors",
     "tests/golden/musicnn.npz",
 }
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_CONFIG_LINES = 400, 60, 30
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_CONFIG_LINES = 400, 80, 30
 
 
 @cache

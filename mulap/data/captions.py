@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ def _fold(text: str) -> str:
     text = unicodedata.normalize("NFKD", normalize_caption(text)).casefold()
     text = unicodedata.normalize("NFKC", text)
     return normalize_caption(text if text.isascii() else _JOINERS.sub("", text))
+
+
+def hash_caption(key: str) -> int:
+    """Return 64 bits of a `caption_key`, signed: a number that processes can compare."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 @dataclass(frozen=True)

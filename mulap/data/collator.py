@@ -1,4 +1,4 @@
-"""Items -> one batch: words and segments are hidden, captions swapped, lengths padded.
+"""Items -> one batch: words and segments are masked, captions swapped, lengths padded.
 
 Every choice is keyed by an item's `(epoch, index)` (`mulap.objectives.masking`) and made before
 padding, so that neither the batch's longest clip nor its longest caption changes it.
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from mulap.data.captions import caption_key
+from mulap.data.captions import caption_key, hash_caption
 from mulap.data.dataset import Item, Key
+from mulap.model.features import DYNAMIC_RANGE_DB
 from mulap.model.modeling import IGNORED_LABEL
 from mulap.objectives.masking import (
     Purpose,
@@ -27,21 +28,23 @@ from mulap.objectives.masking import (
 
 @dataclass
 class PretrainCollator:
-    """Items -> one batch with hidden words, hidden segments and swapped captions.
+    """Items -> one batch with masked words, masked segments and swapped captions.
 
     Attributes:
         tokenizer: a BERT tokenizer (transformers' types for its ids are too wide to declare).
         seed: of every choice.
         max_tokens: captions are cut to this many tokens, and padded to the batch's longest.
-        mlm_probability: that a word is hidden.
-        mam_probability: that a segment is hidden.
-        mam_min_masked: segments hidden at least, where a clip has more.
-        atm_probability: that a caption is swapped.
+        mlm_probability: probability that a word is masked.
+        mam_probability: probability that a segment is masked.
+        mam_min_masked: segments masked at least, where a clip has more.
+        atm_probability: probability that a caption is swapped.
         atm_negatives: `batch`, another caption of the mini-batch (the paper); `dataset`, one of
             `caption_pool` (the authors' code).
         atm_draws: pairs drawn for each clip. 1 is the paper's; more give the matching objective,
             which learns from one bit a pair, more to learn from at the price of the co-attention.
         caption_pool: all captions, for `dataset`.
+        keeps_captions: also give the captions as they were before masking, for a contrastive loss.
+        is_floored_together: floor all log-mels 80 dB under the batch's maximum (`db_reference`).
     """
 
     tokenizer: Any
@@ -54,6 +57,8 @@ class PretrainCollator:
     atm_negatives: Literal["batch", "dataset"] = "batch"
     atm_draws: int = 1
     caption_pool: Sequence[str] = ()
+    keeps_captions: bool = False
+    is_floored_together: bool = False
     _masking: WordMasking = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -67,8 +72,7 @@ class PretrainCollator:
 
     def __call__(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
         """Make a batch of B items; see `MulapModel.forward` and `Targets` for what it holds."""
-        captions, caption_index, atm_labels = self._pair(items)
-        keys = np.array([caption_key(caption) for caption in captions])
+        captions, keys, caption_index, atm_labels = self._pair(items)
         # Captions from the pool stand behind the clips' own, in the clips' order.
         swapped = np.flatnonzero(caption_index >= len(items))
         owners: list[tuple[Key, Purpose]] = [
@@ -78,11 +82,11 @@ class PretrainCollator:
         batch = self._audio(items) | self._text(captions, owners)
         batch["caption_index"] = torch.from_numpy(caption_index)
         batch["atm_labels"] = torch.from_numpy(atm_labels)
-        batch["is_same_caption"] = torch.from_numpy(keys[: len(items), None] == keys[None])
+        batch["caption_hash"] = torch.tensor([hash_caption(key) for key in keys])
         return batch
 
-    def _pair(self, items: Sequence[Item]) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Return C captions, each pair's caption among them (P,) and whether it is its own (P,)."""
+    def _pair(self, items: Sequence[Item]) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
+        """Return C captions, their keys, each pair's caption (P,) and if it is its own (P,)."""
         captions = [item.caption for item in items]
         keys = [caption_key(caption) for caption in captions]
         generators = [keyed_generator(self.seed, *item.key, "atm") for item in items]
@@ -93,26 +97,32 @@ class PretrainCollator:
             for _ in range(self.atm_draws)
         ]
         caption_index, labels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-        return captions, caption_index, labels
+        return captions, keys, caption_index, labels
 
     def _swap_from_pool(
         self, captions: list[str], keys: list[str], generators: list[np.random.Generator]
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `swap_captions`, with captions of the pool, which are put behind the batch's own."""
-        caption_index = np.arange(len(keys))
-        labels = np.ones(len(keys), dtype=np.float32)
+        caption_index = np.arange(len(generators))
+        labels = np.ones(len(generators), dtype=np.float32)
         for index, generator in enumerate(generators):
             if generator.random() >= self.atm_probability:
                 continue
             other = self.caption_pool[int(generator.integers(len(self.caption_pool)))]
-            if caption_key(other) != keys[index]:
+            key = caption_key(other)
+            if key != keys[index]:
                 caption_index[index] = len(captions)
                 captions.append(other)
+                keys.append(key)
                 labels[index] = 0.0
         return caption_index, labels
 
     def _audio(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
         log_mels = [item.input_features for item in items]
+        if self.is_floored_together:
+            # Each clip's own floor, which is not above this one, makes no difference.
+            floor = max(log_mel.max() for log_mel in log_mels) - DYNAMIC_RANGE_DB
+            log_mels = [np.maximum(log_mel, floor) for log_mel in log_mels]
         is_masked = [
             mask_segments(
                 len(log_mel),
@@ -138,7 +148,7 @@ class PretrainCollator:
             max_length=self.max_tokens,
             return_token_type_ids=False,
         )
-        # Words are hidden before padding: the draws must not depend on the batch's longest caption.
+        # Words are masked before padding: the draws must not depend on the batch's longest caption.
         # Special is also what a caption spells out ("[SEP]") and what no word was found for.
         masked = [
             mask_words(
@@ -150,11 +160,15 @@ class PretrainCollator:
             for token_ids, (key, purpose) in zip(encoded["input_ids"], owners, strict=True)
         ]
         attention_mask = [np.array(row, dtype=np.int64) for row in encoded["attention_mask"]]
-        return {
+        batch = {
             "input_ids": _pad([hidden for hidden, _ in masked], self.tokenizer.pad_token_id),
             "attention_mask": _pad(attention_mask, 0),
             "mlm_labels": _pad([labels for _, labels in masked], IGNORED_LABEL),
         }
+        if self.keeps_captions:
+            whole = [np.array(token_ids) for token_ids in encoded["input_ids"]]
+            batch["whole_input_ids"] = _pad(whole, self.tokenizer.pad_token_id)
+        return batch
 
 
 def _pad(rows: Sequence[np.ndarray], value: float) -> torch.Tensor:

@@ -30,7 +30,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from .bundled import locate_weights
 
 _MIN_POWER = 1e-10  # -100 dB, where silence ends up
-_DYNAMIC_RANGE_DB = 80.0
+DYNAMIC_RANGE_DB = 80.0
 _COMPRESSION = 10_000.0
 _SEGMENTS_AT_ONCE = 32  # spectra of this many segments are in memory at a time
 
@@ -209,7 +209,7 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
             return torch.log10(_COMPRESSION * power + 1.0)
         decibels = 10.0 * power.clamp_min(_MIN_POWER).log10()
         dims = (-2, -1) if self.db_reference == "segment" else (-3, -2, -1)
-        floor = decibels.amax(dims, keepdim=True) - _DYNAMIC_RANGE_DB
+        floor = decibels.amax(dims, keepdim=True) - DYNAMIC_RANGE_DB
         return torch.maximum(decibels, floor)
 
     def __call__(

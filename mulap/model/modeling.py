@@ -289,6 +289,7 @@ class MulapModel(MulapPreTrainedModel):
         caption_index: Tensor | None = None,
         is_masked_segment: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        whole_input_ids: Tensor | None = None,
     ) -> MulapOutput:
         """Encode clips and captions and join each clip with its caption.
 
@@ -299,8 +300,9 @@ class MulapModel(MulapPreTrainedModel):
             audio_attention_mask: (B, T), 1 where there is a segment. None: everywhere.
             token_type_ids: (C, L). None: zeros.
             caption_index: (P,), the caption of each pair; pair p has clip p % B. None: P = C = B.
-            is_masked_segment: bool (B, T), True where a segment is hidden. None hides none.
-            inputs_embeds: see `encode_text`.
+            is_masked_segment: bool (B, T), True where a segment is masked. None masks none.
+            inputs_embeds: word embeddings of both ids (C or 2 C, L, Dt), if looked up already.
+            whole_input_ids: (C, L) before masking, for `text_embeds` and the logits, if masked.
         """
         if audio_attention_mask is None:
             audio_attention_mask = input_ids.new_ones(input_features.shape[:2])
@@ -309,7 +311,11 @@ class MulapModel(MulapPreTrainedModel):
         if caption_index is None:
             caption_index = torch.arange(len(input_features), device=input_ids.device)
         # Audio last: going back, its activations are given up before text's large gradients come.
-        text_states = self.encode_text(input_ids, attention_mask, token_type_ids, inputs_embeds)
+        texts = input_ids, attention_mask, token_type_ids
+        if whole_input_ids is not None:
+            types = None if token_type_ids is None else token_type_ids.repeat(2, 1)
+            texts = torch.cat([input_ids, whole_input_ids]), attention_mask.repeat(2, 1), types
+        text_states = self.encode_text(*texts, inputs_embeds)
         is_segment = audio_attention_mask.bool()
         backbone_features = self.audio_backbone(input_features[is_segment])
         audio_features = self._place(backbone_features, is_segment)
@@ -322,9 +328,8 @@ class MulapModel(MulapPreTrainedModel):
             None if is_masked_segment is None else is_masked_segment.repeat(num_draws, 1),
         )
         audio_embeds = self.pool_audio(audio_features, audio_attention_mask)
-        text_embeds = self.pool_text(text_states)
-        scale = self.logit_scale
-        similarity = None if scale is None else _compare(audio_embeds, text_embeds, scale)
+        text_embeds = self.pool_text(text_states[-len(input_ids) :])
+        similarity = _compare(audio_embeds, text_embeds, self.logit_scale)
         return MulapOutput(
             backbone_features=backbone_features,
             audio_features=audio_features,
@@ -333,12 +338,14 @@ class MulapModel(MulapPreTrainedModel):
             audio_embeds=audio_embeds,
             text_embeds=text_embeds,
             logits_per_audio=similarity,
-            logits_per_text=None if similarity is None else similarity.T,
+            logits_per_text=similarity if similarity is None else similarity.T,
         )
 
 
-def _compare(audio: Tensor, text: Tensor, log_scale: Tensor) -> Tensor:
+def _compare(audio: Tensor, text: Tensor, log_scale: Tensor | None) -> Tensor | None:
     """Return similarities (B, C) in the scale's precision; bf16 has steps of 0.06 at 14."""
+    if log_scale is None:
+        return None
     with torch.autocast(audio.device.type, enabled=False):
         return log_scale.exp() * audio.to(log_scale.dtype) @ text.to(log_scale.dtype).T
 

@@ -176,6 +176,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
         caption_index: Tensor | None = None,
         is_masked_segment: Tensor | None = None,
         mlm_labels: Tensor | None = None,
+        whole_input_ids: Tensor | None = None,
     ) -> MulapForPreTrainingOutput:
         """As `MulapModel.forward`, and the heads' answers.
 
@@ -187,13 +188,15 @@ class MulapForPreTraining(MulapPreTrainedModel):
             token_type_ids: (C, L).
             caption_index: (P,).
             is_masked_segment: bool (B, T).
-            mlm_labels: (C, L), the hidden word's id where a word is hidden, -100 elsewhere. The
+            mlm_labels: (C, L), the masked word's id where a word is masked, -100 elsewhere. The
                 vocabulary, by far the widest layer, is then scored at those places only.
+            whole_input_ids: (C, L).
 
         Returns:
             MulapForPreTrainingOutput.
         """
-        rows, words = self._look_up(input_ids)
+        both = [input_ids] if whole_input_ids is None else [input_ids, whole_input_ids]
+        rows, words = self._look_up(torch.cat(both))
         base = self.mulap(
             input_ids,
             input_features,
@@ -203,6 +206,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
             caption_index,
             is_masked_segment,
             rows,
+            whole_input_ids,
         )
         num_clips = len(input_features)
         text = base.text_hidden_states[:num_clips]

@@ -42,12 +42,10 @@ class LossOptions:
         mismatch: what becomes of mlm and mam where the caption was swapped: `keep` both (ViLBERT,
             and the paper's expectation over all pairs), `drop_mlm` (the authors' code) or
             `drop_both`.
-        over_processes: where several processes train, every loss is that of all their micro-batches
-            at once: a mean over all hidden words and segments, and captions of other processes are
-            negatives of the contrastive loss. False leaves each process to its own micro-batch and
-            takes the mean of their losses. Of one process it says nothing. On by default: what is
-            learned then does not depend on how many processes share a batch, and a contrastive loss
-            wants many negatives; the price is one exchange of the projections a micro-batch.
+        over_processes: average losses, and share contrastive negatives, over the micro-batches of
+            all processes. A clip then has micro_batch_size x processes - 1 negatives: 31 on one
+            process, 511 on 16, with micro-batches of 32. False: each process has its own, and the
+            mean of their losses is taken. See docs/scale.md.
     """
 
     mlm: float = 0.1
@@ -70,18 +68,18 @@ class Targets:
 
     Attributes:
         atm_labels: (P,), 1 where clip and caption match; the first B are the clips' first pairs,
-            in which words and segments are hidden.
+            in which words and segments are masked.
         audio_attention_mask: (B, T), 1 where there is a segment.
-        is_masked_segment: bool (B, T), True where a segment was hidden.
-        is_same_caption: bool (B, C), True where a caption equals the clip's own.
+        is_masked_segment: bool (B, T), True where a segment was masked.
+        clip_hash: int64 (B,), of the clips' own captions.
         caption_hash: int64 (C,), equal where captions are, also between processes.
     """
 
     atm_labels: Tensor
     audio_attention_mask: Tensor
     is_masked_segment: Tensor
-    is_same_caption: Tensor
-    caption_hash: Tensor | None = None
+    clip_hash: Tensor
+    caption_hash: Tensor
 
 
 def _own(count: Tensor) -> Tensor:
@@ -237,7 +235,8 @@ def compute_losses(
                 "objectives.contrastive has a weight, but the model has no contrastive head: set "
                 "model.has_contrastive_head to true"
             )
-        losses["contrastive"] = contrastive_loss(outputs.logits_per_audio, targets.is_same_caption)
+        is_same_caption = targets.clip_hash[:, None] == targets.caption_hash
+        losses["contrastive"] = contrastive_loss(outputs.logits_per_audio, is_same_caption)
     return losses
 
 

@@ -70,8 +70,8 @@ def split_batch(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Targets]:
         atm_labels=inputs.pop("atm_labels"),
         audio_attention_mask=batch["audio_attention_mask"],
         is_masked_segment=batch["is_masked_segment"],
-        is_same_caption=inputs.pop("is_same_caption"),
-        caption_hash=inputs.pop("caption_hash", None),
+        clip_hash=batch["caption_hash"][: len(batch["input_features"])],
+        caption_hash=inputs.pop("caption_hash"),
     )
     return inputs, targets
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from transformers import PrinterCallback, TrainingArguments
 
+from mulap import terminal
 from mulap.data.captions import CaptionRules, clean_manifest
 from mulap.data.clips import CaptionPool
 from mulap.data.dataset import ClipDataset, ClipReader
@@ -33,6 +34,7 @@ from mulap.training.checkpoints import (
     hold_run,
     remove_incomplete,
 )
+from mulap.training.evaluate import choose_pool
 from mulap.training.initial import initial_model
 from mulap.training.loop import RunCallback, check_reporting, newest_checkpoint
 from mulap.training.processes import (
@@ -44,14 +46,14 @@ from mulap.training.processes import (
     tell_of_lost_processes,
 )
 from mulap.training.progress import ProgressCallback
-from mulap.training.settings import PretrainSettings, settings_to_dict
+from mulap.training.settings import PretrainSettings, is_of_pool, settings_to_dict
 from mulap.training.trainer import (
     MulapTrainer,
-    SharingCollator,
+    check_negatives,
     count_steps,
     held_out_clips,
-    swaps_captions,
     training_arguments,
+    training_collator,
 )
 
 
@@ -87,8 +89,8 @@ def read_clips(
         failures.add(source, reason)
     if settings.data.clean_captions:
         manifest, report = clean_manifest(manifest, CaptionRules())
-        for line in report.lines():
-            failures.add(os.fspath(data), line)
+        for line in report.lines():  # no failures: dropping captions is what was asked for
+            terminal.say(line)
     return manifest
 
 
@@ -140,11 +142,13 @@ def make_datasets(
                 "give the split in a column `split`"
             )
         datasets[split] = dataset
-    if settings.training.best_by == "atm/pair_accuracy" and len(datasets["valid"]) < 2:
-        raise ValueError(
-            "training.best_by is atm/pair_accuracy, which needs two validation clips or more: add "
-            "tracks, or set it to loss"
-        )
+    if is_of_pool(settings.training.best_by):
+        valid = datasets["valid"]
+        if len(choose_pool(valid, range(len(valid)), 2)) < 2:
+            raise ValueError(
+                f"training.best_by is {settings.training.best_by}, which needs validation clips of "
+                "two groups (tracks, albums or artists) or more: add tracks, or set it to loss"
+            )
     counts = ", ".join(f"{len(dataset)} {split}" for split, dataset in datasets.items())
     say(f"clips: {counts}; {len(failures)} rows or files left out")
     return datasets
@@ -219,6 +223,7 @@ def _prepare(
     manifest = read_clips(settings, data, failures)
     train_clips = manifest.split("train")
     count_steps(settings.training, len(train_clips))
+    check_negatives(settings)
     captions = CaptionPool(train_clips)
     model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
     model.mulap.audio_backbone.front_end.is_fused = settings.training.fused_front_end
@@ -246,28 +251,15 @@ def make_trainer(
     captions: CaptionPool,
 ) -> MulapTrainer:
     """Put the trainer together."""
-    masking = settings.masking
-    collator = SharingCollator(
-        tokenizer=processor.tokenizer,
-        seed=settings.training.seed,
-        max_tokens=settings.data.max_tokens,
-        mlm_probability=masking.mlm_probability,
-        mam_probability=masking.mam_probability,
-        mam_min_masked=masking.mam_min_masked,
-        atm_probability=masking.atm_probability if swaps_captions(settings) else 0.0,
-        atm_negatives=masking.atm_negatives,
-        atm_draws=masking.atm_draws,
-        caption_pool=captions,
-    )
     trainer = MulapTrainer(
         settings,
         pretrained,
-        collator,
+        processor,
+        training_collator(settings, processor, captions),
         model=model,
         args=arguments,
         train_dataset=datasets["train"],
         eval_dataset=datasets["valid"],
-        processing_class=processor,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

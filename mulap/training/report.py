@@ -173,6 +173,6 @@ def _evaluate(
     pool: int,
     num_workers: int,
 ) -> Evaluation:
-    collator = evaluation_collator(settings, processor.tokenizer)
+    collator = evaluation_collator(settings, processor)
     batch_size = settings.training.micro_batch_size
     return evaluate(model, dataset, collator, settings.objectives, batch_size, pool, num_workers)

@@ -13,7 +13,13 @@ from mulap.model.config import MulapConfig
 from mulap.objectives.losses import LossOptions
 from mulap.settings import read_settings
 
-BestBy = Literal["loss", "loss/mlm", "loss/mam", "loss/atm", "atm/accuracy", "atm/pair_accuracy"]
+BestBy = Literal[
+    "loss", "loss/mlm", "loss/mam", "loss/atm", "loss/contrastive",
+    "atm/accuracy", "atm/pair_accuracy",
+    "retrieval/atm/R@1", "retrieval/atm/R@5", "retrieval/atm/R@10", "retrieval/atm/median_rank",
+    "retrieval/contrastive/R@1", "retrieval/contrastive/R@5", "retrieval/contrastive/R@10",
+    "retrieval/contrastive/median_rank",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class MaskingSettings:
-    """What is hidden and swapped; see `PretrainCollator`."""
+    """What is masked and swapped, for objectives that have a weight; see `PretrainCollator`."""
 
     mlm_probability: float = 0.15
     mam_probability: float = 0.15
@@ -124,18 +130,19 @@ class TrainingSettings:
         seed: of weights, order, masks, swaps and dropout.
         evaluate_every_epochs: validation and a checkpoint each so many epochs.
         save_every_steps: a checkpoint each so many steps within an epoch too; 0 for none.
-        best_by: what the best checkpoint is chosen by: the weighted validation `loss`, one
-            objective's (`loss/atm`), or a matching accuracy: `atm/accuracy`, or
-            `atm/pair_accuracy` over all pairs of the retrieval pool, the least noisy one.
-        retrieval_pool: validation tracks among which retrieval is measured, 0 for none.
+        best_by: what the best checkpoint is chosen by: the weighted validation `loss`; one
+            objective's (`loss/atm`); a matching accuracy, `atm/accuracy` or the less noisy
+            `atm/pair_accuracy` over all pairs of the retrieval pool; or retrieval in that pool by a
+            head, `retrieval/HEAD/R@1`, `R@5`, `R@10` or `median_rank`.
+        retrieval_pool: most validation clips among which pairs and retrieval are measured, one per
+            group; 0 for none.
         log_every_steps: optimiser steps between two lines of the log.
         report_to: `tensorboard`, `wandb`, both or none.
         fused_front_end: train musicnn's front end the fast way (`mulap.model.timbral`) where that
             is possible; the same numbers to rounding.
-        sync_batch_norm: where several processes train, BatchNorm's statistics are of all their
-            micro-batches at once, as if one process held them. On by default, so that a model does
-            not depend on how many processes share a batch; the price is a few exchanges of small
-            vectors a normalisation. False: each takes its own, and process 0's are kept.
+        sync_batch_norm: take BatchNorm's statistics over the micro-batches of all processes at
+            once, which costs a few exchanges of small vectors. They are then of micro_batch_size x
+            processes clips. False: each process takes its own, and process 0's are kept.
     """
 
     batch_size: int = 512
@@ -198,7 +205,7 @@ def settings_to_dict(settings: PretrainSettings) -> dict[str, Any]:
 
 def _check_together(settings: PretrainSettings, where: str) -> None:
     """Refuse values that no run could use, before anything is decoded."""
-    training, weights = settings.training, settings.objectives.weights()
+    weights = settings.objectives.weights()
     if not weights:
         raise ValueError(f"{where}: no objective has a weight: give objectives.mlm one, say")
     if "contrastive" in weights and not settings.model.has_contrastive_head:
@@ -214,16 +221,7 @@ def _check_together(settings: PretrainSettings, where: str) -> None:
             f"{where}: data.crop_seconds is {settings.data.crop_seconds:g}: give "
             f"{shortest_seconds:g}, one segment, to {longest_seconds:g}"
         )
-    if training.best_by == "atm/pair_accuracy" and training.retrieval_pool < 2:
-        raise ValueError(
-            f"{where}: training.best_by is atm/pair_accuracy, which needs pairs: raise "
-            "training.retrieval_pool"
-        )
-    if training.best_by.startswith("loss/") and training.best_by[len("loss/") :] not in weights:
-        raise ValueError(
-            f"{where}: training.best_by is {training.best_by}, an objective without a weight: "
-            "choose loss"
-        )
+    _check_best_by(settings, where)
     for section, names in {
         "training": ("batch_size", "micro_batch_size", "num_epochs", "evaluate_every_epochs"),
         "masking": ("atm_draws",),
@@ -232,3 +230,26 @@ def _check_together(settings: PretrainSettings, where: str) -> None:
             value = getattr(getattr(settings, section), name)
             if value < 1:
                 raise ValueError(f"{where}: '{section}.{name}' is {value}: give 1 up")
+
+
+def is_of_pool(best_by: str) -> bool:
+    """Return whether a figure is measured in the retrieval pool."""
+    return best_by == "atm/pair_accuracy" or best_by.startswith("retrieval/")
+
+
+def _check_best_by(settings: PretrainSettings, where: str) -> None:
+    """Refuse to choose a checkpoint by what is not measured, or by a head that learns nothing."""
+    best_by, weights = settings.training.best_by, settings.objectives.weights()
+    told = f"{where}: training.best_by is {best_by}"
+    if is_of_pool(best_by) and settings.training.retrieval_pool < 2:
+        raise ValueError(f"{told}, which needs pairs: raise training.retrieval_pool")
+    parts = best_by.split("/")
+    head = "atm" if parts[0] == "atm" else parts[1] if len(parts) > 1 else None
+    if head not in (None, "atm", *weights):
+        raise ValueError(f"{told}, an objective without a weight: choose loss")
+    if head == "atm" and not (head in weights and settings.masking.atm_probability > 0):
+        raise ValueError(
+            f"{told}, of the matching head, which objectives.atm = {settings.objectives.atm:g} and "
+            f"masking.atm_probability = {settings.masking.atm_probability:g} leave untrained: "
+            "choose loss"
+        )

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from mulap.data.dataset import as_it_is
+from mulap.model.features import DYNAMIC_RANGE_DB
 from mulap.tasks.metrics import HEADLINE, headline
 from mulap.training.classifier import MusicnnClassifier
 from mulap.training.loop import KeyedTrainer, common_arguments, one_device, parameter_groups
@@ -163,7 +164,10 @@ class SupervisedTrainer(KeyedTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Return the mean loss of a batch of crops."""
-        outputs = model(inputs["input_features"])
+        log_mels, config = inputs["input_features"], self.classifier.config
+        if config.variant == "port" and config.db_reference == "batch":
+            log_mels = torch.maximum(log_mels, log_mels.max() - DYNAMIC_RANGE_DB)
+        outputs = model(log_mels)
         loss = self.classifier.compute_loss(outputs, inputs["targets"])
         return (loss, outputs) if return_outputs else loss
 

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 from transformers import TrainingArguments
 
-from mulap.data.captions import caption_key
 from mulap.data.clips import Clip
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.pretraining import MulapForPreTraining, MulapForPreTrainingOutput
+from mulap.model.processor import MulapProcessor
 from mulap.objectives.losses import Targets, compute_losses, feature_spread, weighted_sum
 from mulap.training.evaluate import EVALUATION_SEED, evaluate, split_batch
 from mulap.training.loop import KeyedTrainer, common_arguments, one_device, parameter_groups
@@ -54,6 +53,27 @@ def count_steps(training: TrainingSettings, num_train_clips: int) -> tuple[int, 
     return num_accumulated, steps_per_epoch * training.num_epochs
 
 
+def check_negatives(settings: PretrainSettings) -> None:
+    """Refuse micro-batches of one clip for an objective that needs captions of other clips.
+
+    Raises:
+        ValueError: there are none to learn from.
+    """
+    if settings.training.micro_batch_size > 1:
+        return
+    weights = settings.objectives.weights()
+    in_one_process = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    lacking = {
+        "atm": settings.masking.atm_negatives == "batch",
+        "contrastive": in_one_process or not settings.objectives.over_processes,
+    }
+    for name in (each for each in weights if lacking.get(each)):
+        raise ValueError(
+            f"training.micro_batch_size is 1: objectives.{name} has a weight, and no other caption "
+            "of the micro-batch can be a mismatch: raise training.micro_batch_size"
+        )
+
+
 def training_arguments(
     settings: PretrainSettings, run: Path, num_train_clips: int
 ) -> TrainingArguments:
@@ -77,7 +97,7 @@ def training_arguments(
         metric_for_best_model="eval_loss"
         if training.best_by == "loss"
         else f"eval_{training.best_by}",
-        greater_is_better=training.best_by.endswith("accuracy"),
+        greater_is_better="accuracy" in training.best_by or "/R@" in training.best_by,
         dataloader_drop_last=True,
         dataloader_prefetch_factor=num_ahead,
         ddp_find_unused_parameters=has_idle_head(settings),
@@ -98,17 +118,6 @@ def has_idle_head(settings: PretrainSettings) -> bool:
     return not heads <= settings.objectives.weights().keys()
 
 
-class SharingCollator(PretrainCollator):
-    """As the collator it builds on, with a number for each caption that processes can compare."""
-
-    def _text(self, captions: list[str], owners: Sequence[Any]) -> dict[str, torch.Tensor]:
-        hashes = [
-            blake2b(caption_key(caption).encode(), digest_size=8).digest() for caption in captions
-        ]
-        numbers = [int.from_bytes(digest, "little", signed=True) for digest in hashes]
-        return super()._text(captions, list(owners)) | {"caption_hash": torch.tensor(numbers)}
-
-
 def join_batches(
     outputs: MulapForPreTrainingOutput,
     targets: Targets,
@@ -119,23 +128,21 @@ def join_batches(
 
     Args:
         outputs: of this process's micro-batch, with a contrastive head.
-        targets: of it, with `caption_hash`.
+        targets: of it.
         scale: what similarities are multiplied with.
         processes: that all do the same.
 
     Returns:
-        The two with `logits_per_audio` and `is_same_caption` of all clips and captions. Every
-        process has the same, and computes the same loss of them.
+        The two with `logits_per_audio`, `clip_hash` and `caption_hash` of all clips and captions.
+        Every process has the same, and computes the same loss of them.
     """
-    assert targets.caption_hash is not None
     audio = processes.gather_rows(outputs.audio_embeds)
     text = processes.gather_rows(outputs.text_embeds)
-    own = targets.caption_hash[: len(outputs.audio_embeds)]
-    clips = processes.gather_rows(own)
+    clips = processes.gather_rows(targets.clip_hash)
     captions = processes.gather_rows(targets.caption_hash)
     return (
         replace(outputs, logits_per_audio=scale * audio @ text.T),
-        replace(targets, is_same_caption=clips[:, None] == captions),
+        replace(targets, clip_hash=clips, caption_hash=captions),
     )
 
 
@@ -145,7 +152,8 @@ class MulapTrainer(KeyedTrainer):
     Args:
         settings: of the run.
         pretrained: names of the parameters that came from a pretrained BERT.
-        collator: of training; evaluation hides by the same recipe with a fixed seed.
+        processor: of the model.
+        collator: of training; evaluation masks by the same recipe with a fixed seed.
         **kwargs: of `Trainer`.
     """
 
@@ -153,13 +161,16 @@ class MulapTrainer(KeyedTrainer):
         self,
         settings: PretrainSettings,
         pretrained: set[str],
+        processor: MulapProcessor,
         collator: PretrainCollator,
         **kwargs: Any,
     ) -> None:
         self.settings = settings
         self.pretrained = pretrained
-        self.tokenizer = collator.tokenizer
-        super().__init__(settings.training, data_collator=collator, **kwargs)
+        self.processor = processor
+        super().__init__(
+            settings.training, data_collator=collator, processing_class=processor, **kwargs
+        )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Make a fused AdamW over `parameter_groups`."""
@@ -205,7 +216,7 @@ class MulapTrainer(KeyedTrainer):
         result = evaluate(
             model,
             self.eval_dataset,
-            evaluation_collator(self.settings, self.tokenizer),
+            evaluation_collator(self.settings, self.processor),
             self.settings.objectives,
             training.micro_batch_size,
             training.retrieval_pool,
@@ -248,21 +259,54 @@ def held_out_clips(
     return ClipDataset(clips, reader, EVALUATION_SEED)
 
 
-def evaluation_collator(settings: PretrainSettings, tokenizer: Any) -> PretrainCollator:
-    """Make a collator whose choices are the same in every evaluation, by the recipe of training."""
+def training_collator(
+    settings: PretrainSettings, processor: MulapProcessor, captions: Sequence[str]
+) -> PretrainCollator:
+    """Make the collator of training.
+
+    Args:
+        settings: of the run.
+        processor: whose tokenizer and feature extractor the run has.
+        captions: of the training split, which `atm_negatives: dataset` draws from.
+    """
     masking = settings.masking
-    return PretrainCollator(
-        tokenizer=tokenizer,
-        seed=EVALUATION_SEED,
-        max_tokens=settings.data.max_tokens,
-        mlm_probability=masking.mlm_probability,
-        mam_probability=masking.mam_probability,
-        mam_min_masked=masking.mam_min_masked,
-        # Half, so that chance is a half; none where training swaps none.
-        atm_probability=0.5 if swaps_captions(settings) else 0.0,
+    return _make_collator(
+        settings,
+        processor,
+        settings.training.seed,
+        masking.atm_probability,
+        atm_negatives=masking.atm_negatives,
+        atm_draws=masking.atm_draws,
+        caption_pool=captions,
     )
 
 
-def swaps_captions(settings: PretrainSettings) -> bool:
-    """Whether captions are swapped: without the matching objective that would only be wrong."""
-    return settings.objectives.atm != 0.0 and settings.masking.atm_probability > 0.0
+def evaluation_collator(settings: PretrainSettings, processor: MulapProcessor) -> PretrainCollator:
+    """Make a collator whose choices are the same in every evaluation, by the recipe of training."""
+    # Half, so that chance is a half; none where training swaps none.
+    probability = 0.5 if settings.masking.atm_probability > 0 else 0.0
+    return _make_collator(settings, processor, EVALUATION_SEED, probability)
+
+
+def _make_collator(
+    settings: PretrainSettings,
+    processor: MulapProcessor,
+    seed: int,
+    atm_probability: float,
+    **options: Any,
+) -> PretrainCollator:
+    """Make a collator that masks and swaps only what an objective with a weight scores."""
+    masking, weights = settings.masking, settings.objectives.weights()
+    extractor = processor.feature_extractor
+    return PretrainCollator(
+        tokenizer=processor.tokenizer,
+        seed=seed,
+        max_tokens=settings.data.max_tokens,
+        mlm_probability=masking.mlm_probability if "mlm" in weights else 0.0,
+        mam_probability=masking.mam_probability if "mam" in weights else 0.0,
+        mam_min_masked=masking.mam_min_masked if "mam" in weights else 0,
+        atm_probability=atm_probability if "atm" in weights else 0.0,
+        keeps_captions={"mlm", "contrastive"} <= weights.keys(),
+        is_floored_together=extractor.variant == "port" and extractor.db_reference == "batch",
+        **options,
+    )

@@ -9,6 +9,8 @@ from tiny import CAPTIONS, make_collator, make_item, make_items, make_tokenizer
 
 from mulap.data.captions import caption_key
 from mulap.data.collator import ordinary_token_ids
+from mulap.data.dataset import Item
+from mulap.model.features import MulapFeatureExtractor
 
 few = settings(max_examples=25, derandomize=True, deadline=None)
 
@@ -24,7 +26,7 @@ def test_a_batch_holds_what_model_and_losses_want():
         "mlm_labels": (2, 7),
         "caption_index": (2,),
         "atm_labels": (2,),
-        "is_same_caption": (2, 2),
+        "caption_hash": (2,),
     }
     assert batch["audio_attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch["attention_mask"].sum(dim=1).tolist() == [6, 7]
@@ -128,8 +130,8 @@ def test_a_swapped_caption_never_says_the_same_whatever_its_case_and_spaces_E4()
     assert batch["caption_index"][:3].tolist() == [3, 3, 3]
     assert batch["caption_index"][3] in (0, 1, 2)
     assert batch["atm_labels"].tolist() == [0.0] * 4
-    expected = [[True, True, True, False]] * 3 + [[False, False, False, True]]
-    assert batch["is_same_caption"].tolist() == expected
+    first, second, third, other = batch["caption_hash"].tolist()
+    assert first == second == third != other
 
 
 @pytest.mark.parametrize("captions", [["one song"], ["a song", "A song", "a  song!"]])
@@ -160,11 +162,11 @@ def test_the_authors_negatives_come_from_the_whole_data_set_as_an_option():
     is_swapped = ~batch["atm_labels"].bool()
     assert is_swapped.any()
     assert len(batch["input_ids"]) == 4 + is_swapped.sum()
-    assert batch["is_same_caption"].shape == (4, len(batch["input_ids"]))
+    assert batch["caption_hash"].shape == (len(batch["input_ids"]),)
     assert batch["caption_index"][is_swapped].tolist() == list(range(4, len(batch["input_ids"])))
     for row in range(4):
-        own = batch["is_same_caption"][row, batch["caption_index"][row]]
-        assert bool(own) == bool(batch["atm_labels"][row])
+        drawn = batch["caption_hash"][batch["caption_index"][row]]
+        assert bool(drawn == batch["caption_hash"][row]) == bool(batch["atm_labels"][row])
     # A function of the item's key, like everything else.
     alone = [collator([item]) for item in items]
     assert [float(one["atm_labels"][0]) for one in alone] == batch["atm_labels"].tolist()
@@ -219,7 +221,34 @@ def test_more_pairs_are_drawn_for_each_clip_if_asked(negatives):
     for pair, (caption, label) in enumerate(
         zip(batch["caption_index"], batch["atm_labels"], strict=True)
     ):
-        assert bool(batch["is_same_caption"][pair % 6, caption]) == bool(label)
+        hashes = batch["caption_hash"]
+        assert bool(hashes[pair % 6] == hashes[caption]) == bool(label)
     assert 0 < batch["atm_labels"][6:].sum() < 12
     again = make_collator(atm_draws=3, **options)(make_items(6))
     assert all(torch.equal(batch[name], again[name]) for name in batch)
+
+
+def test_captions_are_also_given_as_written_where_a_loss_wants_them_so():
+    options = {"mlm_probability": 0.5, "atm_negatives": "dataset", "caption_pool": CAPTIONS}
+    batch = make_collator(keeps_captions=True, **options)(make_items(6))
+    plain = make_collator(**options | {"mlm_probability": 0.0})(make_items(6))
+    assert len(batch["input_ids"]) > 6  # captions of the pool too
+    assert torch.equal(batch["whole_input_ids"], plain["input_ids"])
+    assert not torch.equal(batch["whole_input_ids"], batch["input_ids"])
+    assert "whole_input_ids" not in make_collator(**options)(make_items(6))
+
+
+def test_one_floor_for_a_batch_is_what_the_extractor_gives_for_all_its_segments_at_once():
+    extractor = MulapFeatureExtractor(db_reference="batch")
+    noise = np.random.default_rng(0).standard_normal(9 * 16_000, np.float32)
+    clips = [noise[: 6 * 16_000], 1e-5 * noise[: 3 * 16_000], 1e-3 * noise]
+    expected = extractor(clips)["input_features"]
+    items = [
+        Item((0, index), extractor.log_mel(extractor.segment(clip)), CAPTIONS[index])
+        for index, clip in enumerate(clips)
+    ]
+    batch = make_collator(is_floored_together=True)(items)
+    np.testing.assert_allclose(batch["input_features"], expected, rtol=1e-5, atol=1e-4)
+    own = make_collator()(items)["input_features"].numpy()
+    assert np.abs(own - expected).max() > 10  # each clip under its own maximum
+    assert not batch["input_features"][1, 1:].any()  # padding stays zero

@@ -47,7 +47,8 @@ def make_targets(labels=(1.0, 0.0, 1.0, 0.0), masked=True, num_segments=3) -> Ta
         torch.tensor(labels),
         torch.ones(num, num_segments, dtype=torch.long),
         is_masked,
-        torch.eye(num, dtype=torch.bool),
+        torch.arange(num),
+        torch.arange(num),
     )
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tiny import CAPTIONS, RATE, has_no_gradient, tone, write_corpus, write_settings
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor, TrainerCallback
 
+from mulap import terminal
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.terminal import shown
 from mulap.training import pretrain as pretrain_module
@@ -307,6 +308,20 @@ def test_what_cannot_be_decoded_is_counted_listed_and_left_out(corpus, tmp_path)
     assert read_log(tmp_path / "run")[-1]["step"] == 2
 
 
+def test_captions_that_cleaning_drops_are_told_and_are_no_failures(corpus, tmp_path, capsys):
+    shutil.copytree(corpus, tmp_path / "data")
+    data = {"clean_captions": True}
+    settings = make_settings(tmp_path, data=data, training={"num_epochs": 1})
+    with terminal.shown():
+        report = pretrain(settings, tmp_path / "data", tmp_path / "run")
+    assert report.num_failures == 0
+    kept = {caption for caption in CAPTIONS if len(caption.split()) > 2}
+    assert "loud drums" not in kept  # too short
+    assert f"captions kept: {17 - 2} of 17" in capsys.readouterr().err
+    assert report.num_clips == {"train": 12, "valid": 3}
+    assert not (tmp_path / "run" / "failures.jsonl").exists()
+
+
 def test_a_split_that_cannot_be_decoded_at_all_is_one_clear_error_and_listed(corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "data")
     for index in range(13, 17):
@@ -358,7 +373,8 @@ def test_the_other_variants_train_too(corpus, tmp_path, variant):
     report = pretrain(make_settings(tmp_path, **changes), corpus, tmp_path / "run")
     assert all(torch.isfinite(value).all() for value in weights(report.last).values())
     heads = {name.split("/")[1] for name in report.metrics if name.startswith("retrieval/")}
-    assert heads == ({"atm", "contrastive"} if variant == "contrastive" else {"atm"})
+    trained = {"atm", "contrastive"} if variant == "contrastive" else {"atm"}
+    assert heads == {*trained, "chance"}
 
 
 @pytest.mark.slow

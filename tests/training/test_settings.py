@@ -106,6 +106,30 @@ def test_what_is_wrong_is_said_in_one_line_with_the_remedy(tmp_path, text, match
             "training: {best_by: atm/pair_accuracy, retrieval_pool: 1}",
             "needs pairs: raise training.retrieval_pool",
         ),
+        (
+            "{objectives: {atm: 0}, training: {best_by: atm/pair_accuracy}}",
+            "best_by is atm/pair_accuracy, of the matching head, which objectives.atm = 0",
+        ),
+        (
+            "{objectives: {atm: 0}, training: {best_by: retrieval/atm/R@10}}",
+            "best_by is retrieval/atm/R@10, of the matching head",
+        ),
+        (
+            "{masking: {atm_probability: 0}, training: {best_by: atm/accuracy}}",
+            "of the matching head, which .* masking.atm_probability = 0 leave untrained",
+        ),
+        (
+            "training: {best_by: retrieval/contrastive/R@1}",
+            "best_by is retrieval/contrastive/R@1, .* without a weight: choose loss",
+        ),
+        (
+            "training: {best_by: loss/contrastive}",
+            "best_by is loss/contrastive, an objective without a weight: choose loss",
+        ),
+        (
+            "training: {best_by: retrieval/atm/R@1, retrieval_pool: 0}",
+            "needs pairs: raise training.retrieval_pool",
+        ),
         ("masking: {atm_draws: 0}", "'masking.atm_draws' is 0: give 1 up"),
         ("training: {num_epochs: -1}", "'training.num_epochs' is -1: give 1 up"),
     ],

@@ -1,9 +1,11 @@
 """Validation at track level, plateau, patience, batches, gradients."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from tiny import has_no_gradient
 from toy_task import (
     Watch,
@@ -19,10 +21,16 @@ from toy_task import (
 )
 
 from mulap.inference.backbones import load_backbone
+from mulap.model.config import MulapAudioConfig
 from mulap.tasks.metrics import headline
-from mulap.training.classifier import load_classifier
+from mulap.training.classifier import MusicnnClassifier, classifier_config, load_classifier
 from mulap.training.supervised import train_supervised
-from mulap.training.supervised_trainer import count_batch, is_out_of_patience, predict_tracks
+from mulap.training.supervised_trainer import (
+    SupervisedTrainer,
+    count_batch,
+    is_out_of_patience,
+    predict_tracks,
+)
 from mulap.training.tracks import SegmentDataset, read_tracks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -137,3 +145,16 @@ def test_validation_may_hear_a_few_segments_of_each_track_but_the_test_hears_all
     assert report.valid_scores == (headline("tags", data.targets[fold.valid], outputs[None])[0],)
     everything = predict_tracks(model, SegmentDataset(audio, fold.test))
     np.testing.assert_array_equal(report.predictions.outputs[0], everything)
+
+
+@pytest.mark.parametrize("reference", ["segment", "batch"])
+def test_a_batch_has_one_floor_where_the_backbone_was_trained_so(reference):
+    backbone = MulapAudioConfig(num_timbral_filters=2, db_reference=reference)
+    model = MusicnnClassifier(classifier_config(backbone, "numbers", ("pitch",), 0)).eval()
+    heard = []
+    model.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+    log_mels = torch.linspace(-90.0, 20.0, 3 * 96 * 188).view(3, 96, 188)
+    batch = {"input_features": log_mels, "targets": torch.zeros(3, 1)}
+    SupervisedTrainer.compute_loss(SimpleNamespace(classifier=model), model, batch)
+    expected = log_mels.clamp_min(-60.0) if reference == "batch" else log_mels
+    torch.testing.assert_close(heard[0], expected)

@@ -5,27 +5,31 @@ import json
 
 import pytest
 import torch
-from tiny import make_tokenizer, write_corpus, write_settings
+from tiny import CAPTIONS, make_items, make_model, make_tokenizer, write_corpus, write_settings
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from mulap.data.collator import PretrainCollator
 from mulap.data.manifest import read_manifest
 from mulap.files import FailureLog
+from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnBackbone
+from mulap.model.processor import MulapProcessor
 from mulap.terminal import shown
 from mulap.training import evaluate as evaluate_module
 from mulap.training import trainer as trainer_module
-from mulap.training.evaluate import EVALUATION_SEED, Evaluation
+from mulap.training.evaluate import EVALUATION_SEED, Evaluation, split_batch
 from mulap.training.initial import initial_model
 from mulap.training.loop import RunCallback, parameter_groups
 from mulap.training.pretrain import make_datasets, make_trainer, pretrain
 from mulap.training.progress import COLLAPSE_SPREAD, ProgressCallback
 from mulap.training.settings import load_settings
 from mulap.training.trainer import (
+    check_negatives,
     count_steps,
     evaluation_collator,
     has_idle_head,
     training_arguments,
+    training_collator,
 )
 
 
@@ -40,6 +44,10 @@ def configured(tmp_path):
         return load_settings(write_settings(tmp_path / "settings.yaml", **changes))
 
     return load
+
+
+def make_processor() -> MulapProcessor:
+    return MulapProcessor(MulapFeatureExtractor(), make_tokenizer())
 
 
 def build(settings, corpus, run, callbacks=()):
@@ -290,7 +298,7 @@ def test_validation_hides_as_training_does_but_always_the_same(configured):
     settings = configured(
         masking=masking, data={"max_tokens": 12}, training={"seed": EVALUATION_SEED + 7}
     )
-    ours = evaluation_collator(settings, make_tokenizer())
+    ours = evaluation_collator(settings, make_processor())
     assert (ours.seed, ours.max_tokens, ours.atm_probability) == (EVALUATION_SEED, 12, 0.5)
     for name, value in masking.items():
         assert getattr(ours, name) == value
@@ -299,7 +307,7 @@ def test_validation_hides_as_training_does_but_always_the_same(configured):
 def test_without_the_matching_objective_no_caption_is_swapped_E10(configured, corpus, tmp_path):
     trainer = build(configured(objectives={"atm": 0.0}), corpus, tmp_path / "run")
     assert trainer.data_collator.atm_probability == 0.0
-    collator = evaluation_collator(trainer.settings, trainer.tokenizer)
+    collator = evaluation_collator(trainer.settings, trainer.processor)
     assert collator.atm_probability == 0.0
     for batch in trainer.get_train_dataloader():
         assert batch["atm_labels"].all()
@@ -307,6 +315,97 @@ def test_without_the_matching_objective_no_caption_is_swapped_E10(configured, co
     log = [record for record in trainer.state.log_history if "loss/mlm" in record]
     assert log
     assert not any("loss/atm" in record for record in log)
+
+
+@pytest.mark.parametrize("scored", ["mlm", "mam", "contrastive"])
+def test_only_what_is_scored_is_masked(configured, scored):
+    weights = {name: float(name == scored) for name in ("mlm", "mam", "atm", "contrastive")}
+    settings = configured(objectives=weights, model={"has_contrastive_head": True})
+    for collator in (
+        training_collator(settings, make_processor(), CAPTIONS),
+        evaluation_collator(settings, make_processor()),
+    ):
+        batch = collator(make_items(40))
+        assert (batch["mlm_labels"] != -100).any() == (scored == "mlm")
+        assert batch["is_masked_segment"].any() == (scored == "mam")
+        assert batch["atm_labels"].all()
+        assert "whole_input_ids" not in batch  # nothing is masked that contrastive would see
+
+
+def test_the_contrastive_term_sees_captions_without_masks(configured):
+    settings = configured(
+        objectives={"contrastive": 1.0},
+        model={"has_contrastive_head": True},
+        masking={"mlm_probability": 0.9},
+    )
+    collator = training_collator(settings, make_processor(), CAPTIONS)
+    model = make_model(has_contrastive_head=True)
+    inputs, targets = split_batch(collator(make_items(6)))
+    with torch.no_grad():
+        outputs = model(**inputs)
+        expected = model.mulap.get_text_features(
+            inputs["whole_input_ids"], inputs["attention_mask"]
+        )
+        masked = model.mulap.get_text_features(inputs["input_ids"], inputs["attention_mask"])
+        as_before = model(**{k: v for k, v in inputs.items() if k != "whole_input_ids"})
+    torch.testing.assert_close(outputs.text_embeds, expected)
+    assert (outputs.text_embeds - masked).abs().max() > 1e-3
+    scale = model.mulap.logit_scale.exp()
+    torch.testing.assert_close(outputs.logits_per_text, scale * expected @ outputs.audio_embeds.T)
+    for name in ("mlm_logits", "atm_logits", "mam_predictions", "text_hidden_states"):
+        torch.testing.assert_close(outputs[name], as_before[name])
+    assert targets.caption_hash.shape == (6,)
+
+
+@pytest.mark.parametrize(("variant", "reference"), [("port", "batch"), ("port", "segment"),
+                                                    ("original", "batch")])  # fmt: skip
+def test_a_batch_has_one_floor_where_the_model_asks_for_it(configured, variant, reference):
+    extractor = MulapFeatureExtractor(variant, db_reference=reference)
+    processor = MulapProcessor(extractor, make_tokenizer())
+    collator = training_collator(configured(), processor, CAPTIONS)
+    assert collator.is_floored_together == (variant == "port" and reference == "batch")
+
+
+def test_a_run_can_be_chosen_by_retrieval_where_more_or_less_is_better(configured, tmp_path):
+    for name, is_more in (("R@10", True), ("median_rank", False)):
+        settings = configured(training={"best_by": f"retrieval/atm/{name}"})
+        arguments = training_arguments(settings, tmp_path / "run", 20)
+        assert arguments.metric_for_best_model == f"eval_retrieval/atm/{name}"
+        assert arguments.greater_is_better is is_more
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({}, "objectives.atm has a weight, and no other caption of the micro-batch"),
+        (
+            {"objectives": {"atm": 0.0, "contrastive": 1.0}},
+            "objectives.contrastive has a weight, and no other caption of the micro-batch",
+        ),
+        ({"masking": {"atm_negatives": "dataset"}}, None),
+        ({"objectives": {"atm": 0.0}}, None),
+    ],
+)
+def test_a_micro_batch_of_one_has_no_negatives(configured, changes, match):
+    settings = configured(
+        training={"micro_batch_size": 1}, model={"has_contrastive_head": True}, **changes
+    )
+    if match is None:
+        check_negatives(settings)
+        return
+    with pytest.raises(ValueError, match=match):
+        check_negatives(settings)
+
+
+def test_captions_of_other_processes_are_negatives_too(configured, monkeypatch):
+    weights = {"atm": 0.0, "contrastive": 1.0}
+    model = {"has_contrastive_head": True}
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    check_negatives(configured(training={"micro_batch_size": 1}, model=model, objectives=weights))
+    apart = weights | {"over_processes": False}
+    settings = configured(training={"micro_batch_size": 1}, model=model, objectives=apart)
+    with pytest.raises(ValueError, match="objectives.contrastive has a weight"):
+        check_negatives(settings)
 
 
 def test_the_authors_negatives_reach_the_collator(configured, corpus, tmp_path):
