@@ -217,5 +217,5 @@ def write_settings(path: Path, **changes) -> Path:
 
 
 def has_no_gradient(name: str) -> bool:
-    """Whether this is a bias that BatchNorm takes out again; the fused front end says exactly 0."""
-    return ".timbral." in name and name.endswith(".conv.bias")
+    """Whether this is a bias that BatchNorm takes out again: its gradient is 0, give or take."""
+    return name.endswith(".conv.bias")

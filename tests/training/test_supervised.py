@@ -202,7 +202,8 @@ def test_a_start_is_fine_tuned_at_a_rate_of_its_own(straight, tmp_path, scale, m
     named = dict(after.named_parameters())
     moved = [n for n, p in before.named_parameters() if not torch.equal(p, named[n])]
     trained = [name for name in named if not has_no_gradient(name)]
-    assert moved == (trained if scale else [])
+    assert [name for name in moved if name in trained] == (trained if scale else [])
+    assert scale or not moved
     assert json.loads((tmp_path / "run" / "corpus.json").read_text())["start"] != "random"
 
 

@@ -53,7 +53,7 @@ def test_from_scratch_every_parameter_gets_a_gradient(tmp_path, monkeypatch, kin
     assert load_backbone(report.best).config.num_mel_bins == 96
     assert watch.begun == [0, 1]
     without = {name for name, size in watch.gradients.items() if size == 0.0}
-    assert without == {name for name in watch.gradients if has_no_gradient(name)}
+    assert without <= {name for name in watch.gradients if has_no_gradient(name)}
 
 
 def test_a_negative_r2_saves_a_checkpoint_and_the_best_is_the_least_bad_E36(tmp_path, monkeypatch):
