@@ -124,6 +124,7 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        _check_current_folder()
         try:
             return command(*args, **kwargs)
         except BrokenPipeError:
@@ -140,6 +141,15 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.ClickException(_one_line(error)) from error
 
     return wrapped
+
+
+def _check_current_folder() -> None:
+    """Stop before any work if nothing can be found from here, not even by absolute paths."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        message = "the current folder was deleted. Change to another one (cd) and run it again."
+        raise click.ClickException(message) from error
 
 
 def _one_line(error: Exception) -> str:
@@ -197,6 +207,7 @@ def _wrong_use_in_one_line() -> Iterator[None]:
     except click.UsageError as error:
         if error.ctx is None or isinstance(error, _HELP_IS_THE_ANSWER):
             raise
+        _check_current_folder()
         message = " ".join(error.format_message().split())
         raise click.UsageError(f"{message} (see {error.ctx.command_path} --help)") from error
 

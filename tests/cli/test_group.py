@@ -3,13 +3,14 @@
 import errno
 import os
 import signal
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from mulap import terminal
-from mulap.cli.group import OneLineGroup, describe_os_error, one_line_errors
+from mulap.cli.group import OneLineGroup, UserPath, describe_os_error, one_line_errors
 
 
 @click.group(cls=OneLineGroup)
@@ -124,3 +125,35 @@ def test_quiet_keeps_progress_off_the_screen_in_every_command_of_every_group(wor
     result = CliRunner().invoke(outer, words)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "the result\n", said)
     assert not terminal.is_shown()
+
+
+@pytest.mark.parametrize("words", [["report"], ["report", "--data", "x"]], ids=["runs", "misused"])
+def test_a_current_folder_that_was_deleted_is_one_line(words, tmp_path, monkeypatch):
+    @click.group(cls=OneLineGroup)
+    def outer() -> None:
+        pass
+
+    @outer.command()
+    @click.option("--data", type=UserPath(exists=True))
+    @one_line_errors
+    def report(data: Path | None) -> None:
+        click.echo("the result")
+
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = CliRunner().invoke(outer, words)
+    said = "Error: the current folder was deleted. Change to another one (cd) and run it again.\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", said)
+    assert CliRunner().invoke(outer, ["report", "--help"]).exit_code == 0
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    path = UserPath()
+    assert path.convert("~/run", None, None) == tmp_path / "run"
+    assert path.convert("run~", None, None) == Path("run~")
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "run").mkdir()
+    assert path.convert("~/run", None, None) == Path("~/run")
