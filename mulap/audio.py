@@ -15,7 +15,8 @@ What becomes of unusual input:
     channels that cancel each other     their mean, which is nearly silent, and a note
     several files joined end to end     all of them (Ogg, mp3 and raw AAC)
     shorter than asked for              what there is
-    empty, NaN or infinite samples, a start beyond the end, not audio, missing, a folder: AudioError
+    empty, NaN, infinite or absurdly large samples, a start beyond the end, not audio, missing, a
+    folder: AudioError
 
 A note is one line, "<path>: <what is wrong>", that goes to the logger `mulap.audio` as a warning,
 once a process for each file: to standard error, unless the program configures logging.
@@ -27,13 +28,14 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
 
 import numpy as np
 import soxr
+from tqdm import tqdm
 
 from mulap.containers import AnyPath
 from mulap.decode import MAX_RATE_HZ, MIN_RATE_HZ, AudioError, Reader, open_reader
@@ -59,15 +61,29 @@ _MARGIN_SAMPLES = 256
 # Channels cancel where their mean is 30 dB under them; even unrelated ones differ by 3 dB for two.
 _CANCELLED_POWER = 1e-3
 _SILENT_POWER = 1e-8  # of full scale: -80 dB
+_LOUDEST = 1e12  # far beyond any recording; the power of louder samples would not fit float32
 
 
 @lru_cache(10_000)  # a file that is read again, as in every epoch, is not told of again
 def log_note(path: AnyPath, note: str) -> None:
     """Log what is wrong with a file that can be used all the same."""
-    logging.getLogger(__name__).warning("%s: %s", os.fspath(path), note)
+    with tqdm.external_write_mode():  # a progress bar is taken away meanwhile
+        logging.getLogger(__name__).warning("%s: %s", os.fspath(path), note)
 
 
-OnNote = Callable[[AnyPath, str], object]
+@dataclass
+class Found:
+    """What was found out about a file while it was decoded.
+
+    Attributes:
+        num_samples: decoded, at the rate that was asked for.
+        duration_seconds: the same in seconds; of a whole file, counted by its own samples.
+        notes: what is wrong with a file that can be used.
+    """
+
+    num_samples: int = 0
+    duration_seconds: float = 0.0
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,7 @@ def load_audio(
     start_seconds: float = 0.0,
     duration_seconds: float | None = None,
     sampling_rate: int = SAMPLING_RATE,
-    on_note: OnNote = log_note,
+    found: Found | None = None,
 ) -> np.ndarray:
     """Decode a file, or a part of it, to mono.
 
@@ -117,7 +133,7 @@ def load_audio(
         duration_seconds: length of the part; None means up to the end. Less is returned where the
             file ends earlier.
         sampling_rate: of the result, in Hz.
-        on_note: called with the path and each thing that is wrong with what was decoded.
+        found: takes what was found out, notes too, which are then not logged.
 
     Returns:
         Float32 of shape (num_samples,), finite, at least one sample.
@@ -126,61 +142,67 @@ def load_audio(
         AudioError: the file holds nothing usable there; the message says why.
         ValueError: a negative start, a duration of no sample, or a rate out of range.
     """
-    _check_rate(sampling_rate)
-    if not (math.isfinite(start_seconds) and start_seconds >= 0):
-        raise ValueError(f"start_seconds={start_seconds}: must be zero or more")
-    start = round(start_seconds * sampling_rate)
-    wanted = None
-    if duration_seconds is not None:
-        wanted = _count_samples("duration_seconds", duration_seconds, sampling_rate)
-    mixer = _Mixer()
-    with open_reader(path) as reader:
-        waveform = _gather(_resample(reader, start, sampling_rate, mixer), wanted)[:wanted]
-    if waveform.size:
-        for note in sorted(reader.notes | mixer.notes()):
-            on_note(path, note)
-        return waveform
-    if start:
-        load_audio(path, 0.0, 1.0, sampling_rate)  # if there is nothing at all, it says so itself
-        raise AudioError(path, f"ends before {start_seconds:g} s (ask for an earlier start)")
-    raise _nothing_decoded(path)
+    where = start_seconds, duration_seconds, found
+    return np.concatenate(list(stream_audio(path, sampling_rate, 30.0, *where)))
 
 
 def stream_audio(
     path: AnyPath,
     sampling_rate: int = SAMPLING_RATE,
     block_seconds: float = 30.0,
-    on_note: OnNote = log_note,
+    start_seconds: float = 0.0,
+    duration_seconds: float | None = None,
+    found: Found | None = None,
 ) -> Iterator[np.ndarray]:
-    """Decode a file of any length in constant memory.
+    """Decode a file of any length, or a part of it, in constant memory.
 
     Args:
         path: an audio file of any format.
         sampling_rate: of the result, in Hz.
         block_seconds: length of every block but the last, which may be shorter.
-        on_note: called with the path and each thing that is wrong with the file, once all is read.
+        start_seconds: as `load_audio`.
+        duration_seconds: likewise.
+        found: likewise; complete once the last block was taken.
 
     Yields:
         Consecutive blocks, float32 of shape (block_samples,); together they are `load_audio(path)`.
 
     Raises:
         AudioError: as `load_audio`; NaN samples are found out only after the blocks before them.
-        ValueError: a block of no sample, or a rate out of range.
+        ValueError: as `load_audio`, or a block of no sample.
     """
     _check_rate(sampling_rate)
     block_samples = _count_samples("block_seconds", block_seconds, sampling_rate)
-    is_empty = True
-    pending, mixer = np.zeros(0, np.float32), _Mixer()
+    if not (math.isfinite(start_seconds) and start_seconds >= 0):
+        raise ValueError(f"start_seconds={start_seconds}: must be zero or more")
+    start, left = round(start_seconds * sampling_rate), None
+    if duration_seconds is not None:
+        left = _count_samples("duration_seconds", duration_seconds, sampling_rate)
+    pending, mixer, num_samples = np.zeros(0, np.float32), _Mixer(), 0
     with open_reader(path) as reader:
-        pieces = _resample(reader, 0, sampling_rate, mixer)
-        while (gathered := _gather(pieces, block_samples, pending)).size:
-            is_empty = False
-            pending = gathered[block_samples:]
-            yield gathered[:block_samples]
-    if is_empty:
-        raise _nothing_decoded(path)
-    for note in sorted(reader.notes | mixer.notes()):
-        on_note(path, note)
+        pieces = _resample(reader, start, sampling_rate, mixer)
+        while left is None or left > num_samples:
+            wanted = block_samples if left is None else min(block_samples, left - num_samples)
+            gathered = _gather(pieces, wanted, pending)
+            block, pending = gathered[:wanted], gathered[wanted:]
+            if not block.size:
+                break
+            num_samples += block.size
+            yield block
+    if not num_samples:
+        if start:
+            load_audio(path, 0.0, 1.0, sampling_rate, Found())  # says so if there is nothing at all
+            raise AudioError(path, f"ends before {start_seconds:g} s (ask for an earlier start)")
+        raise AudioError(path, "holds no samples that can be decoded (replace the file)")
+    notes = sorted(reader.notes | mixer.notes())
+    if found is None:
+        for note in notes:
+            log_note(path, note)
+        return
+    found.notes, found.num_samples = notes, num_samples
+    is_all = not start and left is None
+    own_rate = reader.sampling_rate_hz
+    found.duration_seconds = mixer.num_samples / own_rate if is_all else num_samples / sampling_rate
 
 
 def find_audio(
@@ -279,9 +301,13 @@ def _resample(reader: Reader, start: int, rate: int, mixer: "_Mixer") -> Iterato
         mono = np.zeros(0, np.float32) if block is None else mixer.mix(block)
         piece = resampler.resample_chunk(mono, last=is_last)
         piece, to_drop = piece[to_drop:], max(0, to_drop - len(piece))
-        if not np.isfinite(piece).all():
+        if not np.abs(piece).max(initial=0.0) < _LOUDEST:
             where = f"near {position / rate:.1f} s"
-            raise AudioError(reader.path, f"has NaN or infinite samples {where} (export it anew)")
+            if np.isfinite(piece).all():
+                reason = f"has samples of absurd size {where} (export it at a usual level)"
+            else:
+                reason = f"has NaN or infinite samples {where} (export it anew)"
+            raise AudioError(reader.path, reason)
         position += len(piece)
         yield piece
 
@@ -290,8 +316,8 @@ class _Mixer:
     """Averages channels, and notices where they cancel each other."""
 
     def __init__(self) -> None:
+        self.num_samples = 0  # of each channel
         self._power = self._mixed_power = 0.0  # sums over samples
-        self._num_samples = 0
 
     def mix(self, block: np.ndarray) -> np.ndarray:
         """Average the channels: (num_samples, num_channels) -> (num_samples,)."""
@@ -302,14 +328,14 @@ class _Mixer:
                 mono /= np.float32(num_channels)
                 self._power += float(np.vdot(block, block)) / num_channels
                 self._mixed_power += float(np.vdot(mono, mono))
-                self._num_samples += len(mono)
+            self.num_samples += len(mono)
             return mono
 
     def notes(self) -> set[str]:
         """Return what is to be told of the channels."""
         # The mean is kept: it is what other tools compute too, and any one channel instead would
         # make a vector jump where a file comes just over the threshold.
-        is_heard = self._power > _SILENT_POWER * self._num_samples
+        is_heard = self._power > _SILENT_POWER * self.num_samples
         if is_heard and self._mixed_power < _CANCELLED_POWER * self._power:
             return {"its channels cancel each other: their mean is nearly silent (invert one)"}
         return set()
@@ -339,7 +365,3 @@ def _count_samples(name: str, seconds: float, rate: int) -> int:
 def _check_rate(rate: int) -> None:
     if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
         raise ValueError(f"sampling_rate={rate}: must be {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
-
-
-def _nothing_decoded(path: AnyPath) -> AudioError:
-    return AudioError(path, "holds no samples that can be decoded (replace the file)")

@@ -95,7 +95,7 @@ class SoundFileReader:
             return
         try:
             if position:
-                with self._noting_damage():
+                with catch_chatter():
                     self._sound.seek(position)
         except sf.SoundFileError:  # it may have moved all the same: begin again
             self.close()
@@ -104,7 +104,7 @@ class SoundFileReader:
         while is_whole:
             block = np.full((_BLOCK_SAMPLES, self.num_channels), np.nan, np.float32)
             try:
-                with self._noting_damage():
+                with self._noting_damage(position >= start):
                     block = self._sound.read(_BLOCK_SAMPLES, out=block)
             except sf.SoundFileError:  # damaged from here on: what came before is used
                 block, is_whole = _before_gap(block), False
@@ -115,13 +115,13 @@ class SoundFileReader:
         self._note_end(position / self.sampling_rate_hz, is_whole)
 
     @contextmanager
-    def _noting_damage(self) -> Iterator[None]:
+    def _noting_damage(self, is_heard: bool) -> Iterator[None]:
         if not self._sound.subtype.startswith("MPEG"):
             yield
             return
         with catch_chatter() as lines:
             yield
-        if lines:
+        if lines and is_heard:  # before, what a frame needs of those before it may be missing
             self.notes.add("is damaged: parts of it cannot be decoded")
 
     def _note_end(self, seconds: float, is_whole: bool) -> None:

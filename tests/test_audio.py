@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mulap.audio import (
     SAMPLING_RATE,
     AudioError,
+    Found,
     find_audio,
     load_audio,
     log_note,
@@ -109,14 +110,15 @@ def test_channels_are_averaged_and_equal_rates_leave_samples_alone(tmp_path):
     assert probe_audio(path).num_channels == 6
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])  # twice 3e38 is infinite
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38, 1e13])  # 2 * 3e38 is infinite
 def test_samples_that_are_not_finite_are_refused_where_they_lie(bad, tmp_path):
     samples = make_music(6, 44_100)
     samples[4 * 44_100 :] = bad
     path = write_sound(tmp_path / "bad.wav", samples, 44_100, "WAV", "FLOAT")
-    assert "has NaN or infinite samples near" in error_of(path)
+    kind = "samples of absurd size" if bad == 1e13 else "NaN or infinite samples"
+    assert f"has {kind} near" in error_of(path)
     assert np.isfinite(load_audio(path, duration_seconds=3)).all()
-    with pytest.raises(AudioError, match="NaN"):
+    with pytest.raises(AudioError, match=kind):
         list(stream_audio(path, block_seconds=1))
 
 
@@ -140,10 +142,27 @@ def test_channels_that_cancel_are_told_and_averaged_all_the_same(tmp_path, caplo
     assert [record.getMessage() for record in caplog.records] == is_told * [told]
     np.testing.assert_array_equal(np.concatenate(list(stream_audio(path))), waveform)
     assert len(caplog.records) == is_told  # once a file
-    notes = []
-    list(stream_audio(path, on_note=lambda *note: notes.append(note)))
-    load_audio(path, 0.5, 0.5, on_note=lambda *note: notes.append(note))
-    assert notes == 2 * is_told * [(path, told.partition(": ")[2])]
+    for where in ((0.0, None), (0.5, 0.5)):
+        found = Found()
+        load_audio(path, *where, found=found)
+        assert found.notes == is_told * [told.partition(": ")[2]]
+
+
+def test_what_was_decoded_is_counted(tmp_path):
+    path = write_sample("wav", tmp_path, seconds=1.00001)  # 44,100 samples
+    whole_file, part, blocks = Found(), Found(), Found()
+    load_audio(path, found=whole_file)
+    load_audio(path, 0.5, 0.3, found=part)
+    list(stream_audio(path, block_seconds=0.3, duration_seconds=0.8, found=blocks))
+    assert (whole_file.num_samples, whole_file.duration_seconds) == (16_000, 1.0)
+    assert (part.num_samples, part.duration_seconds) == (4_800, 0.3)
+    assert (blocks.num_samples, blocks.duration_seconds) == (12_800, 0.8)
+
+
+def test_a_part_is_streamed_in_blocks_without_decoding_more():
+    blocks = list(stream_audio(sample("flac"), 16_000, 0.4, 2.5, 1.0))
+    assert [len(block) for block in blocks] == [6_400, 6_400, 3_200]
+    np.testing.assert_allclose(np.concatenate(blocks), whole("flac")[40_000:56_000], atol=1e-6)
 
 
 def test_usual_files_are_told_nothing_about(caplog):

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from audio_samples import encode, make_music
+from audio_samples import encode, make_music, sample
 
 from mulap.audio import load_audio, log_note
 from mulap.sndfile import catch_chatter
@@ -61,6 +61,15 @@ def test_a_damaged_mp3_is_told_by_its_name_and_nothing_else_is_written(mp3, capf
     mp3.write_bytes(content)
     notes = notes_of(mp3, caplog)
     assert f"{mp3}: is damaged: parts of it cannot be decoded" in notes
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["mp3_cbr", "mp3_cbr_low", "mp3_vbr"])
+def test_a_part_of_an_intact_mp3_is_not_called_damaged(name, capfd, caplog):
+    log_note.cache_clear()
+    for start in np.arange(2.0, 8.9, 0.23):
+        load_audio(sample(name), start, 0.3)
+    assert not caplog.records
     assert capfd.readouterr().err == ""
 
 

@@ -145,7 +145,7 @@ def prepare(data: Path, output: Path | None, verify: bool, **options: Any) -> No
     """Decode DATA once and store it, so that training reads it without decoding.
 
     DATA is what training reads, and --output can be given to it in DATA's place. Called again after
-    an interruption it goes on. Random crops need --store pcm.
+    an interruption it goes on. Random crops need whole tracks: --store pcm, or --seconds all.
     """
     if verify:
         _verify(data)

@@ -1,22 +1,53 @@
-"""`Clip` and `Manifest`: what a data set is to whatever reads one. Knows no files and no formats.
+"""`Clip` and `Manifest`: what a data set is to whatever reads one.
 
 `mulap.data.manifest` makes them of metadata files, `mulap.data.prepared` of a prepared data set,
 whose clips are made one by one when they are asked for, so that millions of them cost little.
 """
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import Protocol, overload
 
 import numpy as np
 
+from mulap.data.recipe import Recipe
 from mulap.data.splits import SPLITS
 
-if TYPE_CHECKING:
-    from mulap.data.prepared import PreparedClips, StoredTrack
+
+class Stored(Protocol):
+    """What `mulap prepare` stored of a track."""
+
+    @property
+    def folder(self) -> Path:
+        """The prepared data set."""
+        ...
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is stored of each track."""
+        ...
+
+    @property
+    def num_segments(self) -> int:
+        """How many log-mels there are; only where log-mels are stored."""
+        ...
+
+    @property
+    def duration_seconds(self) -> float:
+        """Playing time of the whole track; only where samples are stored."""
+        ...
+
+    def log_mels(self, which: slice) -> np.ndarray:
+        """Return some log-mels: float32 (T, F, N), a copy."""
+        ...
+
+    def waveform(self, start_seconds: float, duration_seconds: float) -> np.ndarray:
+        """Return a part of the samples: float32 (num_samples,), fewer at the track's end."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +70,19 @@ class Clip:
     group: str
     split: str
     source: str
-    stored: "StoredTrack | None" = None
+    stored: Stored | None = None
+
+
+class LazyClips(Sequence[Clip]):
+    """Clips that are made when they are asked for."""
+
+    @abstractmethod
+    def split(self, name: str) -> "LazyClips":
+        """Return those of one split."""
+
+    @abstractmethod
+    def count_captions(self) -> np.ndarray:
+        """Return how many captions each clip has, (len(self),)."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +95,10 @@ class Manifest:
             that tears groups apart. A reason begins with its kind and a colon.
     """
 
-    clips: "list[Clip] | PreparedClips"
+    clips: list[Clip] | LazyClips
     problems: list[tuple[str, str]] = field(default_factory=list)
 
-    def split(self, name: str) -> "list[Clip] | PreparedClips":
+    def split(self, name: str) -> list[Clip] | LazyClips:
         """Return the clips of one split, train, valid or test."""
         if name not in SPLITS:
             raise ValueError(f"split {name!r}: must be one of {', '.join(SPLITS)}")
@@ -77,7 +120,7 @@ class CaptionPool(Sequence[str]):
         clips: whose captions these are.
     """
 
-    def __init__(self, clips: "list[Clip] | PreparedClips") -> None:
+    def __init__(self, clips: list[Clip] | LazyClips) -> None:
         self.clips = clips
 
     @cached_property

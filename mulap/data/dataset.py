@@ -10,14 +10,15 @@ training and left out; one that goes bad later stops the run with its name. Clip
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from mulap.audio import AudioError, load_audio, probe_audio
-from mulap.data.clips import Clip
-from mulap.data.prepared import PreparedData
+from mulap.audio import AudioError
+from mulap.data.clips import Clip, Stored
+from mulap.data.reader import Decoding, Tracks, decode_file, read_part, read_tracks
 from mulap.data.recipe import PREPARE_OPTIONS, audio_settings
 from mulap.model.features import MulapFeatureExtractor
 from mulap.objectives.masking import keyed_generator
@@ -49,12 +50,13 @@ class ClipReader:
         num_strides = (length - self.extractor.segment_samples) // self.extractor.stride_samples
         return max(1, 1 + num_strides)
 
-    def read(self, clip: Clip, key: Key) -> np.ndarray:
+    def read(self, clip: Clip, key: Key, duration_seconds: float = 0.0) -> np.ndarray:
         """Decode what is needed of a clip, or read what was stored of it.
 
         Args:
             clip: which.
             key: (epoch, index), which fixes a random crop.
+            duration_seconds: how long a file was found to be; of use for random crops.
 
         Returns:
             float32 (T, F, N), T <= num_segments.
@@ -63,55 +65,86 @@ class ClipReader:
             AudioError: the file cannot be decoded.
             ValueError: what was stored is damaged.
         """
-        if clip.stored and clip.stored.data.recipe.store == "log-mel":
-            return clip.stored.log_mels(self.num_segments)
-        start_seconds = 0.0
-        if self.crop == "random":
-            known = clip.stored or probe_audio(clip.audio_path)
-            slack_seconds = known.duration_seconds - self.crop_seconds
-            draw = keyed_generator(self.seed, *key, "crop").random()
-            start_seconds = max(0.0, slack_seconds) * draw
-        if clip.stored:
-            waveform = clip.stored.waveform(start_seconds, self.crop_seconds)
-        else:
-            rate = self.extractor.sampling_rate
-            waveform = load_audio(clip.audio_path, start_seconds, self.crop_seconds, rate)
-        segments = self.extractor.segment(waveform)[: self.num_segments]
+        stored, seconds = clip.stored, self.crop_seconds
+        if stored is None:
+            start_seconds = self._start(duration_seconds, key)
+            return read_part(self.extractor, clip.audio_path, start_seconds, seconds)
+        if stored.recipe.store == "log-mel":
+            return stored.log_mels(self.choose_segments(stored.num_segments, key))
+        is_random = self.crop == "random"
+        start_seconds = self._start(stored.duration_seconds, key) if is_random else 0.0
+        segments = self.extractor.segment(stored.waveform(start_seconds, seconds))
         return self.extractor.log_mel(segments)
 
-    def check_prepared(self, data: PreparedData) -> None:
+    def _start(self, duration_seconds: float, key: Key) -> float:
+        """Return where a crop starts, in seconds."""
+        if self.crop == "start":
+            return 0.0
+        draw = keyed_generator(self.seed, *key, "crop").random()
+        return max(0.0, duration_seconds - self.crop_seconds) * draw
+
+    def choose_segments(self, count: int, key: Key) -> slice:
+        """Return which of a track's segments make a crop: whole ones, in a row."""
+        first = 0
+        if self.crop == "random":
+            draw = keyed_generator(self.seed, *key, "crop").random()
+            first = int(draw * (max(0, count - self.num_segments) + 1))
+        return slice(first, first + self.num_segments)
+
+    def check_prepared(self, stored: Stored) -> None:
         """Stop where prepared data would not give what this reader gives from the files.
 
         Raises:
             ValueError: they were prepared for other settings; the line says how to do it again.
         """
-        recipe = data.recipe
+        recipe, folder = stored.recipe, stored.folder
         wanted = audio_settings(self.extractor, recipe.store)
         for name, value in recipe.audio.items():
             if wanted[name] != value:
                 option = f"prepare it again with --{name.replace('_', '-')} {wanted[name]}"
                 remedy = option if name in PREPARE_OPTIONS else "train it on the audio itself"
                 raise ValueError(
-                    f"{data.folder}: was prepared with {name} {value}, the model wants "
+                    f"{folder}: was prepared with {name} {value}, the model wants "
                     f"{wanted[name]}; {remedy}"
                 )
-        if self.crop == "random" and (recipe.store != "pcm" or recipe.seconds):
+        if self.crop == "random" and recipe.seconds:
             raise ValueError(
-                f"{data.folder}: holds {_describe(recipe.store, recipe.seconds)}, and "
+                f"{folder}: holds {_describe(recipe.store, recipe.seconds)}, and "
                 "data.crop=random needs whole tracks; prepare it again with --store pcm, or set "
                 "data.crop=start"
             )
         if recipe.seconds not in (None, self.crop_seconds) and recipe.seconds < self.crop_seconds:
             raise ValueError(
-                f"{data.folder}: holds {_describe(recipe.store, recipe.seconds)}, but "
+                f"{folder}: holds {_describe(recipe.store, recipe.seconds)}, but "
                 f"data.crop_seconds is {self.crop_seconds:g}; prepare it again with --seconds "
                 f"{self.crop_seconds:g}"
             )
-        if recipe.store == "log-mel" and not self._is_part_of(recipe.seconds):
+        if recipe.store != "log-mel":
+            return
+        if self.crop == "random":
+            self.check_random_segments(f"{folder}: log-mels")
+        elif not self._is_part_of(recipe.seconds):
             raise ValueError(
-                f"{data.folder}: its log-mels of longer crops do not begin with those of "
+                f"{folder}: its log-mels of longer crops do not begin with those of "
                 f"{self.crop_seconds:g} s; prepare it again with --seconds {self.crop_seconds:g}"
             )
+
+    def check_random_segments(self, what: str) -> None:
+        """Stop where random crops cannot be taken from log-mels of whole tracks.
+
+        Raises:
+            ValueError: a segment's floor depends on its neighbours.
+        """
+        if self._floors_together:
+            raise ValueError(
+                f"{what}: data.crop=random cannot use log-mels of whole tracks with "
+                "model.db_reference=batch. Set data.crop to start, or db_reference to segment."
+            )
+
+    @property
+    def _floors_together(self) -> bool:
+        """Whether a segment's floor depends on its neighbours."""
+        return self.extractor.variant == "port" and self.extractor.db_reference == "batch"
 
     def _is_part_of(self, seconds: float | None) -> bool:
         """Whether this crop's log-mels are the first of those of a longer crop (None: of all).
@@ -124,8 +157,7 @@ class ClipReader:
         extractor = self.extractor
         end = (self.num_segments - 1) * extractor.stride_samples + extractor.segment_samples
         crop_samples = round(self.crop_seconds * extractor.sampling_rate)
-        is_inside = end - extractor.pad_samples <= crop_samples
-        return is_inside and not (extractor.variant == "port" and extractor.db_reference == "batch")
+        return end - extractor.pad_samples <= crop_samples and not self._floors_together
 
 
 def _describe(store: str, seconds: float | None) -> str:
@@ -162,11 +194,12 @@ class ClipDataset(Dataset[Item]):
 
     def __init__(self, clips: Sequence[Clip], reader: ClipReader, seed: int = 0) -> None:
         if clips and clips[0].stored:  # all or none of a manifest's clips are
-            reader.check_prepared(clips[0].stored.data)
+            reader.check_prepared(clips[0].stored)
         self.clips = clips
         self.reader = reader
         self.seed = seed
-        self._features: list[np.ndarray] | None = None
+        self._tracks: Tracks | None = None
+        self._places: list[int] = []  # of the clips, in `_tracks`
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -179,80 +212,69 @@ class ClipDataset(Dataset[Item]):
         if len(clip.captions) > 1:
             generator = keyed_generator(self.seed, epoch, index, "caption")
             caption_index = int(generator.integers(len(clip.captions)))
-        if self._features is None:
-            features = self.reader.read(clip, (epoch, index))
-        else:
-            features = self._features[index]
-        return Item((epoch, index), features, clip.captions[caption_index])
+        return Item((epoch, index), self._read(index, (epoch, index)), clip.captions[caption_index])
 
-    def verify(self, num_workers: int = 0, keep: bool = False) -> list[tuple[Clip, str]]:
+    def _read(self, index: int, key: Key) -> np.ndarray:
+        reader, clip, seconds = self.reader, self.clips[index], 0.0
+        if self._tracks is not None:
+            place = self._places[index]
+            if self._tracks.log_mels is not None:
+                log_mels = self._tracks.log_mels[place]
+                return log_mels[reader.choose_segments(len(log_mels), key)]
+            seconds = float(self._tracks.duration_seconds[place])
+        elif reader.crop == "random" and not clip.stored:  # nobody called `verify`
+            decoding = Decoding(reader.extractor.sampling_rate)
+            seconds = decode_file(decoding, clip.audio_path).duration_seconds
+        return reader.read(clip, key, seconds)
+
+    def verify(
+        self, num_workers: int = 0, keep: bool = False, lengths: Path | None = None
+    ) -> list[tuple[Clip, str]]:
         """Decode every clip once and leave out those that cannot be.
 
-        Prepared clips were decoded before: they are neither read nor kept in memory.
+        Crops from the start are decoded; for random ones all of each track is, since headers may
+        claim more than there is. Prepared clips were decoded before: they are neither read nor
+        kept in memory.
 
         Args:
             num_workers: processes that decode; 0 decodes in this one.
             keep: hold the log-mels in memory from here on (72 KB a segment), so that no epoch
-                decodes anything. Only crops from the start stay the same and can be kept.
+                decodes anything. A random crop is then whole segments of its track, in a row.
+            lengths: where the lengths of tracks are written down, see `read_tracks`.
 
         Returns:
             The clips left out, each with its reason.
 
         Raises:
-            ValueError: `keep` with random crops.
+            ValueError: `keep` with random crops, where a log-mel depends on its neighbours.
         """
-        if keep and self.reader.crop != "start":
-            raise ValueError(
-                "data.cache_features keeps one crop of each clip: set data.crop to start, or "
-                "data.cache_features to false"
-            )
         if self.clips and self.clips[0].stored:
             return []
-        kept: list[Clip] = []
-        features: list[np.ndarray] = []
-        failures: list[tuple[Clip, str]] = []
-        checked = DataLoader(
-            _Checked(self.clips, self.reader, keep),
-            batch_size=None,
-            collate_fn=as_it_is,
-            num_workers=num_workers,
-            multiprocessing_context="fork" if num_workers else None,
+        reader = self.reader
+        is_random = reader.crop == "random"
+        if keep and is_random:
+            reader.check_random_segments("data.cache_features")
+        paths = [clip.audio_path for clip in self.clips]
+        self._tracks = tracks = read_tracks(
+            reader.extractor,
+            paths,
+            keep,
+            num_workers,
+            lengths if is_random else None,
+            None if is_random else reader.crop_seconds,
         )
-        for clip, (log_mel, reason) in zip(self.clips, checked, strict=True):
-            if reason:
-                failures.append((clip, reason))
-                continue
-            kept.append(clip)
-            if keep:
-                features.append(log_mel)
-        self.clips = kept
-        self._features = features if keep else None
+        failures = [
+            (self.clips[index], str(AudioError(paths[index], reason)))
+            for index, reason in tracks.failures
+        ]
+        self._places = np.flatnonzero(tracks.num_samples).tolist()
+        self.clips = [self.clips[place] for place in self._places]
         return failures
 
 
 def as_it_is(checked: Any) -> Any:
     """Keep the loader from turning arrays into tensors."""
     return checked
-
-
-class _Checked(Dataset[tuple[np.ndarray, str]]):
-    """Log-mels, or the reason why there is none, by clip."""
-
-    def __init__(self, clips: Sequence[Clip], reader: ClipReader, keep: bool) -> None:
-        self.clips = clips
-        self.reader = reader
-        self.keep = keep
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, str]:
-        nothing = np.empty(0, dtype=np.float32)
-        try:
-            log_mel = self.reader.read(self.clips[index], (0, index))
-        except AudioError as error:
-            return nothing, str(error)
-        return (log_mel if self.keep else nothing), ""
 
 
 class KeyedSampler(Sampler[Key]):

@@ -19,7 +19,7 @@ Opening compares the size of every shard and the checksum of `clips.arrow` with 
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mulap.data.clips import Clip, Manifest
+from mulap.data.clips import Clip, LazyClips, Manifest
 from mulap.data.recipe import Recipe
 from mulap.data.tables import one_line
 from mulap.files import sha256_of
@@ -127,13 +127,28 @@ class StoredTrack:
     row: int
 
     @property
+    def folder(self) -> Path:
+        """The data set's folder."""
+        return self.data.folder
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is stored of each track."""
+        return self.data.recipe
+
+    @property
+    def num_segments(self) -> int:
+        """How many log-mels there are; only where log-mels are stored."""
+        return len(self.data.read(self.row, "log_mel").flatten())
+
+    @property
     def duration_seconds(self) -> float:
         """Playing time of the whole track; only where samples are stored."""
         return self.data.read(self.row, "duration_seconds")[0].as_py()
 
-    def log_mels(self, num_segments: int) -> np.ndarray:
-        """Return the first log-mels: float32 (T, F, N), T <= num_segments, a copy."""
-        bins = self.data.read(self.row, "log_mel").flatten()[:num_segments]  # T lists of F lists
+    def log_mels(self, which: slice) -> np.ndarray:
+        """Return some log-mels: float32 (T, F, N), a copy."""
+        bins = self.data.read(self.row, "log_mel").flatten()[which]  # T lists of F lists
         frames = bins.flatten().flatten().to_numpy()
         shape = (len(bins), bins.type.list_size, bins.type.value_type.list_size)
         return frames.reshape(shape).astype(np.float32)
@@ -146,7 +161,7 @@ class StoredTrack:
         rate = self.data.recipe.audio["sampling_rate"]
         start = round(start_seconds * rate)
         samples = self.data.read(self.row, "pcm").flatten()
-        # A header may claim more than could be decoded: there is always one sample to return.
+        # Version 0.1 stored what headers claimed, which may be more than could be decoded.
         start = min(start, len(samples) - 1)
         samples = samples[start : start + round(duration_seconds * rate)].to_numpy()
         if samples.dtype == np.float32:
@@ -154,7 +169,7 @@ class StoredTrack:
         return samples * np.float32(self.data.read(self.row, "pcm_step")[0].as_py())
 
 
-class PreparedClips(Sequence[Clip]):
+class PreparedClips(LazyClips):
     """The clips of a prepared data set, or of a split of it; each is made when asked for.
 
     Args:

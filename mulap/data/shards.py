@@ -30,10 +30,10 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
-from mulap.audio import AudioError, load_audio, stream_audio
+from mulap.audio import log_note
 from mulap.data.clips import Clip
+from mulap.data.reader import Decoded, Decoding, decode_file
 from mulap.data.recipe import DTYPES, Recipe, Store, audio_settings
-from mulap.decode import open_reader
 from mulap.files import atomic_path
 from mulap.model.features import MulapFeatureExtractor
 
@@ -187,65 +187,39 @@ def _decode_clips(
     clips: Sequence[Clip], recipe: Recipe, report: ShardReport
 ) -> Iterator[tuple[int, Clip, dict[str, Any]]]:
     """Yield (number, clip, audio columns) of each clip that can be decoded."""
-    decode = {"log-mel": _LogMels, "pcm": _Samples, "tars": _Flac}[recipe.store](recipe)
+    extractor = MulapFeatureExtractor(**recipe.audio)
+    keep = "log-mels" if recipe.store == "log-mel" else "samples"
+    decoding = Decoding(extractor.sampling_rate, recipe.seconds, keep, extractor)
     for number, clip in enumerate(clips):
-        try:
-            seconds, decoded = decode(clip.audio_path)
-        except AudioError as error:
-            report.failures.append((str(clip.audio_path), error.reason))
+        decoded = decode_file(decoding, clip.audio_path)
+        if decoded.reason:
+            report.failures.append((str(clip.audio_path), decoded.reason))
             continue
+        for note in decoded.notes:
+            log_note(clip.audio_path, note)
         report.num_clips += 1
-        report.audio_seconds += seconds
-        yield number, clip, decoded
+        report.audio_seconds += decoded.num_samples / extractor.sampling_rate
+        yield number, clip, _columns(decoded, recipe)
 
 
-class _LogMels:
-    """A file -> its log-mels (T, F, N), as `ClipReader` makes them of the same crop."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.seconds, self.dtype = recipe.seconds, recipe.dtype
-        self.extractor = MulapFeatureExtractor(**recipe.audio)
-
-    def __call__(self, path: Path) -> tuple[float, dict[str, Any]]:
-        rate, num_samples = self.extractor.sampling_rate, 0
-
-        def blocks() -> Iterator[np.ndarray]:
-            nonlocal num_samples
-            for block in self._blocks(path, rate):
-                num_samples += len(block)
-                yield block
-
-        # Block by block, so that of a long track only its log-mels are in memory.
-        segments = self.extractor.stream_segments(blocks())
-        if self.extractor.db_reference == "batch":  # one maximum over all of a track
-            segments = iter([np.concatenate(list(segments))])
-        parts = [self.extractor.log_mel(some).astype(self.dtype) for some in segments]
-        return num_samples / rate, {"log_mel": np.concatenate(parts)}
-
-    def _blocks(self, path: Path, rate: int) -> Iterator[np.ndarray]:
-        if self.seconds is None:
-            return stream_audio(path, rate)
-        return iter([load_audio(path, 0.0, self.seconds, rate)])
-
-
-class _Samples:
-    """A file -> its samples, and what its headers say of its length, which places random crops."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-
-    def __call__(self, path: Path) -> tuple[float, dict[str, Any]]:
-        rate = self.recipe.audio["sampling_rate"]
-        samples = load_audio(path, 0.0, self.recipe.seconds, rate)
-        step = np.float32(1.0)
-        if self.recipe.dtype == "int16":
-            step = _int16_step(samples)
-            samples /= step  # in place: a track of hours is here
-            samples = np.rint(samples, out=samples).astype(np.int16)
-        with open_reader(path) as reader:  # `probe_audio` reads the tags too, the slower part
-            duration_seconds = reader.duration_seconds()
-        columns = {"pcm": samples, "pcm_step": step, "duration_seconds": duration_seconds}
-        return len(samples) / rate, columns
+def _columns(decoded: Decoded, recipe: Recipe) -> dict[str, Any]:
+    """Return what is stored of a track: columns of an Arrow shard, or a FLAC file of a tar."""
+    if recipe.store == "log-mel":
+        assert decoded.log_mels is not None
+        return {"log_mel": decoded.log_mels.astype(recipe.dtype)}
+    assert decoded.samples is not None
+    samples, step = decoded.samples, np.float32(1.0)
+    if recipe.store == "tars":
+        out = io.BytesIO()
+        soundfile.write(
+            out, samples, recipe.audio["sampling_rate"], format="FLAC", subtype="PCM_16"
+        )
+        return {"flac": out.getvalue()}
+    if recipe.dtype == "int16":
+        step = _int16_step(samples)
+        samples /= step  # in place: a track of hours is here
+        samples = np.rint(samples, out=samples).astype(np.int16)
+    return {"pcm": samples, "pcm_step": step, "duration_seconds": decoded.duration_seconds}
 
 
 def _int16_step(samples: np.ndarray) -> np.float32:
@@ -254,20 +228,6 @@ def _int16_step(samples: np.ndarray) -> np.float32:
     mantissa, exponent = math.frexp(max(most / 32_767, least / -32_768))
     exponent -= mantissa == 0.5  # it is a power of two itself
     return np.float32(2.0 ** max(exponent, _LEAST_EXPONENT))
-
-
-class _Flac:
-    """A file -> 16-bit mono FLAC."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-
-    def __call__(self, path: Path) -> tuple[float, dict[str, Any]]:
-        rate = self.recipe.audio["sampling_rate"]
-        samples = load_audio(path, 0.0, self.recipe.seconds, rate)
-        out = io.BytesIO()
-        soundfile.write(out, samples, rate, format="FLAC", subtype="PCM_16")
-        return len(samples) / rate, {"flac": out.getvalue()}
 
 
 def _make_batch(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.RecordBatch:

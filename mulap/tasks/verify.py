@@ -5,23 +5,17 @@ end, and sums labels and playing time. A file that decodes may still be another 
 the source publishes checksums, `mulap.tasks.fetch` compared them.
 """
 
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mulap.audio import SAMPLING_RATE, AudioError, stream_audio
-from mulap.data.pools import end_with_parent
+from mulap.audio import SAMPLING_RATE
+from mulap.data.reader import Decoding, decode_files
 from mulap.data.splits import SPLITS, find_leaking_groups
 from mulap.tasks.task import Fold, TaskData
-from mulap.terminal import Progress
 
 MISSING = "does not exist"
 
@@ -114,20 +108,12 @@ def verify_task(
         ValueError: a decoding process died, as for want of memory.
     """
     names = list(dict.fromkeys(example.file_name for example in data.examples))
-    look = _decode if decode else _look
-    jobs = [data.root / name for name in names]
-    found: dict[str, tuple[float, str]] = {}
-    progress = Progress("checking", len(names))
-    with _mapper(num_processes if decode else 1) as run, progress:
-        try:
-            for name, outcome in zip(names, run(look, jobs), strict=True):
-                found[name] = outcome
-                progress.advance()
-        except BrokenProcessPool as error:
-            raise ValueError(
-                f"{data.root}: a decoding process died after {len(found):,} of {len(names):,} files"
-                " (free some memory, or give one process)"
-            ) from error
+    found = {name: (0.0, _look(data.root / name)) for name in names}
+    if decode:
+        there = [name for name in names if found[name][1] != MISSING]
+        paths = [data.root / name for name in there]
+        for index, decoded in decode_files(paths, Decoding(SAMPLING_RATE), num_processes):
+            found[there[index]] = decoded.num_samples / SAMPLING_RATE, decoded.reason
     return TaskReport(
         task=data.task.name,
         split_name=data.split_name,
@@ -146,24 +132,13 @@ def verify_task(
     )
 
 
-def _look(path: Path) -> tuple[float, str]:
-    """Return 0 and why a file cannot be audio, empty if it may be."""
+def _look(path: Path) -> str:
+    """Say why a file cannot be audio, without opening it; "" if it may be."""
     if not path.exists():
-        return 0.0, MISSING
+        return MISSING
     if not path.is_file():
-        return 0.0, "is not a regular file (replace it)"
-    return 0.0, "" if path.stat().st_size else "is empty, 0 bytes (replace the file)"
-
-
-def _decode(path: Path) -> tuple[float, str]:
-    """Return a file's playing time and why it cannot be used. Runs in a worker process."""
-    if not path.exists():
-        return 0.0, MISSING
-    try:
-        num_samples = sum(len(block) for block in stream_audio(path))
-    except AudioError as error:
-        return 0.0, error.reason
-    return num_samples / SAMPLING_RATE, ""
+        return "is not a regular file (replace it)"
+    return "" if path.stat().st_size else "is empty, 0 bytes (replace the file)"
 
 
 def _report_split(
@@ -220,18 +195,3 @@ def _rows_of(fold: Fold) -> Iterator[tuple[int, str]]:
     for split in SPLITS:
         for row in getattr(fold, split).tolist():
             yield row, split
-
-
-@contextmanager
-def _mapper(num_processes: int) -> Iterator[Callable[..., Iterator[tuple[float, str]]]]:
-    """Give a `map` over processes, or the plain one where there is one process only."""
-    if num_processes <= 1:
-        yield map
-        return
-    # Not forked: the caller may have started torch's threads.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_processes, context, end_with_parent)
-    try:
-        yield partial(pool.map, chunksize=8)
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interruption need not wait for all files

@@ -22,6 +22,7 @@ from mulap.data.captions import CaptionRules, clean_manifest
 from mulap.data.clips import CaptionPool
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import Manifest, read_manifest
+from mulap.data.reader import LENGTHS_FILE
 from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
@@ -133,7 +134,8 @@ def make_datasets(
             dataset = ClipDataset(clips, reader, seed)
         else:
             dataset = held_out_clips(settings, clips, extractor)
-        for clip, reason in dataset.verify(data.num_workers, data.cache_features):
+        lengths = failures.path.with_name(LENGTHS_FILE)
+        for clip, reason in dataset.verify(data.num_workers, data.cache_features, lengths):
             failures.add(clip.audio_path, reason)
         if not len(dataset):
             failures.write()

@@ -85,7 +85,8 @@ class DataSettings:
         max_tokens: captions are cut to this many tokens.
         clean_captions: apply the paper's heuristics (3 to 15 words, no bad patterns).
         group_column: what must not be in two splits; none finds `group`, artist or album itself.
-        cache_features: keep all log-mels in memory, 72 KB a segment.
+        cache_features: keep all log-mels in memory, 72 KB a segment; a random crop is then whole
+            segments of its track, in a row.
         num_workers: processes that decode.
     """
 

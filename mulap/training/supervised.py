@@ -24,6 +24,7 @@ from typing import cast
 
 import numpy as np
 
+from mulap.data.reader import LENGTHS_FILE, Tracks, count_cache_bytes, read_tracks
 from mulap.data.splits import SPLITS
 from mulap.files import FailureLog
 from mulap.inference.backbones import RANDOM, load_backbone
@@ -46,13 +47,7 @@ from mulap.training.processes import (
 )
 from mulap.training.supervised_run import FoldInput, FoldOutcome, identify_fold, run_fold
 from mulap.training.supervised_settings import SupervisedSettings
-from mulap.training.tracks import (
-    TrackAudio,
-    count_cache_bytes,
-    read_tracks,
-)
 
-LENGTHS_FILE = "lengths.json"
 PREDICTIONS_FILE = "predictions.npz"
 
 
@@ -233,7 +228,7 @@ def _read_audio(
     extractor: MulapFeatureExtractor,
     settings: SupervisedSettings,
     failures: FailureLog,
-) -> TrackAudio:
+) -> Tracks:
     paths = [data.audio_path(index) for index in range(len(data))]
     keep = settings.data.cache_features
     told = f"decoding {len(paths)} tracks once, to find those that cannot be used"
@@ -242,13 +237,13 @@ def _read_audio(
         told = f"keeping the log-mels of {len(paths)} tracks in memory: {size:,.1f} MiB a process"
     say(told)
     lengths = failures.path.with_name(LENGTHS_FILE)
-    audio, undecodable = read_tracks(extractor, paths, keep, settings.data.num_workers, lengths)
-    for path, reason in undecodable:
-        failures.add(path, reason)
+    audio = read_tracks(extractor, paths, keep, settings.data.num_workers, lengths)
+    for index, reason in audio.failures:
+        failures.add(paths[index], reason)
     return audio
 
 
-def _drop_tracks(data: TaskData, fold: Fold, audio: TrackAudio, failures: FailureLog) -> Fold:
+def _drop_tracks(data: TaskData, fold: Fold, audio: Tracks, failures: FailureLog) -> Fold:
     """Leave out what cannot be decoded, and refuse a fold that cannot be trained or scored."""
     parts = {part: getattr(fold, part) for part in SPLITS}
     parts = {part: tracks[audio.num_samples[tracks] > 0] for part, tracks in parts.items()}

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, TrainerState
 
+from mulap.data.reader import Tracks
 from mulap.data.splits import SPLITS
 from mulap.files import FailureLog
 from mulap.inference.backbones import RANDOM, hash_weights
@@ -43,7 +44,7 @@ from mulap.training.supervised_trainer import (
     supervised_arguments,
     validation_scores,
 )
-from mulap.training.tracks import CropDataset, SegmentDataset, TrackAudio
+from mulap.training.tracks import CropDataset, SegmentDataset
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class FoldInput:
 
     data: TaskData
     fold: Fold
-    audio: TrackAudio
+    audio: Tracks
     backbone: MulapAudioConfig
     start: MusicnnBackbone | None
     failures: FailureLog

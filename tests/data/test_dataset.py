@@ -6,11 +6,15 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile as sf
+from audio_samples import encode, make_music
 from tiny import RATE, make_clips, make_extractor, tone
 from torch.utils.data import DataLoader
 
-from mulap.audio import AudioError
+from mulap.audio import AudioError, Found, load_audio, probe_audio
+from mulap.data import reader as reader_module
 from mulap.data.dataset import ClipDataset, ClipReader, KeyedSampler
+from mulap.model.features import MulapFeatureExtractor
+from mulap.objectives.masking import keyed_generator
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +98,59 @@ def test_kept_features_are_not_read_again(clips, tmp_path):
     assert len(dataset[7, 0].input_features) == 1
 
 
-def test_random_crops_cannot_be_kept(clips):
-    with pytest.raises(ValueError, match="set data.crop to start, or data.cache_features to false"):
-        make_dataset(clips, crop="random").verify(keep=True)
+def test_kept_random_crops_are_whole_segments_in_a_row_of_the_track(clips):
+    dataset = make_dataset(clips, crop="random", crop_seconds=3.0)
+    assert dataset.verify(keep=True) == []
+    extractor = make_extractor()
+    everything = extractor.log_mel(extractor.segment(load_audio(clips[1].audio_path)))
+    assert len(everything) == 2
+    chosen = set()
+    for epoch in range(20):
+        (crop,) = dataset[epoch, 1].input_features
+        assert np.array_equal(crop, dataset[epoch, 1].input_features[0])
+        chosen |= {index for index in range(2) if np.array_equal(crop, everything[index])}
+    assert chosen == {0, 1}
+    longer = make_dataset(clips, crop="random", crop_seconds=20.0)
+    longer.verify(keep=True)
+    assert np.array_equal(longer[3, 1].input_features, everything)
+
+
+def test_random_crops_are_not_taken_of_log_mels_that_depend_on_their_neighbours(clips):
+    reader = ClipReader(MulapFeatureExtractor(db_reference="batch"), 3.0, "random")
+    with pytest.raises(ValueError, match="cache_features: data.crop=random .* db_reference"):
+        ClipDataset(clips, reader).verify(keep=True)
+
+
+@pytest.mark.parametrize("is_verified", [False, True])
+def test_random_crops_lie_within_what_a_cut_file_holds(clips, tmp_path, is_verified):
+    path = encode(tmp_path / "cut.mp3", make_music(20), 44_100, "mp3", "libmp3lame", 128_000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert probe_audio(path).duration_seconds == pytest.approx(20, abs=0.1)
+    found = Found()
+    load_audio(path, found=found)
+    assert found.duration_seconds == pytest.approx(10, abs=0.1)
+    dataset = make_dataset([dataclasses.replace(clips[0], audio_path=path)], crop="random")
+    if is_verified:
+        assert dataset.verify() == []
+    extractor = make_extractor()
+    for epoch in range(5):
+        draw = keyed_generator(0, epoch, 0, "crop").random()
+        crop = load_audio(path, (found.duration_seconds - 6) * draw, 6.0)
+        expected = extractor.log_mel(extractor.segment(crop))
+        assert len(expected) == 2
+        assert np.array_equal(dataset[epoch, 0].input_features, expected)
+
+
+def test_lengths_that_are_written_down_spare_a_second_decoding_and_give_the_same_crops(
+    clips, tmp_path, monkeypatch
+):
+    first = make_dataset(clips, crop="random", crop_seconds=3.0)
+    first.verify(lengths=tmp_path / "lengths.json")
+    monkeypatch.setattr(reader_module, "decode_file", None)
+    again = make_dataset(clips, crop="random", crop_seconds=3.0)
+    assert again.verify(lengths=tmp_path / "lengths.json") == []
+    for key in ((0, 1), (3, 2)):
+        assert np.array_equal(first[key].input_features, again[key].input_features)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

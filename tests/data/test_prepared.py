@@ -12,7 +12,7 @@ import torch
 from tiny import make_extractor, write_corpus, write_settings
 from torch.utils.data import DataLoader
 
-from mulap.data import dataset as dataset_module
+from mulap import audio
 from mulap.data.captions import CaptionRules, clean_manifest
 from mulap.data.clips import CaptionPool
 from mulap.data.dataset import ClipDataset, ClipReader
@@ -141,10 +141,10 @@ def test_nothing_is_decoded_and_no_file_is_looked_for(make, monkeypatch):
     def forbidden(*arguments):
         raise AssertionError(arguments)
 
-    monkeypatch.setattr(dataset_module, "load_audio", forbidden)
-    monkeypatch.setattr(dataset_module, "probe_audio", forbidden)
-    for store, crop in (("log-mel", "start"), ("pcm", "random")):
-        dataset = make_dataset(make(store, None if store == "pcm" else 6.0), crop=crop)
+    made = (make("log-mel", 6.0), "start"), (make("pcm"), "random")
+    monkeypatch.setattr(audio, "open_reader", forbidden)
+    for folder, crop in made:
+        dataset = make_dataset(folder, crop=crop)
         dataset.verify(keep=crop == "start")
         assert len(dataset[0, 1].input_features) == 2
 
@@ -165,6 +165,15 @@ def test_workers_read_the_same_items(make):
         assert np.array_equal(ours.input_features, theirs.input_features)
 
 
+def test_random_crops_of_stored_log_mels_are_those_of_kept_ones(make, corpus):
+    stored = make_dataset(make("log-mel", np.inf), crop="random", seconds=3.0)
+    kept = make_dataset(corpus, crop="random", seconds=3.0)
+    assert stored.verify(keep=True) == []
+    assert len(kept.verify(keep=True)) == 1
+    for key in [(epoch, index) for epoch in range(3) for index in range(len(kept))]:
+        assert np.array_equal(stored[key].input_features, kept[key].input_features)
+
+
 @pytest.mark.parametrize(
     ("recipe", "extractor", "reader", "says"),
     [
@@ -175,6 +184,12 @@ def test_workers_read_the_same_items(make):
         (("log-mel", 6.0), {}, {"crop_seconds": 9.0}, "first 6 s .* is 9; .* --seconds 9"),
         (("log-mel", 6.0), {}, {"crop": "random"}, "log-mels of the first .* --store pcm, or set"),
         (("pcm", 6.0), {}, {"crop": "random"}, "samples of the first 6 s .* needs whole tracks"),
+        (
+            ("log-mel", np.inf, None, "port", "batch"),
+            {"db_reference": "batch"},
+            {"crop": "random"},
+            "log-mels: data.crop=random .* Set data.crop to start",
+        ),
         (("log-mel", 6.0), {}, {"crop_seconds": 2.0}, "do not begin with .* --seconds 2"),
     ],
 )
@@ -268,7 +283,7 @@ def test_hugging_face_datasets_opens_it(make, corpus, tmp_path):
     loaded = datasets.load_from_disk(str(folder))
     assert loaded["track_id"][:] == [clip.track_id for clip in clips]
     row = loaded.with_format("numpy")[1]
-    assert np.array_equal(row["log_mel"], clips[1].stored.log_mels(9))
+    assert np.array_equal(row["log_mel"], clips[1].stored.log_mels(slice(9)))
     files = str(make("pcm") / "data-*.arrow")
     arrow = datasets.load_dataset("arrow", data_files=files, cache_dir=str(tmp_path), split="train")
     assert arrow[1]["captions"] == list(clips[1].captions)

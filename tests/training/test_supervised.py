@@ -24,6 +24,7 @@ from toy_task import (
     weights,
 )
 
+from mulap.data.reader import read_tracks
 from mulap.inference.backbones import load_backbone
 from mulap.tasks.metrics import choose_thresholds, decide
 from mulap.tasks.result import Predictions, score_predictions
@@ -32,7 +33,7 @@ from mulap.training.classifier import load_classifier
 from mulap.training.supervised import swap_source, train_supervised_seeds
 from mulap.training.supervised_settings import load_supervised_settings
 from mulap.training.supervised_trainer import predict_tracks
-from mulap.training.tracks import SegmentDataset, read_tracks
+from mulap.training.tracks import SegmentDataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,7 +81,7 @@ def test_thresholds_are_chosen_on_validation_E41(straight):
     report, output = straight
     data, model = make_data("tags"), load_classifier(output / "best")
     paths = [data.audio_path(index) for index in range(len(data))]
-    audio, _ = read_tracks(extractor_of(output / "best"), paths, keep=True)
+    audio = read_tracks(extractor_of(output / "best"), paths, keep=True)
     for part, is_right in (("valid", True), ("test", False)):
         tracks = getattr(data.folds[0], part)
         seen = predict_tracks(model, SegmentDataset(audio, tracks))[None]

@@ -20,6 +20,7 @@ from toy_task import (
     toy_sounds,
 )
 
+from mulap.data.reader import read_tracks
 from mulap.inference.backbones import load_backbone
 from mulap.model.config import MulapAudioConfig
 from mulap.tasks.metrics import headline
@@ -31,7 +32,7 @@ from mulap.training.supervised_trainer import (
     is_out_of_patience,
     predict_tracks,
 )
-from mulap.training.tracks import SegmentDataset, read_tracks
+from mulap.training.tracks import SegmentDataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -95,7 +96,7 @@ def test_scores_depend_neither_on_other_tracks_nor_on_how_many_there_are_E34(str
     report, _ = straight
     model = load_classifier(report.best)
     paths = [toy_sounds() / f"{index}.wav" for index in range(22)]
-    audio, _ = read_tracks(extractor_of(report.best), paths, keep=True)
+    audio = read_tracks(extractor_of(report.best), paths, keep=True)
     everything = predict_tracks(model, SegmentDataset(audio, np.arange(22)))
     some = predict_tracks(model, SegmentDataset(audio, np.array([7, 3, 21])))
     np.testing.assert_array_equal(some, everything[[7, 3, 21]])
@@ -109,7 +110,7 @@ def test_the_validation_metric_is_the_one_of_all_tracks_whatever_the_batch_size_
         report = run(data, tmp_path / str(batch_size), training=training)
         valid = data.folds[0].valid
         paths = [data.audio_path(index) for index in range(22)]
-        audio, _ = read_tracks(extractor_of(report.best), paths, keep=True)
+        audio = read_tracks(extractor_of(report.best), paths, keep=True)
         outputs = predict_tracks(load_classifier(report.best), SegmentDataset(audio, valid))
         expected = headline("tags", data.targets[valid], outputs[None])[0]
         assert report.valid_scores == (expected,)
@@ -139,7 +140,7 @@ def test_validation_may_hear_a_few_segments_of_each_track_but_the_test_hears_all
     report = train_supervised(data, tmp_path / "run", settings, small_start())
     model = load_classifier(report.best)
     paths = [data.audio_path(index) for index in range(22)]
-    audio, _ = read_tracks(extractor_of(report.best), paths, keep=True)
+    audio = read_tracks(extractor_of(report.best), paths, keep=True)
     fold = data.folds[0]
     outputs = predict_tracks(model, SegmentDataset(audio, fold.valid, 1))
     assert report.valid_scores == (headline("tags", data.targets[fold.valid], outputs[None])[0],)

@@ -1,0 +1,240 @@
+"""Tracks decoded once, to learn which can be used and how long each is; then parts of them.
+
+    files -> decode_files -> Decoded, one per file     its length, log-mels or samples, or why not
+          -> read_tracks  -> Tracks                    the lengths of all, for crops
+
+Headers of cut or damaged files claim more than can be decoded, so lengths are counted: no crop
+passes an end. They can be written down, and a later run decodes only files that are new to it.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mulap.audio import AudioError, Found, load_audio, log_note, stream_audio
+from mulap.data.workers import run_tasks
+from mulap.decode import open_reader
+from mulap.files import atomic_path
+from mulap.terminal import Progress
+
+if TYPE_CHECKING:
+    from mulap.model.features import MulapFeatureExtractor
+
+LENGTHS_FILE = "lengths.json"
+_SAVE_EVERY_TRACKS = 1000  # what a kill may cost, of a pass that takes hours for a large corpus
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How files are decoded.
+
+    Attributes:
+        sampling_rate: of the samples, in Hz.
+        seconds: how much of each, from its start; None means all.
+        keep: what is kept of it besides the length.
+        extractor: waveform -> log-mel, where these are kept.
+    """
+
+    sampling_rate: int
+    seconds: float | None = None
+    keep: Literal["nothing", "samples", "log-mels"] = "nothing"
+    extractor: "MulapFeatureExtractor | None" = None
+
+
+@dataclass
+class Decoded(Found):
+    """What was found in one file; no samples if it cannot be used.
+
+    Attributes:
+        reason: why it cannot be used, or "".
+        samples: mono, float32 (num_samples,), if kept.
+        log_mels: of all segments, float32 (T, F, N), if kept.
+    """
+
+    reason: str = ""
+    samples: np.ndarray | None = None
+    log_mels: np.ndarray | None = None
+
+
+def decode_file(decoding: Decoding, path: Path) -> Decoded:
+    """Decode a file once; an unusable one gives a reason."""
+    decoded = Decoded()
+    part = {"duration_seconds": decoding.seconds, "found": decoded}
+    blocks = stream_audio(path, decoding.sampling_rate, **part)
+    try:
+        if decoding.keep == "log-mels":
+            assert decoding.extractor is not None
+            decoded.log_mels = _log_mels(decoding.extractor, blocks)
+        elif decoding.keep == "samples":
+            decoded.samples = np.concatenate(list(blocks))
+        else:
+            deque(blocks, maxlen=0)
+    except AudioError as error:
+        return Decoded(reason=error.reason)
+    return decoded
+
+
+def _log_mels(extractor: "MulapFeatureExtractor", blocks: Iterable[np.ndarray]) -> np.ndarray:
+    # Block by block, so that of a long track only its log-mels are in memory.
+    segments = extractor.stream_segments(blocks)
+    if extractor.db_reference == "batch":  # one maximum over all of a track
+        segments = iter([np.concatenate(list(segments))])
+    return np.concatenate([extractor.log_mel(some) for some in segments])
+
+
+def decode_files(
+    paths: Sequence[Path], decoding: Decoding, num_processes: int = 1
+) -> Iterator[tuple[int, Decoded]]:
+    """Decode files once, in several processes, and log what is wrong with usable ones.
+
+    Args:
+        paths: the files.
+        decoding: how.
+        num_processes: that decode; 0 or 1 decode in this one.
+
+    Yields:
+        A file's index and what was found in it, as they come, in any order.
+
+    Raises:
+        ValueError: a process died, as it does for want of memory.
+    """
+    decode = partial(_decode_numbered, decoding)
+    with Progress("decoding", len(paths)) as progress:
+        for index, decoded in run_tasks(decode, enumerate(paths), max(1, num_processes)):
+            for note in decoded.notes:
+                log_note(paths[index], note)
+            progress.advance()
+            yield index, decoded
+
+
+def _decode_numbered(decoding: Decoding, job: tuple[int, Path]) -> tuple[int, Decoded]:
+    return job[0], decode_file(decoding, job[1])
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Audio files of known lengths.
+
+    Attributes:
+        extractor: waveform -> log-mel.
+        paths: of n files.
+        num_samples: int64 (n,), at the extractor's rate; 0 for a file that cannot be used.
+        duration_seconds: float64 (n,), see `Decoded`.
+        log_mels: of all segments of each file, (T, F, N), if they are kept; else None.
+        failures: index and reason of each file that cannot be used.
+    """
+
+    extractor: "MulapFeatureExtractor"
+    paths: Sequence[Path]
+    num_samples: np.ndarray
+    duration_seconds: np.ndarray
+    log_mels: Sequence[np.ndarray] | None = None
+    failures: Sequence[tuple[int, str]] = ()
+
+
+def read_part(
+    extractor: "MulapFeatureExtractor", path: Path, start_seconds: float, seconds: float | None
+) -> np.ndarray:
+    """Decode a part of a file into log-mels (T, F, N). What is wrong with it was told before."""
+    rate = extractor.sampling_rate
+    waveform = load_audio(path, start_seconds, seconds, rate, Found())
+    return extractor.log_mel(extractor.segment(waveform))
+
+
+def read_tracks(
+    extractor: "MulapFeatureExtractor",
+    paths: Sequence[Path],
+    keep: bool = False,
+    num_processes: int = 0,
+    lengths: Path | None = None,
+    seconds: float | None = None,
+) -> Tracks:
+    """Decode every file once, to learn its length and whether it can be used.
+
+    Args:
+        extractor: waveform -> log-mel.
+        paths: of the files.
+        keep: hold all log-mels in memory from here on.
+        num_processes: that decode; 0 or 1 decode in this one.
+        lengths: a JSON file of lengths, read if it is there and added to on the way: a file in it
+            is decoded again only if it has changed, or if log-mels are kept.
+        seconds: how much of each file, from its start; None means all.
+
+    Raises:
+        ValueError: a process died, as it does for want of memory.
+    """
+    rate = extractor.sampling_rate
+    known = _load_lengths(lengths)
+    found = np.zeros((2, len(paths)))
+    log_mels, failures = [np.empty(0, np.float32)] * len(paths), {}
+    todo = []
+    for index, path in enumerate(paths):
+        length = None if keep else known.get(_stamp(path, rate))
+        todo += [index] if length is None else []
+        found[:, index] = length or 0
+    decoding = Decoding(rate, seconds, "log-mels" if keep else "nothing", extractor)
+    decoded = decode_files([paths[index] for index in todo], decoding, num_processes)
+    for number, (place, each) in enumerate(decoded, 1):
+        index = todo[place]
+        found[:, index] = each.num_samples, each.duration_seconds
+        if each.reason:
+            failures[index] = each.reason
+            continue
+        if each.log_mels is not None:
+            log_mels[index] = each.log_mels
+        known[_stamp(paths[index], rate)] = each.num_samples, each.duration_seconds
+        if lengths and number % _SAVE_EVERY_TRACKS == 0:
+            _save_lengths(lengths, known)
+    if lengths:
+        _save_lengths(lengths, known)
+    num_samples, reasons = found[0].astype(np.int64), sorted(failures.items())
+    return Tracks(extractor, paths, num_samples, found[1], log_mels if keep else None, reasons)
+
+
+def _save_lengths(path: Path, lengths: dict[str, tuple[int, float]]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(lengths, indent=0) + "\n", encoding="utf-8")
+
+
+def _load_lengths(path: Path | None) -> dict[str, tuple[int, float]]:
+    if path is None or not path.is_file():
+        return {}
+    known = json.loads(path.read_text(encoding="utf-8"))
+    for stamp, length in known.items():
+        if isinstance(length, int):  # version 0.1 wrote samples only
+            known[stamp] = length, length / int(stamp.rpartition("|")[2])
+    return known
+
+
+def _stamp(path: Path, rate: int) -> str:
+    """Name a file with its size and time, which change with its content; "" if it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{path}|{status.st_size}|{status.st_mtime_ns}|{rate}"
+
+
+def count_segments(extractor: "MulapFeatureExtractor", num_samples: int) -> int:
+    """Return how many segments `extractor.segment` cuts a clip of so many samples into."""
+    left = num_samples + 2 * extractor.pad_samples - extractor.segment_samples
+    return 1 + max(0, left) // extractor.stride_samples
+
+
+def count_cache_bytes(extractor: "MulapFeatureExtractor", paths: Sequence[Path]) -> int:
+    """Return how much memory all log-mels will take, by the files' headers."""
+    num_segments = 0
+    for path in paths:
+        try:
+            with open_reader(path) as reader:
+                seconds = reader.duration_seconds()
+        except AudioError:
+            continue  # `read_tracks` reports it
+        num_segments += count_segments(extractor, round(seconds * extractor.sampling_rate))
+    return num_segments * extractor.num_mel_bins * extractor.num_frames * 4
