@@ -14,6 +14,7 @@ from mulap.cli.group import (
     one_line_errors,
     say,
     say_left_aside,
+    unpack_option,
 )
 from mulap.terminal import BYTES, Progress
 
@@ -138,6 +139,7 @@ class _Seconds(click.ParamType):
 )
 @click.option("--group-column", help="As the setting data.group_column.")
 @click.option("--processes", type=int, help="How many decode. Default: one a core.")
+@unpack_option
 @click.option("--force", is_flag=True, help="Replace an earlier preparation.")
 @click.option("--verify", is_flag=True, help="Check that DATA, prepared before, is undamaged.")
 @one_line_errors
@@ -155,7 +157,14 @@ def prepare(data: Path, output: Path | None, verify: bool, **options: Any) -> No
         _prepare(data, output, **options)
 
 
-def _prepare(data: Path, output: Path, processes: int | None, force: bool, **options: Any) -> None:
+def _prepare(
+    data: Path,
+    output: Path,
+    processes: int | None,
+    force: bool,
+    unpack_to: Path | None,
+    **options: Any,
+) -> None:
     from mulap.cores import usable_cores
     from mulap.data.prepare import prepare as run
     from mulap.data.shards import make_recipe
@@ -167,7 +176,7 @@ def _prepare(data: Path, output: Path, processes: int | None, force: bool, **opt
         def on_shard(num_done: int, num_clips: int, audio_seconds: float) -> None:
             progress.update(num_done, num_clips, f"{audio_seconds / 3600:.1f} h of audio")
 
-        report = run(data, output, recipe, num_processes, force, on_shard)
+        report = run(data, output, recipe, num_processes, force, on_shard, unpack_to)
     say(
         f"{report.num_clips:,} clips, {report.audio_seconds / 3600:.2f} h of audio in "
         f"{report.num_shards:,} shards of {report.num_bytes / 2**20:,.1f} MiB in all"

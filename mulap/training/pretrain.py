@@ -27,7 +27,7 @@ from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.model.sync_batch_norm import convert_sync_batch_norm
-from mulap.terminal import is_shown, say, shown, without_transformers_bars
+from mulap.terminal import is_shown, say, shown, warn, without_transformers_bars
 from mulap.training.checkpoints import (
     check_settings,
     claim_run,
@@ -36,7 +36,7 @@ from mulap.training.checkpoints import (
     remove_incomplete,
 )
 from mulap.training.evaluate import choose_pool
-from mulap.training.initial import initial_model
+from mulap.training.initial import describe_unknown_words, initial_model
 from mulap.training.loop import RunCallback, check_reporting, newest_checkpoint
 from mulap.training.processes import (
     check_same_data,
@@ -78,14 +78,19 @@ class RunReport:
 
 
 def read_clips(
-    settings: PretrainSettings, data: str | os.PathLike[str], failures: FailureLog
+    settings: PretrainSettings,
+    data: str | os.PathLike[str],
+    failures: FailureLog,
+    cache_folder: str | os.PathLike[str] | None = None,
 ) -> Manifest:
     """Read the manifest, and clean its captions where the settings say so.
 
     Raises:
         ValueError: the data cannot be used at all.
     """
-    manifest = read_manifest(Path(data), group_column=settings.data.group_column)
+    manifest = read_manifest(
+        data, group_column=settings.data.group_column, cache_folder=cache_folder
+    )
     for source, reason in manifest.problems:
         failures.add(source, reason)
     if settings.data.clean_captions:
@@ -160,6 +165,7 @@ def pretrain(
     settings: PretrainSettings,
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
+    cache_folder: str | os.PathLike[str] | None = None,
 ) -> RunReport:
     """Pre-train a model, or go on where an earlier call was stopped.
 
@@ -167,6 +173,7 @@ def pretrain(
         settings: of the run.
         data: anything that `mulap.data.manifest.read_manifest` reads.
         output: folder of the run; one that holds checkpoints of the same run is resumed.
+        cache_folder: as `read_manifest` takes it.
 
     Returns:
         RunReport.
@@ -183,7 +190,7 @@ def pretrain(
         held.enter_context(shown(is_shown() and processes.is_main))
         check_same_settings(processes, settings_to_dict(settings))
         with fail_together(processes):
-            trainer, datasets = _prepare(settings, data, run, failures)
+            trainer, datasets = _prepare(settings, data, run, failures, cache_folder)
             identity = corpus_identity(datasets)
         check_same_data(processes, identity)
         # Only now, so that a run that cannot start claims no folder.
@@ -218,16 +225,20 @@ def _prepare(
     data: str | os.PathLike[str],
     run: Path,
     failures: FailureLog,
+    cache_folder: str | os.PathLike[str] | None,
 ) -> tuple[MulapTrainer, dict[str, ClipDataset]]:
     """Read the data, build the model, and put together what trains it."""
     check_settings(run, settings_to_dict(settings))
     check_reporting(settings.training.report_to)
-    manifest = read_clips(settings, data, failures)
+    manifest = read_clips(settings, data, failures, cache_folder)
     train_clips = manifest.split("train")
     count_steps(settings.training, len(train_clips))
     check_negatives(settings)
     captions = CaptionPool(train_clips)
     model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
+    unknown = describe_unknown_words(processor.tokenizer, captions)
+    if unknown and joined_processes().is_main:
+        warn(unknown)
     model.mulap.audio_backbone.front_end.is_fused = settings.training.fused_front_end
     if settings.training.sync_batch_norm and joined_processes().count > 1:
         convert_sync_batch_norm(model)

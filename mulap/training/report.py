@@ -99,6 +99,7 @@ def evaluate_run(
     with_untrained: bool = True,
     pool: int = 200,
     device: str = "cpu",
+    cache_folder: str | os.PathLike[str] | None = None,
 ) -> RunEvaluation:
     """Evaluate a run's model on a split, and the model it started from.
 
@@ -111,6 +112,7 @@ def evaluate_run(
         with_untrained: evaluate the untrained model as well.
         pool: most clips among which pairs and retrieval are measured.
         device: as torch names it, or `auto`.
+        cache_folder: as `read_manifest` takes it.
 
     Returns:
         RunEvaluation.
@@ -122,7 +124,7 @@ def evaluate_run(
     folder = locate_model(Path(path))
     settings = locate_settings(folder)
     failures = FailureLog(folder / "failures.jsonl")
-    manifest = read_clips(settings, data, failures)
+    manifest = read_clips(settings, data, failures, cache_folder)
     model = load_whole(MulapForPreTraining, folder)
     processor = _load_processor(folder, model.config.text_config.vocab_size)
     dataset, num_workers = _make_dataset(settings, manifest.split(split), processor, failures)

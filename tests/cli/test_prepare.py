@@ -1,6 +1,7 @@
 """`mulap prepare` as it is called."""
 
 import pytest
+from closed_folders import closed_folder
 from command_line import call, check_one_line
 from tiny import write_corpus, write_settings
 
@@ -39,6 +40,26 @@ def test_it_prints_the_folder_and_tells_of_the_rate(corpus, tmp_path):
         "data.crop=random",
     )
     check_one_line(wrong, 1, "needs whole tracks")
+
+
+def test_archives_on_a_disk_that_cannot_be_written_are_unpacked_elsewhere(corpus, tmp_path):
+    tars, out, elsewhere = tmp_path / "tars", tmp_path / "out", tmp_path / "elsewhere"
+    assert call("prepare", corpus, "-o", tars, "--store", "tars").exit_code == 0
+    run, config = (
+        tmp_path / "run",
+        write_settings(tmp_path / "tiny.yaml", training={"num_epochs": 1}),
+    )
+    commands = (
+        ["prepare", tars, "-o", out, "--processes", 1],
+        ["pretrain", config, "--data", tars, "-o", run],
+        ["evaluate", run, "--data", tars, "--split", "valid", "--no-untrained", "--device", "cpu"],
+    )
+    with closed_folder(tars, 0o555):
+        check_one_line(call(*commands[0]), 1, "Permission denied", "--unpack-to")
+        for command in commands:
+            result = call(*command, "--unpack-to", elsewhere)
+            assert result.exit_code == 0, result.output
+    assert [path.name.partition("-")[0] for path in elsewhere.iterdir()] == ["00000"]
 
 
 def test_damage_and_wrong_calls_are_told_in_one_line(corpus, tmp_path):

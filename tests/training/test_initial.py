@@ -13,7 +13,12 @@ from tiny import CAPTIONS, SETTINGS, make_tokenizer
 from transformers import BertForPreTraining, BertModel, GPT2Config, GPT2Model
 from transformers.models.bert.configuration_bert import BertConfig
 
-from mulap.training.initial import initial_model, locate_text_model, train_tokenizer
+from mulap.training.initial import (
+    describe_unknown_words,
+    initial_model,
+    locate_text_model,
+    train_tokenizer,
+)
 from mulap.training.settings import ModelSettings
 
 TINY = ModelSettings(**SETTINGS["model"])
@@ -290,6 +295,21 @@ from mulap.training.initial import train_tokenizer
 vocabulary = train_tokenizer(json.loads(sys.argv[1]), 70).get_vocab()
 print(json.dumps(sorted(vocabulary.items(), key=lambda item: item[1])))
 """
+
+
+def test_the_share_of_words_that_the_text_model_lacks_is_told():
+    """Captions in Thai or of emoji were one caption to minilm, and nothing was said."""
+    tokenizer = train_tokenizer(CAPTIONS, 1_000)
+    assert describe_unknown_words(tokenizer, CAPTIONS) == ""
+    assert describe_unknown_words(tokenizer, []) == ""
+    foreign = ["เพลงช้า 🎹", "🎹", f"{CAPTIONS[0]} ሙዚቃ"]
+    num_words = 4 + len(CAPTIONS[0].split())
+    said = describe_unknown_words(tokenizer, foreign)
+    assert said.startswith(f"captions: {4 / num_words:.1%} of their words are unknown to the text")
+    assert "such as '🎹', 'เพลงช้า', 'ሙዚቃ'" in said
+    mixed = [*CAPTIONS, "🎹"] * 1_000
+    share = 1 / (1 + sum(len(caption.split()) for caption in CAPTIONS))
+    assert f" {share:.1%} of their words" in describe_unknown_words(tokenizer, mixed)
 
 
 def test_a_trained_vocabulary_is_the_same_each_time_since_a_resumed_run_trains_it_again():
