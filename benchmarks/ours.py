@@ -85,8 +85,9 @@ def run_backbone(num_segments: int, encoder: str = "random") -> Callable[[], int
     ]
 
     def run(some: Sequence[np.ndarray] = parts) -> int:
-        with embedder.open_pool() as pool:
-            return sum(len(vectors) for _, vectors in embedder.stream_rows(some, pool=pool))
+        with embedder.block_mapper() as map_blocks:
+            rows = embedder.stream_rows(some, map_blocks=map_blocks)
+            return sum(len(vectors) for _, vectors in rows)
 
     run(parts[:1])
     return run

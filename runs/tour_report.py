@@ -23,8 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mulap.data.manifest import read_manifest
-from mulap.inference.tables import read_embeddings
 from mulap.tasks.bootstrap import bootstrap_interval
+from mulap.vectors.table import read_embeddings
 
 LABELS = ("instrument_family", "has_drums", "style_family")
 PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)

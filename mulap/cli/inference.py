@@ -123,8 +123,8 @@ def tag(paths: tuple[Path, ...], model: str, top: int, as_json: bool) -> None:
     """Name the tags of audio files, highest score first."""
     quiet_transformers()
     from mulap.audio import AudioError, find_audio, no_audio
-    from mulap.inference.store import file_name
     from mulap.inference.tag import Tagger
+    from mulap.vectors.keys import file_name
 
     closed: list[tuple[str, str]] = []
     left_aside = Counter[str]()

@@ -30,8 +30,8 @@ from mulap.audio import (
 )
 from mulap.data.audiofolder import AUDIO_FOLDER, making_audiofolder, write_metadata
 from mulap.data.tags import caption_from_tags, describe_tags, is_poor
-from mulap.data.workers import run_tasks
 from mulap.files import FailureLog, atomic_path
+from mulap.pools import run_tasks
 
 GROUP_CHOICES = ("artist", "album", "folder", "track")
 OWN_COLUMN = "source_file"

@@ -36,9 +36,9 @@ from mulap.data.prepared import CLIPS_FILE, SUMMARY_FILE, VERSION, is_prepared, 
 from mulap.data.recipe import Recipe
 from mulap.data.shards import CLIP_FIELDS, write_shard
 from mulap.data.tables import UNFINISHED
-from mulap.data.workers import run_tasks
 from mulap.files import FailureLog, atomic_path, read_failures, sha256_of
 from mulap.locks import hold_lock
+from mulap.pools import run_tasks
 
 LOCK_FILE = ".lock"
 FAILURES_FILE = "failures.jsonl"

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mulap.audio import AudioError, Found, load_audio, log_note, stream_audio
-from mulap.data.workers import run_tasks
 from mulap.decode import open_reader
 from mulap.files import atomic_path
+from mulap.pools import run_tasks
 from mulap.terminal import Progress
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Embedding on many machines, or in many processes of one, into one table: by Ray Data.
 
     driver    lists the files, holds the output      actor    loads the encoder once
-      |  blocks of files, some hundred bytes each  ---->  embeds a file by `embed_file_rows`
+      |  blocks of files, some hundred bytes each  ---->  embeds a file by `vectors_of_file`
       |  where each file's rows are, or why not    <----  appends them to a part of its own
       |                                                       in OUT.parts, a folder all share
       '- puts the output together; a folder's shards are written by tasks, many at a time
@@ -27,16 +27,14 @@ import pyarrow as pa
 import torch
 
 from mulap.audio import AudioError
-from mulap.files import FailureLog
 from mulap.inference.devices import check_device
-from mulap.inference.embed import Job, embed_file_rows
+from mulap.inference.embed import Job, SegmentProgress
 from mulap.inference.embedder import Level
-from mulap.inference.encoders import Encoder, load_encoder
-from mulap.inference.parts import Entry, PartWriter, is_same_making
-from mulap.inference.printer import LinePrinter
-from mulap.inference.shards import Shard, write_shard
-from mulap.inference.store import EmbeddingStore
-from mulap.inference.tables import row_schema
+from mulap.inference.encoders import Encoder, load_encoder, making_of
+from mulap.inference.pipeline import FileToEmbed, check_unchanged, look, vectors_of_file
+from mulap.vectors.output import EmbeddingOutput, LinePrinter
+from mulap.vectors.store import Entry, VectorWriter, fingerprint
+from mulap.vectors.table import Making, Shard, write_shard
 
 try:
     import ray
@@ -60,8 +58,8 @@ _FILES_PER_BLOCK = 16  # lost with a process, at most; about a minute of one cor
 _MAX_BLOCKS = 20_000  # each costs the driver some time and memory
 _OUTCOME = pa.schema(
     [
-        *((name, pa.string()) for name in ("stop", "reason", "file", "version", "part")),
-        *((name, pa.int64()) for name in ("num_rows", "offset", "num_bytes", "checksum")),
+        *((name, pa.string()) for name in ("stop", "reason", "version", "key", "part")),
+        *((name, pa.int64()) for name in ("index", "start_row", "num_rows", "checksum")),
     ]
 )
 
@@ -112,7 +110,8 @@ class _Work:
     device: str
     level: Level
     parts: str
-    schema: pa.Schema
+    making: Making
+    keys: frozenset[str]  # of the audio whose vectors are there already
 
 
 class RayEngine:
@@ -142,36 +141,41 @@ class RayEngine:
     def embed_jobs(
         self,
         jobs: Sequence[Job],
-        embedder: Encoder,
+        encoder: Encoder,
         level: Level,
-        store: EmbeddingStore | LinePrinter,
-        failures: FailureLog,
-        advance: Callable[[int, int], None],
+        output: EmbeddingOutput | LinePrinter,
+        fail: Callable[[Job, str], None],
+        progress: SegmentProgress,
     ) -> int:
-        """See `mulap.inference.embed.Engine`; actors load the encoder by the embedder's name."""
-        if isinstance(store, LinePrinter):
+        """See `mulap.inference.embed.Engine`; actors load the encoder by the encoder's name."""
+        if isinstance(output, LinePrinter):
             raise ValueError("--engine ray needs a place that all machines see (give --output)")
         if not jobs:
             return 0
         # Links stay: what they point to may have another path on each machine.
-        folder = store.parts.absolute()
+        folder = output.parts.absolute()
         for left in folder.glob("*.now"):  # of a run that was killed
             left.unlink()
-        name = os.path.abspath(embedder.name) if os.path.isdir(embedder.name) else embedder.name
-        work = _Work(name, self.cluster.device, level, os.fspath(folder), store.schema)
-        num_embedded = 0
+        name = os.path.abspath(encoder.name) if os.path.isdir(encoder.name) else encoder.name
+        making = making_of(encoder, level)
+        work = _Work(name, self.cluster.device, level, os.fspath(folder), making, output.keys())
+        failed, num_embedded = [], 0
         for outcome in self._run(jobs, work):
             stop, reason = outcome.pop("stop"), outcome.pop("reason")
+            job, version = jobs[outcome.pop("index")], outcome.pop("version")
             if stop:
                 raise ValueError(f"{stop} (mend it, and go on with --skip-existing)")
             if reason:
-                failures.add(outcome["file"], reason)
-                store.forget(outcome["file"])
+                failed.append((job, reason))
             else:
-                store.take(Entry(**outcome))
-                num_embedded += 1
-            advance(1, outcome["num_rows"] if level == "segment" and not reason else 0)
-        failures.failures.sort()  # they came in any order
+                if outcome["part"]:
+                    output.store.add(Entry(**outcome))
+                    num_embedded += 1
+                    progress.count(outcome["num_rows"] if level == "segment" else 0)
+                output.name(job.file, version, outcome["key"])
+            progress.end_file()
+        for job, reason in sorted(failed):  # they came in any order
+            fail(job, reason)
         return num_embedded
 
     def write_shards(self, shards: Iterable[Shard]) -> Iterator[Shard]:
@@ -195,8 +199,8 @@ class RayEngine:
         per_block = max(1, min(_FILES_PER_BLOCK, len(jobs) // (4 * num_actors)))
         num_blocks = min(-(-len(jobs) // per_block), _MAX_BLOCKS)
         items = [
-            {"path": os.fsencode(os.path.abspath(path)), "file": file, "version": version}
-            for path, file, version in jobs
+            {"path": os.fsencode(os.path.abspath(job.path)), "file": job.file, "index": index}
+            for index, job in enumerate(jobs)
         ]
         # Where GPUs are asked for, Ray wants a batch's size: the shortest block's, so that each
         # block still is a task of its own.
@@ -228,7 +232,7 @@ class _EmbedFiles:
         self.work = work
         self.parts = Path(work.parts)
         self.now = self.parts / f"{socket.gethostname()}-{os.getpid()}.now"
-        self.writer: PartWriter | None = None
+        self.writer: VectorWriter | None = None
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Embed a block of files; return what became of each, or why the whole run must stop."""
@@ -239,10 +243,10 @@ class _EmbedFiles:
             self.now.unlink(missing_ok=True)
         except (ValueError, OSError, RuntimeError) as error:  # the last one is most of torch's
             reason = " ".join(str(error).split()) or type(error).__name__
-            outcomes = [{"stop": f"{reason} (on {socket.gethostname()})"}]
+            outcomes = [{"stop": f"{reason} (on {socket.gethostname()})", "index": 0}]
         return pa.Table.from_pylist(outcomes, _OUTCOME)
 
-    def _load(self) -> PartWriter:
+    def _load(self) -> VectorWriter:
         torch.set_num_threads(1)  # of the one CPU that Ray counts for it
         if not self.parts.is_dir():
             raise ValueError(f"{self.parts}: is not there (all machines must share it)")
@@ -250,10 +254,10 @@ class _EmbedFiles:
         self.now.touch()
         check_device(self.work.device)
         self.encoder = load_encoder(self.work.encoder_name, self.work.device)
-        schema = row_schema(self.encoder.embedding_size, self.encoder.describe(self.work.level))
-        if not is_same_making(schema, self.work.schema):
+        metadata = self.encoder.describe(self.work.level)
+        if fingerprint(metadata) != fingerprint(self.work.making.metadata):
             raise ValueError(f"{self.work.encoder_name}: is another model than the driver has")
-        return PartWriter(self.parts, self.work.schema)
+        return VectorWriter(self.parts, self.work.making.embedding_size)
 
     def _count_deaths(self) -> set[str]:
         """Return the files that ended too many processes; see at which file each one was."""
@@ -270,17 +274,21 @@ class _EmbedFiles:
         num_deaths = Counter(file_at.values())
         return {file for file, count in num_deaths.items() if file and count >= DEATHS_OF_A_FILE}
 
-    def _embed(self, writer: PartWriter, path: bytes, file: str, version: str) -> dict[str, Any]:
+    def _embed(self, writer: VectorWriter, path: bytes, file: str, index: int) -> dict[str, Any]:
         if file in self.deadly:
             reason = f"ended its process {DEATHS_OF_A_FILE} times (too little memory, or a crash)"
-            return {"file": file, "reason": reason}
+            return {"index": index, "reason": reason}
         self.now.write_text(file)
+        looked = look(FileToEmbed(Path(os.fsdecode(path))))
+        outcome = {"index": index, "version": looked.version, "key": looked.key}
+        if looked.reason or looked.key in self.work.keys:
+            return outcome | {"reason": looked.reason or None}
         has_gpu = self.work.device != "cpu"
-        rows = embed_file_rows(self.encoder, os.fsdecode(path), self.work.level, has_gpu)
+        vectors = vectors_of_file(self.encoder, looked.path, self.work.level, has_gpu)
         try:
-            return writer.add(file, version, rows)._asdict()
+            return outcome | writer.add(looked.key, check_unchanged(looked, vectors))._asdict()
         except AudioError as error:
-            return {"file": file, "reason": error.reason}
+            return outcome | {"reason": error.reason}
 
 
 def _is_alive(now: Path) -> bool:

@@ -16,12 +16,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from mulap.audio import AudioError, stream_audio
+from mulap.audio import AudioError
 from mulap.inference.backbones import hash_weights, load_backbone
 from mulap.inference.devices import computing_on
 from mulap.inference.frozen import FrozenBackbone, is_freezable
-from mulap.inference.stream import stream_log_mels
-from mulap.inference.threads import BlockPool, open_pool
+from mulap.inference.stream import stream_file, stream_log_mels
+from mulap.inference.threads import BlockMapper, block_mapper
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnBackbone
 
@@ -113,6 +113,11 @@ class Embedder:
         """Length D of a vector."""
         return self.backbone.config.feature_size
 
+    @property
+    def stride_seconds(self) -> float:
+        """Distance between the starts of two segments."""
+        return self.feature_extractor.stride_samples / self.feature_extractor.sampling_rate
+
     def describe(self, level: Level = "segment") -> dict[str, Any]:
         """Return what makes the vectors, for the table's metadata.
 
@@ -143,8 +148,8 @@ class Embedder:
             ValueError: the waveform is empty, or not mono.
         """
         log_mels = stream_log_mels(self.feature_extractor, [waveform])
-        with self.open_pool() as pool:
-            rows = list(self.stream_rows(log_mels, level, pool))
+        with self.block_mapper() as map_blocks:
+            rows = list(self.stream_rows(log_mels, level, map_blocks))
         return np.concatenate([vectors for _, vectors in rows])
 
     def embed_file(self, path: str | os.PathLike[str], level: Level = "segment") -> FileEmbedding:
@@ -160,8 +165,8 @@ class Embedder:
         Raises:
             AudioError: the file cannot be decoded, or gives no finite vectors.
         """
-        with self.open_pool() as pool:
-            rows = self.stream_rows(self.stream_file(path), level, pool)
+        with self.block_mapper() as map_blocks:
+            rows = self.stream_rows(self.stream_file(path), level, map_blocks)
             start_seconds, vectors = zip(*check_finite(path, rows), strict=True)
         return FileEmbedding(
             os.fspath(path), np.concatenate(vectors), np.concatenate(start_seconds)
@@ -169,26 +174,25 @@ class Embedder:
 
     def stream_file(self, path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
         """Yield a file's log-mels, each (M, F, N), in constant memory."""
-        blocks = stream_audio(path, self.feature_extractor.sampling_rate)
-        return stream_log_mels(self.feature_extractor, blocks)
+        return stream_file(self.feature_extractor, path)
 
-    def open_pool(self) -> AbstractContextManager[BlockPool | None]:
-        """Open threads for `stream_rows`, None where it needs none; see `threads.open_pool`."""
-        return open_pool() if self.frozen else nullcontext()
+    def block_mapper(self) -> AbstractContextManager[BlockMapper]:
+        """Open threads for `stream_rows`; see `threads.block_mapper`."""
+        return block_mapper() if self.frozen else nullcontext(map)
 
     def stream_rows(
         self,
         log_mels: Iterable[np.ndarray],
         level: Level = "segment",
-        pool: BlockPool | None = None,
+        map_blocks: BlockMapper = map,
     ) -> Rows:
         """Embed the consecutive log-mels of one clip, in constant memory.
 
         Args:
             log_mels: each (M, F, N), from `stream_log_mels`.
             level: `segment` for a row each, `track` for one row in all.
-            pool: threads that embed, a few log-mels ahead of who reads the rows; without them all
-                is done as the rows are read. The rows are the same.
+            map_blocks: from `block_mapper`, to embed a few log-mels ahead of who reads the rows.
+                The rows are the same.
 
         Returns:
             See `to_rows`.
@@ -196,10 +200,7 @@ class Embedder:
         Raises:
             ValueError: the level is neither.
         """
-        extractor = self.feature_extractor
-        stride_seconds = extractor.stride_samples / extractor.sampling_rate
-        vectors = (pool.map_blocks if pool else map)(self._embed, log_mels)
-        return to_rows(vectors, stride_seconds, level)
+        return to_rows(map_blocks(self._embed, log_mels), self.stride_seconds, level)
 
     @torch.inference_mode()
     def _embed(self, log_mel: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@
 given changes them, and a file's vectors do not depend on other files.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from os import PathLike
@@ -24,6 +23,8 @@ from mulap.inference.backbones import RANDOM
 from mulap.inference.embedder import Embedder, Level, Rows
 from mulap.model.bundled import bundled_names
 from mulap.model.config import MulapAudioConfig, MulapConfig
+from mulap.vectors.store import fingerprint
+from mulap.vectors.table import Making
 
 MEL = "mel"
 _OURS = (MulapConfig.model_type, MulapAudioConfig.model_type)
@@ -40,6 +41,11 @@ class Encoder(Protocol):
     @property
     def embedding_size(self) -> int:
         """Length D of a vector."""
+        ...
+
+    @property
+    def stride_seconds(self) -> float:
+        """Distance between the starts of two segments."""
         ...
 
     def describe(self, level: Level = "segment") -> dict[str, Any]:
@@ -95,11 +101,15 @@ def load_encoder(name: str, device: str | torch.device = "cpu", seed: int = 0) -
     return Embedder.from_pretrained(name, device, seed)
 
 
+def making_of(encoder: Encoder, level: Level = "segment") -> Making:
+    """Return what makes an encoder's vectors, for a table or a store of them."""
+    stride_seconds = encoder.stride_seconds if level == "segment" else 0.0
+    return Making(encoder.embedding_size, stride_seconds, encoder.describe(level))
+
+
 def encoder_sha256(encoder: Encoder) -> str:
     """Return the SHA-256 of what makes an encoder's segment vectors, whatever its name is."""
-    making = {key: value for key, value in encoder.describe().items() if key != "model"}
-    text = json.dumps(making, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return fingerprint(encoder.describe())
 
 
 def _model_type(folder: Path) -> Any:

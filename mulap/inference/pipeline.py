@@ -1,170 +1,320 @@
 """Many files through one encoder, on all cores: what the commands over many files share.
 
-Our own network: as many threads as torch has read files, as many embed blocks of them, each with
-torch on one thread, so that no core waits where there is work for it:
+Our own network on the CPU: whole files go to processes, one core each, and come back in order. One
+or two files that would leave cores idle at the end are read here instead, block after block, and
+threads embed the blocks:
 
-    readers   file 7: decode, resample, log-mel --+--> blocks, few at a time --> in any thread
-              file 8: decode, resample, log-mel --+        |
-              file 7's rows, in order <---- vectors <------+
+    process   file 0: key, decode, log-mel, network --+
+    process   file 1: key, decode, log-mel, network --+--> vectors, file by file, in order
+    threads   the last file's blocks -----------------+
 
-A long file has its blocks embedded on all cores, short ones go side by side; no more blocks are
-held than there are threads to work on them soon. Bits depend on no number of threads. A GPU is fed
-by two threads, one of which waits for its vectors while the other hands it the next block. Where
-there are many cores and files, whole files go to processes instead (`mulap.inference.forks`).
+Processes, since a segment is some hundred operations of torch, each of which takes Python's lock
+again once it is done: threads keep two cores busy, but not sixteen (docs/log.md). The vectors of a
+few files wait in memory for their turn, 7 MB per hour of audio for musicnn. Their bits depend
+neither on how many processes nor on how many threads there are.
 
-Other encoders: a thread decodes a few blocks ahead, the caller's embeds, file after file.
+Our own network on a GPU: processes decode, and this one embeds. Encoders of others: a thread
+decodes a few blocks ahead, and the caller's embeds.
+
+A file's audio is hashed before it is decoded, so that no audio is embedded twice.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mulap.audio import AudioError
+from mulap.cores import start_method
 from mulap.inference.embedder import Embedder, Level, Rows, check_finite
 from mulap.inference.encoders import Encoder
-from mulap.inference.forks import count_processes, map_in_processes
-from mulap.inference.stream import read_ahead
-from mulap.inference.threads import BlockPool, one_torch_thread
+from mulap.inference.stream import stream_file
+from mulap.inference.threads import block_mapper, one_torch_thread
+from mulap.model.features import MulapFeatureExtractor
+from mulap.pools import Processes, read_ahead
+from mulap.vectors.keys import audio_key, file_version
 
-Result = TypeVar("Result")
-
-_THREADS_OF_A_GPU = 2
-
-
-class _Stopped(Exception):
-    """Another file's work failed, or nobody wants the results any more."""
+_LEAST_FILES_TO_SPAWN = 32  # a process that is not forked takes seconds to start
+_THREADS_OF_A_GPU = 2  # one waits for its vectors while the other hands over the next block
 
 
-def map_files(
+class FileToEmbed(NamedTuple):
+    """A file, and what is known of it.
+
+    Attributes:
+        path: where it is.
+        key: of its audio, if an earlier run computed it; else None.
+    """
+
+    path: Path
+    key: str | None = None
+
+
+class Embedded(NamedTuple):
+    """What became of a file.
+
+    Attributes:
+        version: of the file, from `file_version`; empty if it could not be read.
+        key: of its audio; empty if it could not be read.
+        reason: why the file cannot be used; empty if its vectors are there.
+    """
+
+    version: str
+    key: str
+    reason: str
+
+
+class LookedAt(NamedTuple):
+    """A file whose audio has been hashed, and whether its vectors are wanted."""
+
+    path: Path
+    version: str
+    key: str
+    reason: str
+    is_wanted: bool = False
+
+
+Blocks = Iterable[np.ndarray]
+
+
+def embed_missing(
     encoder: Encoder,
-    paths: Sequence[Path],
-    work: Callable[[int, Rows], Result],
+    files: Sequence[FileToEmbed],
+    has_key: Callable[[str], bool],
+    add: Callable[[int, Embedded, Blocks], object],
     level: Level = "segment",
     count: Callable[[int], object] = int,
-) -> Iterator[Result]:
-    """Embed files and do something with the rows of each.
+) -> Iterator[Embedded]:
+    """Embed the files whose audio has no vectors yet, each audio once.
 
     Args:
         encoder: makes the vectors.
-        paths: the files, none twice in a row.
-        work: is given a file's index and its rows, which raise AudioError where the file cannot be
-            used; several threads may be in it at once. What it raises ends everything.
+        files: to embed.
+        has_key: whether the vectors of a key are there.
+        add: takes a file's index, its version and key, and its vectors, each float32 (M, D); these
+            raise AudioError if the file cannot be used. What else it raises ends everything.
         level: of a row.
-        count: is told of more segments that are read, by any thread.
+        count: is called with more segments that are done.
 
     Yields:
-        What `work` returned, in the order of files. Once this ends, or is closed, no thread is
-        left. However it ends, the files whose work was begun are the first ones, without a gap.
+        What became of each file, in order. Once this ends, or is closed, no process is left.
     """
+    seen: set[str] = set()
+    failed: dict[str, str] = {}  # key -> reason
+
+    def choose(looked: LookedAt) -> LookedAt:
+        is_wanted = bool(looked.key) and looked.key not in seen and not has_key(looked.key)
+        seen.add(looked.key)
+        return looked._replace(is_wanted=is_wanted)
+
+    run: Callable[..., _Mapped] = _map_in_parent
     if isinstance(encoder, Embedder):
-        is_on_cpu = encoder.backbone.device.type == "cpu"
-        num_processes = count_processes(len(paths)) if is_on_cpu else 1
-        if num_processes > 1:
-            return map_in_processes(encoder, paths, work, level, count, num_processes)
-        return _map_side_by_side(encoder, paths, work, level, count)
-    return _map_one_by_one(encoder, paths, work, level, count)
-
-
-def _map_one_by_one(
-    encoder: Encoder,
-    paths: Sequence[Path],
-    work: Callable[[int, Rows], Result],
-    level: Level,
-    count: Callable[[int], object],
-) -> Iterator[Result]:
-    for index, (path, inputs) in enumerate(_read_files(paths, encoder)):
-        rows = encoder.stream_rows(_count(inputs, count), level)
-        yield work(index, check_finite(path, rows))
-
-
-def _map_side_by_side(
-    embedder: Embedder,
-    paths: Sequence[Path],
-    work: Callable[[int, Rows], Result],
-    level: Level,
-    count: Callable[[int], object],
-) -> Iterator[Result]:
-    is_stopped = threading.Event()
-    failed: list[BaseException] = []
-    pending: deque[Future[Result]] = deque()
-
-    def embed_file(index: int, pool: BlockPool) -> Result:
-        log_mels = _until(is_stopped, embedder.stream_file(paths[index]))
-        rows = embedder.stream_rows(_count(log_mels, count), level, pool)
-        try:
-            return work(index, check_finite(paths[index], rows))
-        except BaseException as error:
-            if not isinstance(error, _Stopped):
-                failed.append(error)
-            is_stopped.set()  # the other files' work is for nothing
-            raise
-
-    is_on_cpu = embedder.backbone.device.type == "cpu"
-    with one_torch_thread() as num_threads:
-        pool = BlockPool(num_threads if is_on_cpu else _THREADS_OF_A_GPU)
-        with pool, ThreadPoolExecutor(num_threads, thread_name_prefix="files") as readers:
+        run = _map_in_processes if encoder.frozen else _map_to_gpu
+    for index, (looked, blocks) in enumerate(run(encoder, files, choose, level, count)):
+        embedded = Embedded(looked.version, looked.key, looked.reason or failed.get(looked.key, ""))
+        if looked.is_wanted:
             try:
-                for index in range(len(paths)):
-                    pending.append(readers.submit(embed_file, index, pool))
-                    if len(pending) > 2 * num_threads:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            except _Stopped:
-                raise failed[0] from None
-            finally:
-                is_stopped.set()
-                # The last one first: else a free thread could begin a file behind a cancelled one,
-                # for whose turn it might wait (see `mulap.inference.embed`).
-                for future in reversed(pending):
-                    future.cancel()
+                add(index, embedded, check_unchanged(looked, blocks))
+            except AudioError as error:
+                failed[looked.key] = error.reason
+                embedded = embedded._replace(reason=error.reason)
+        yield embedded
 
 
-def _until(is_stopped: threading.Event, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    for some in inputs:
-        if is_stopped.is_set():
-            raise _Stopped
-        yield some
+def vectors_of_file(
+    encoder: Encoder,
+    path: Path,
+    level: Level,
+    is_read_ahead: bool = False,
+    count: Callable[[int], object] = int,
+) -> Iterator[np.ndarray]:
+    """Embed one file, in constant memory.
+
+    Args:
+        encoder: makes the vectors.
+        path: the file.
+        level: of a row.
+        is_read_ahead: decode in a thread of its own, for an encoder that leaves the CPU idle.
+        count: is called with more segments that are read.
+
+    Yields:
+        Its vectors, each float32 (M, D).
+
+    Raises:
+        AudioError: the file cannot be decoded, or gives no finite vectors.
+    """
+    inputs = _count(encoder.stream_file(path), count)
+    rows = encoder.stream_rows(read_ahead(inputs) if is_read_ahead else inputs, level)
+    return _vectors(check_finite(path, rows))
+
+
+# What `embed_missing` asks of each way to embed: the files in order, and the blocks of those that
+# are wanted. `choose` is called once for each file, in order, ahead of the blocks.
+_Mapped = Iterator[tuple[LookedAt, Blocks]]
+_Choose = Callable[[LookedAt], LookedAt]
+
+
+def _map_in_processes(
+    embedder: Embedder,
+    files: Sequence[FileToEmbed],
+    choose: _Choose,
+    level: Level,
+    count: Callable[[int], object],
+) -> _Mapped:
+    """Embed whole files in processes, and the last one or two by threads."""
+    with one_torch_thread() as num_threads:
+        num_whole = _count_whole(len(files), num_threads)
+        with Processes(num_threads if num_whole else 1, embedder, level) as pool:
+            looked = map(choose, pool.map(_look, files[:num_whole]))
+            for file, blocks, reason, num_segments in pool.map(_embed, looked):
+                count(num_segments)
+                yield file, _replay(file, blocks, reason)
+    with block_mapper() as map_blocks:
+        for file in map(choose, map(look, files[num_whole:])):
+            if not file.is_wanted:
+                yield file, ()
+                continue
+            log_mels = _count(embedder.stream_file(file.path), count)
+            rows = embedder.stream_rows(log_mels, level, map_blocks)
+            yield file, _vectors(check_finite(file.path, rows))
+
+
+def _count_whole(num_files: int, num_cores: int) -> int:
+    """Return how many of some files to give to processes, whole.
+
+    Each core takes one file after the other. If one or two are left over at the end, all cores
+    together finish them sooner; from three on, decoding them one after the other would take longer.
+    """
+    num_left = num_files % num_cores
+    num_whole = num_files - num_left if num_left <= 2 else num_files
+    is_slow_start = start_method() != "fork" and num_files < _LEAST_FILES_TO_SPAWN
+    return 0 if num_cores == 1 or is_slow_start else num_whole
+
+
+def _map_to_gpu(
+    embedder: Embedder,
+    files: Sequence[FileToEmbed],
+    choose: _Choose,
+    level: Level,
+    count: Callable[[int], object],
+) -> _Mapped:
+    """Decode in processes, which leave the GPU alone, and embed here."""
+    with one_torch_thread() as num_threads, block_mapper(_THREADS_OF_A_GPU) as map_blocks:
+        with Processes(num_threads, embedder.feature_extractor, None) as pool:
+            looked = map(choose, pool.map(_look, files))
+            for file, log_mels, reason in pool.map(_decode, looked):
+                inputs = _count(_replay(file, log_mels, reason), count)
+                rows = embedder.stream_rows(inputs, level, map_blocks)
+                yield file, _vectors(check_finite(file.path, rows))
+
+
+def _map_in_parent(
+    encoder: Encoder,
+    files: Sequence[FileToEmbed],
+    choose: _Choose,
+    level: Level,
+    count: Callable[[int], object],
+) -> _Mapped:
+    """Decode in a thread, a few blocks ahead of who embeds them."""
+
+    def decode() -> Iterator[LookedAt | np.ndarray | AudioError | None]:
+        for file in map(choose, map(look, files)):
+            yield file
+            if file.is_wanted:
+                try:
+                    yield from encoder.stream_file(file.path)
+                    yield None
+                except AudioError as error:
+                    yield error
+
+    items: Any = read_ahead(decode())  # any of the four, as they come
+    for file in items:
+        inputs = _inputs(items) if file.is_wanted else iter(())
+        rows = encoder.stream_rows(_count(inputs, count), level)
+        yield file, _vectors(check_finite(file.path, rows))
+        with suppress(AudioError):  # where reading stopped early, at a vector that is not finite
+            deque(inputs, maxlen=0)
+
+
+def _inputs(items: Iterator[np.ndarray | AudioError | None]) -> Iterator[np.ndarray]:
+    """Yield one file's inputs, up to its end."""
+    for item in items:
+        if item is None:
+            return
+        if isinstance(item, AudioError):
+            raise item
+        yield item
+
+
+def look(file: FileToEmbed) -> LookedAt:
+    """Hash a file's audio, unless its key is known."""
+    try:
+        version = file_version(file.path)
+        return LookedAt(file.path, version, file.key or audio_key(file.path), "")
+    except AudioError as error:
+        return LookedAt(file.path, "", "", error.reason)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}. Check that the path exists."
+        return LookedAt(file.path, "", "", reason)
+
+
+def _look(encoder: object, level: object, file: FileToEmbed) -> LookedAt:
+    """Hash a file's audio. Runs in a process of a pool."""
+    return look(file)
+
+
+def _embed(
+    encoder: Encoder, level: Level, file: LookedAt
+) -> tuple[LookedAt, list[np.ndarray], str, int]:
+    """Embed a file, if that is wanted; count its segments. Runs in a process of a pool."""
+    if not file.is_wanted:
+        return file, [], "", 0
+    counted: list[int] = []
+    vectors = vectors_of_file(encoder, file.path, level, count=counted.append)
+    return *_gather(file, vectors), sum(counted)
+
+
+def _decode(
+    extractor: MulapFeatureExtractor, level: object, file: LookedAt
+) -> tuple[LookedAt, list[np.ndarray], str]:
+    """Decode a file, if that is wanted. Runs in a process of a pool."""
+    return _gather(file, stream_file(extractor, file.path) if file.is_wanted else ())
+
+
+def _gather(file: LookedAt, blocks: Blocks) -> tuple[LookedAt, list[np.ndarray], str]:
+    gathered: list[np.ndarray] = []
+    try:
+        gathered += blocks
+    except AudioError as error:
+        return file, gathered, error.reason
+    return file, gathered, ""
+
+
+def _replay(file: LookedAt, blocks: Blocks, reason: str) -> Iterator[np.ndarray]:
+    yield from blocks
+    if reason:
+        raise AudioError(file.path, reason)
+
+
+def check_unchanged(file: LookedAt, blocks: Blocks) -> Iterator[np.ndarray]:
+    """Pass a file's vectors on; their key is of another audio if it was written meanwhile."""
+    yield from blocks
+    try:
+        is_unchanged = file_version(file.path) == file.version
+    except OSError:  # it is gone
+        is_unchanged = False
+    if not is_unchanged:
+        raise AudioError(file.path, "changed while it was read. Run the same command again.")
+
+
+def _vectors(rows: Rows) -> Iterator[np.ndarray]:
+    return (vectors for _, vectors in rows)
 
 
 def _count(inputs: Iterable[np.ndarray], count: Callable[[int], object]) -> Iterator[np.ndarray]:
     for some in inputs:
         count(len(some))
         yield some
-
-
-def _read_files(
-    paths: Iterable[Path], encoder: Encoder
-) -> Iterator[tuple[Path, Iterator[np.ndarray]]]:
-    """Decode files in a thread, a few blocks ahead of who embeds them.
-
-    Yields:
-        Each path, and the encoder's inputs out of that file, to be used up before the next one.
-        They raise the file's AudioError where it has one.
-    """
-    for path, items in groupby(read_ahead(_decode(paths, encoder)), key=lambda item: item[0]):
-        yield path, (_input_of(item) for _, item in items)
-
-
-def _decode(
-    paths: Iterable[Path], encoder: Encoder
-) -> Iterator[tuple[Path, np.ndarray | AudioError]]:
-    """Yield every file's inputs, and its error where there is one: at least one item a file."""
-    for path in paths:
-        try:
-            for inputs in encoder.stream_file(path):
-                yield path, inputs
-        except AudioError as error:
-            yield path, error
-
-
-def _input_of(item: np.ndarray | AudioError) -> np.ndarray:
-    if isinstance(item, AudioError):
-        raise item
-    return item

@@ -38,6 +38,11 @@ class SegmentEncoder:
     embed_segments: Callable[[np.ndarray], np.ndarray]
     making: dict[str, Any]
 
+    @property
+    def stride_seconds(self) -> float:
+        """Distance between the starts of two segments."""
+        return self.cutter.stride_samples / self.cutter.sampling_rate
+
     def describe(self, level: Level = "segment") -> dict[str, Any]:
         """Return what makes the vectors; `model` is the name, and decides nothing."""
         cuts = {
@@ -60,5 +65,4 @@ class SegmentEncoder:
         Returns:
             See `to_rows`.
         """
-        stride_seconds = self.cutter.stride_samples / self.cutter.sampling_rate
-        return to_rows(map(self.embed_segments, inputs), stride_seconds, level)
+        return to_rows(map(self.embed_segments, inputs), self.stride_seconds, level)

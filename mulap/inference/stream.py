@@ -11,20 +11,17 @@ another file's, and torch is kept to one thread:
 What comes out for a file is then the same to the bit, whatever else a run embeds, on one machine.
 """
 
-from collections import deque
+import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 import torch
 
+from mulap.audio import stream_audio
 from mulap.inference.threads import one_torch_thread
 from mulap.model.features import MulapFeatureExtractor
 
 SEGMENTS_AT_ONCE = 10
-
-Item = TypeVar("Item")
 
 
 def stream_log_mels(
@@ -53,28 +50,17 @@ def stream_log_mels(
         yield _log_mel(extractor, held)
 
 
+def stream_file(
+    extractor: MulapFeatureExtractor, path: str | os.PathLike[str]
+) -> Iterator[np.ndarray]:
+    """Yield a file's log-mels, each (M, F, N), in constant memory.
+
+    Raises:
+        AudioError: the file cannot be decoded.
+    """
+    return stream_log_mels(extractor, stream_audio(path, extractor.sampling_rate))
+
+
 def _log_mel(extractor: MulapFeatureExtractor, segments: np.ndarray) -> np.ndarray:
     with one_torch_thread():
         return extractor.log_mel(segments)
-
-
-def read_ahead(items: Iterable[Item], num_ahead: int = 4) -> Iterator[Item]:
-    """Run an iterator in a thread of its own, a few items ahead of who reads them.
-
-    Args:
-        items: run by one thread, in order. What it raises is raised here.
-        num_ahead: most items that wait.
-
-    Yields:
-        The items, in order.
-    """
-    iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1, thread_name_prefix="read_ahead") as pool:
-        pending = deque(pool.submit(next, iterator, end) for _ in range(num_ahead))
-        try:
-            while (item := pending.popleft().result()) is not end:
-                pending.append(pool.submit(next, iterator, end))
-                yield item  # pyright: ignore[reportReturnType] (`end` is told apart above)
-        finally:
-            for future in pending:
-                future.cancel()

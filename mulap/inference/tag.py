@@ -140,8 +140,8 @@ class Tagger:
     ) -> Iterator[np.ndarray]:
         """Yield (some segments, num_tags) for consecutive blocks of samples, of a file or not."""
         log_mels = stream_log_mels(self.feature_extractor, blocks)
-        with self._embedder.open_pool() as pool:
-            rows = self._embedder.stream_rows(log_mels, pool=pool)
+        with self._embedder.block_mapper() as map_blocks:
+            rows = self._embedder.stream_rows(log_mels, map_blocks=map_blocks)
             for _, vectors in rows if path is None else check_finite(path, rows):
                 yield self._score(vectors)
 

@@ -17,7 +17,7 @@ from tiny import RATE, tone, write_corpus, write_settings
 
 import mulap
 from mulap.cli import main
-from mulap.inference.tables import read_embeddings
+from mulap.vectors.table import read_embeddings
 
 
 def write_track(path: Path, seconds: float = 4.0, **tags: str) -> Path:
@@ -304,7 +304,7 @@ def test_a_corpus_becomes_a_model_figures_embeddings_and_tags(corpus, tmp_path):
     assert {"loss", "atm/accuracy", "retrieval/atm/R@1"} <= set(figures["trained"])
     assert set(figures["trained"]) == set(figures["untrained"])
     text = call("evaluate", run, "--data", corpus, "--split", "valid", "--no-untrained").stdout
-    assert "interval over tracks" in text
+    assert "interval of the accuracy over all pairs" in text
     assert "untrained" not in text
     empty = call("evaluate", run, "--data", corpus, "--split", "test")
     check_one_line(empty, 1, "name another --split")

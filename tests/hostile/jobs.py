@@ -15,6 +15,10 @@ import yaml
 from hostile.kit import Child, Template, contents
 from tiny import write_corpus, write_settings
 
+from mulap.inference.mel import mel_encoder
+from mulap.vectors.journal import read_journal
+from mulap.vectors.store import VectorStore
+
 # What differs between two runs of one command, undisturbed: times.
 _TIMES = {"data_wait", "pairs_per_second", "crops_per_second", "step_seconds", "epoch_seconds"}
 
@@ -100,29 +104,28 @@ def _embedded_files(folder: Path) -> set[str]:
     if (folder / "out.parquet").exists():
         music = folder / "in" / "music"
         return {f"in/music/{path.relative_to(music)}" for path in music.rglob("*.*")}
-    found = set()
-    for journal in folder.glob("out.parquet.parts/*.jsonl"):
-        lines = [
-            json.loads(each)
-            for each in journal.read_text().splitlines(keepends=True)
-            if "\n" in each
-        ]
-        found |= {line["file"] for line in lines if "file" in line}
-    return found
+    names = folder / "out.parquet.parts" / "files.names"
+    return {line["file"] for line in read_journal(names)}
 
 
 def _probed(folder: Path) -> dict[str, str]:
-    found = _embedded(folder)
-    # Holds only what was two seconds old when it was hashed.
-    return {name: value for name, value in found.items() if not name.endswith("files.jsonl")}
+    # A part has a name of its own; `files` holds only what was two seconds old when it was read.
+    ours = ("cache/files", ".f32", ".journal")
+    found = {name: value for name, value in _embedded(folder).items() if not name.endswith(ours)}
+    for store in _stores(folder):
+        for key, entry in store.entries.items():
+            found[f"vectors of {key}"] = f"{entry.num_rows} rows, {entry.checksum}"
+    return found
 
 
 def _probed_vectors(folder: Path) -> set[str]:
-    found = set()
-    for index in folder.glob("cache/*/index.jsonl"):
-        # A line that a kill tore was not reported yet.
-        found |= {line for line in index.read_text().splitlines(keepends=True) if "\n" in line}
-    return found
+    return {key for store in _stores(folder) for key in store.entries}
+
+
+def _stores(folder: Path) -> list[VectorStore]:
+    size = mel_encoder().embedding_size
+    makings = {path: json.loads(path.read_text()) for path in folder.glob("cache/*/making.json")}
+    return [VectorStore(path.parent, size, making) for path, making in makings.items()]
 
 
 def _trained(folder: Path) -> dict[str, str]:

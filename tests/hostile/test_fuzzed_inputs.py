@@ -199,7 +199,7 @@ def _damage_in(whole: Path, folder: Path, target: Target, rng: random.Random) ->
     if path.name == "DATA":
         path = next(path.parent.glob("data-*"))
     elif path.name == "INDEX":
-        path = next(path.parent.glob("*/index.jsonl"))
+        path = next(path.parent.glob("*/*.journal"))
     content = path.read_bytes()
     chance = rng.random()
     if chance < 0.2:

@@ -21,15 +21,18 @@ import soundfile as sf
 import torch
 from command_line import call, check_one_line
 
-from mulap.inference import cluster, shards
+from mulap.inference import cluster
 from mulap.inference.backbones import random_backbone
 from mulap.inference.cluster import Cluster, RayEngine
 from mulap.inference.embed import embed_files
 from mulap.inference.embedder import Embedder
-from mulap.inference.encoders import load_encoder
-from mulap.inference.parts import Entry
-from mulap.inference.tables import read_embeddings, row_schema
+from mulap.inference.encoders import load_encoder, making_of
 from mulap.model.config import MulapAudioConfig
+from mulap.vectors import table
+from mulap.vectors.keys import audio_key
+from mulap.vectors.rows import FileRows
+from mulap.vectors.store import Entry
+from mulap.vectors.table import Making, Shard, StoredFile, read_embeddings
 
 SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
 RATE = 16_000
@@ -104,7 +107,7 @@ def same_bytes(one, other):
 
 @pytest.mark.slow
 def test_the_command_says_little_and_its_shards_have_the_same_bytes(here, engine, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 4 * 62 * 20)
+    monkeypatch.setattr(table, "SHARD_BYTES", 4 * 62 * 20)
     common = ["embed", "music", "--model", "encoder", "-o"]
     result = call(*common, "ray/", "--engine", "ray", "--num-actors", 2)
     assert result.exit_code == 0, result.output
@@ -200,11 +203,12 @@ def test_a_cluster_that_is_not_there_is_one_line(here, monkeypatch):
     check_one_line(result, 1, "--ray-address auto", "ray status")
 
 
-def make_worker(name="encoder", seed=0, device="cpu"):
+def make_worker(name="encoder", seed=0, device="cpu", keys=()):
     """Return a worker, in this process."""
     backbone = random_backbone(MulapAudioConfig(**SMALL), seed)
-    schema = row_schema(62, Embedder(backbone, name).describe())
-    return cluster._EmbedFiles(cluster._Work(name, device, "segment", "parts", schema))
+    making = making_of(Embedder(backbone, name))
+    work = cluster._Work(name, device, "segment", "parts", making, frozenset(keys))
+    return cluster._EmbedFiles(work)
 
 
 def ask_worker(*args, **kwargs):
@@ -213,7 +217,7 @@ def ask_worker(*args, **kwargs):
 
 
 def ask(worker):
-    row = {"path": os.fsencode("music/1.wav"), "file": "music/1.wav", "version": "1-1"}
+    row = {"path": os.fsencode("music/1.wav"), "file": "music/1.wav", "index": 0}
     (outcome,) = worker(pa.Table.from_pylist([row])).to_pylist()
     return outcome
 
@@ -224,6 +228,14 @@ def test_a_file_that_ended_its_process_too_often_is_left_out(here):
         assert ask_worker()["num_rows"] == 1
         (Path("parts") / f"other-machine-{pid}.now").write_text("music/1.wav")
     assert "ended its process 3 times" in ask_worker()["reason"]
+
+
+def test_audio_whose_vectors_are_there_is_not_embedded_again(here, monkeypatch):
+    os.mkdir("parts")
+    monkeypatch.setattr(cluster, "vectors_of_file", lambda *args: 1 / 0)
+    outcome = ask_worker(keys=[audio_key("music/1.wav")])
+    assert outcome["key"] == audio_key("music/1.wav")
+    assert outcome["part"] is outcome["reason"] is outcome["stop"] is None
 
 
 def test_a_worker_that_starts_as_another_ends_its_block_goes_on(here):
@@ -279,11 +291,11 @@ def test_a_worker_with_a_gpu_decodes_in_another_thread(here, monkeypatch):
 
 @pytest.mark.slow
 def test_a_shard_that_a_task_cannot_write_is_one_line(here, engine):
-    schema = row_schema(62, {"model": "m", "level": "segment"})
-    entry = Entry("music/1.wav", "1-1", 1, "gone.arrow", 0, 100, 0)
-    shard = shards.Shard(Path("out/part-00000.parquet"), Path("parts"), schema, [entry])
+    making = Making(62, 3.0, {"model": "m", "level": "segment"})
+    file = StoredFile("music/1.wav", FileRows("1-1", "k", 1), Entry("k", "gone", 0, 1, 0))
+    shard = Shard(Path("out/part-00000.parquet"), Path("parts"), making, [file])
     os.makedirs("out")
-    with pytest.raises(ValueError, match="gone.arrow") as caught:
+    with pytest.raises(ValueError, match="gone.f32") as caught:
         list(engine.write_shards([shard]))
     assert "Traceback" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -298,15 +310,15 @@ def test_workers_are_told_the_path_that_the_user_gave_links_and_all(here, monkey
     def run(jobs, work):
         told.append(work.parts)
         worker.work = work
-        for path, file, version in jobs:
-            row = {"path": os.fsencode(path), "file": file, "version": version}
+        for index, job in enumerate(jobs):
+            row = {"path": os.fsencode(job.path), "file": job.file, "index": index}
             worker.parts, worker.now = Path(work.parts), Path(work.parts) / "x.now"
             yield from worker(pa.Table.from_pylist([row])).to_pylist()
         worker.writer.close()
 
     def write(shard):
         told.extend([shard.path, shard.parts])
-        return shards.write_shard(shard)
+        return table.write_shard(shard)
 
     engine = RayEngine(Cluster())
     monkeypatch.setattr(engine, "_run", run)
@@ -321,7 +333,10 @@ def test_workers_are_told_the_path_that_the_user_gave_links_and_all(here, monkey
 
 def test_what_a_worker_cannot_do_stops_the_run_and_is_told_once(here, monkeypatch):
     engine = RayEngine(Cluster())
-    told = dict.fromkeys(cluster._OUTCOME.names) | {"stop": "[Errno 28] No space left on device"}
+    told = dict.fromkeys(cluster._OUTCOME.names) | {
+        "index": 0,
+        "stop": "[Errno 28] No space left on device",
+    }
     monkeypatch.setattr(engine, "_run", lambda jobs, work: iter([told]))
     with pytest.raises(ValueError, match=r"No space left on device .*--skip-existing"):
         embed_files(["music"], load_encoder("encoder"), "out.parquet", engine=engine)

@@ -5,20 +5,21 @@ import os
 import shutil
 import signal
 import time
-from contextlib import redirect_stderr
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
 from launched import is_running
+from noted import note_calls
 
 from mulap.inference.backbones import random_backbone
 from mulap.inference.embed import embed_files
 from mulap.inference.embedder import Embedder
-from mulap.inference.tables import FORMATS, read_embeddings
 from mulap.model.config import MulapAudioConfig
 from mulap.terminal import shown
+from mulap.vectors.formats import FORMATS
+from mulap.vectors.table import read_embeddings
 
 SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
 SECONDS = {"a.wav": 41, "b.wav": 1, "sub/c.flac": 7, "sub/d.wav": 33}
@@ -50,16 +51,15 @@ def rows_of(table, file):
 
 
 @pytest.fixture
-def calls(embedder, monkeypatch):
-    """The lengths of the blocks that passed the backbone, in any order."""
-    seen, embed = [], Embedder._embed
-
-    def watch(self, log_mel):
-        seen.append(len(log_mel))
-        return embed(self, log_mel)
-
-    monkeypatch.setattr(Embedder, "_embed", watch)
-    return seen
+def calls(embedder, monkeypatch, tmp_path_factory):
+    """The lengths of the blocks that passed the backbone, in any order and process."""
+    return note_calls(
+        monkeypatch,
+        Embedder,
+        "_embed",
+        lambda _, log_mel: len(log_mel),
+        tmp_path_factory.mktemp("calls"),
+    )
 
 
 def test_a_folder_becomes_a_table_with_a_row_a_segment(embedder, music):
@@ -90,7 +90,7 @@ def test_a_file_has_the_same_vectors_alone_and_with_others_to_the_bit(embedder, 
 
 def test_blocks_never_hold_segments_of_two_files(embedder, music, calls):
     embed_files(["music"], embedder, "out.npz")
-    assert sorted(calls) == [1, 1, 2, 3, 10, 10]
+    assert sorted(calls()) == [1, 1, 2, 3, 10, 10]
 
 
 def test_a_track_level_table_has_one_row_a_file(embedder, music):
@@ -132,7 +132,8 @@ def test_files_that_fail_are_listed_and_the_others_go_on(embedder, music):
     for name in ("broken.wav", "empty.mp3", "a_loud.wav"):
         shutil.copy(music / "b.wav", music / name)
     report = embed_files(["music"], embedder, "out.parquet", skip_existing=True)
-    assert (report.num_embedded, report.num_skipped) == (3, 4)
+    assert (report.num_embedded, report.num_skipped) == (0, 7)  # the audio is known
+    assert len(read_embeddings("out.parquet").embeddings) == 30
     assert not os.path.exists("out.parquet.failures.jsonl")
 
 
@@ -153,14 +154,14 @@ def test_existing_rows_are_kept_and_only_what_changed_is_computed(embedder, musi
     os.utime(music / "sub" / "c.flac", ns=(1, 1))  # another time
     report = embed_files(["music"], embedder, output, skip_existing=True)
     after = read_embeddings(output)
-    assert sum(calls) == 1 + 2 + 1
-    assert (report.num_embedded, report.num_skipped, report.num_rows) == (3, 1, 17)
+    assert sum(calls()) == 1  # b.wav: d.wav is a copy of it, and c.flac holds the same audio
+    assert (report.num_embedded, report.num_skipped, report.num_rows) == (1, 3, 17)
     np.testing.assert_array_equal(rows_of(after, "a.wav"), rows_of(before, "a.wav"))
     np.testing.assert_array_equal(rows_of(after, "sub/d.wav"), rows_of(after, "b.wav"))
     assert len(rows_of(after, "sub/c.flac")) == 2
     calls.clear()
     assert embed_files(["music"], embedder, output, skip_existing=True).num_skipped == 4
-    assert calls == []
+    assert calls() == []
 
 
 @pytest.mark.parametrize("output", ["out.parquet", "out/"])
@@ -201,7 +202,7 @@ def test_rows_of_another_model_or_level_are_refused(embedder, music):
 
 def test_an_existing_output_is_refused_unless_it_may_be_replaced(embedder, music):
     embed_files(["music/b.wav"], embedder, "out.parquet")
-    with pytest.raises(ValueError, match=r"out.parquet: exists .--skip-existing.*--force"):
+    with pytest.raises(ValueError, match=r"out.parquet: exists. --skip-existing.*--force"):
         embed_files(["music"], embedder, "out.parquet")
     assert len(read_embeddings("out.parquet").embeddings) == 1
     embed_files(["music/sub"], embedder, "out.parquet", force=True)
@@ -215,7 +216,7 @@ def test_wrong_requests_stop_before_any_work(embedder, music, calls):
         (["gone.wav"], "out.npz", {}, "gone.wav"),
         ([music.parent / "music" / "sub" / "none"], "out.npz", {}, "none"),
         (["music"], "out.npz", {"level": "frame"}, "level is 'frame'"),
-        (["music"], "out.npz", {"skip_existing": True, "force": True}, "give one"),
+        (["music"], "out.npz", {"skip_existing": True, "force": True}, "Give one"),
     ]
     for paths, output, options, message in requests:
         with pytest.raises(ValueError, match=message):
@@ -223,7 +224,7 @@ def test_wrong_requests_stop_before_any_work(embedder, music, calls):
     (music / "nothing").mkdir()
     with pytest.raises(ValueError, match="music/nothing: no audio file is there"):
         embed_files(["music/nothing"], embedder, "out.npz")
-    assert calls == []
+    assert calls() == []
     assert os.listdir() == ["music"]
 
 
@@ -232,7 +233,7 @@ def test_a_file_name_that_is_not_utf8_gets_its_rows(embedder, music):
     shutil.copy(music / "b.wav", strange)
     for suffix in ("parquet", "npz", "jsonl"):
         report = embed_files(["music"], embedder, f"out.{suffix}")
-        assert report.num_embedded == 5
+        assert (report.num_embedded, report.num_rows) == (4, 28)  # it is a copy
         assert "music/caf\\xe9.wav" in read_embeddings(f"out.{suffix}").files
 
 
@@ -245,13 +246,17 @@ def test_the_global_random_state_is_neither_used_nor_changed(embedder, music):
     assert open("a.npz", "rb").read() == open("b.npz", "rb").read()
 
 
-def test_a_bar_is_shown_where_progress_is(embedder, music, notebook):
+def test_progress_is_shown_where_it_is_asked_for(embedder, music, capsys, monkeypatch):
     embed_files(["music"], embedder, "a.npz")
-    assert notebook.getvalue() == ""
-    with redirect_stderr(notebook), shown():
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("mulap.terminal.FIRST_LINE_SECONDS", 0.0)
+    monkeypatch.setattr("mulap.terminal.LINE_SECONDS", 0.0)
+    with shown():
         embed_files(["music"], embedder, "b.npz")
-    assert "4/4" in notebook.getvalue()
-    assert "27 segments" in notebook.getvalue()
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines()[-1].startswith("embedding: 4 of 4 files")
+    assert printed.err.endswith("27 segments\n")
 
 
 SLOW_RUN = """
@@ -274,24 +279,24 @@ def test_a_run_that_was_killed_goes_on_and_ends_like_one_that_was_not(
 ):
     code = SLOW_RUN.format(tests=os.path.dirname(__file__))
     run = template.start("launched:run_code", code, cwd=music.parent)
-    while not any(path.stat().st_size for path in music.parent.glob("*.parts/*.jsonl")):
+    while not any(path.stat().st_size for path in music.parent.glob("*.parts/files.names")):
         assert is_running(run.pid), run.wait().err
         time.sleep(0.01)
     run.kill(signal.SIGKILL)
     assert run.wait().code == -signal.SIGKILL
     assert not os.path.exists("out.parquet")
-    with pytest.raises(ValueError, match="a stopped run left rows for it .--skip-existing"):
+    with pytest.raises(ValueError, match="a stopped run left rows for it. --skip-existing"):
         embed_files(["music"], embedder, "out.parquet")
     report = embed_files(["music"], embedder, "out.parquet", skip_existing=True)
     assert report.num_skipped >= 1
     assert report.num_skipped + report.num_embedded == 4
-    assert sum(calls) < 27
+    assert sum(calls()) < 27
     assert not list(music.parent.glob("*.parts"))
     embed_files(["music"], embedder, "straight.parquet")
     assert open("out.parquet", "rb").read() == open("straight.parquet", "rb").read()
 
 
-def test_a_stopped_run_is_finished_by_its_own_model_and_made_anew_by_another(
+def test_a_stopped_run_is_finished_by_its_own_model_and_replaced_by_another(
     embedder, music, monkeypatch
 ):
     other = make_embedder(seed=1)
@@ -300,7 +305,7 @@ def test_a_stopped_run_is_finished_by_its_own_model_and_made_anew_by_another(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mulap.inference.store.write_rows", stop)  # when all parts are there
+        patch.setattr("mulap.vectors.table.write_rows", stop)  # when all parts are there
         with pytest.raises(KeyboardInterrupt):
             embed_files(["music"], other, "out.parquet")
         with pytest.raises(KeyboardInterrupt):
@@ -310,7 +315,9 @@ def test_a_stopped_run_is_finished_by_its_own_model_and_made_anew_by_another(
     embed_files(["music"], other, "straight.parquet")  # in the same order, too
     assert open("resumed.parquet", "rb").read() == open("straight.parquet", "rb").read()
 
-    report = embed_files(["music"], embedder, "out.parquet", skip_existing=True)
+    with pytest.raises(ValueError, match="a stopped run by another model left rows .* --force"):
+        embed_files(["music"], embedder, "out.parquet", skip_existing=True)
+    report = embed_files(["music"], embedder, "out.parquet", force=True)
     assert report.num_embedded == 4
     expected = embedder.embed_file("music/a.wav").embeddings
     np.testing.assert_array_equal(rows_of(read_embeddings("out.parquet"), "a.wav"), expected)
@@ -323,7 +330,7 @@ def test_the_old_output_stays_until_the_new_one_is_whole(embedder, music, monkey
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mulap.inference.store.write_rows", stop)
+    monkeypatch.setattr("mulap.vectors.table.write_rows", stop)
     with pytest.raises(KeyboardInterrupt):
         embed_files(["music"], make_embedder(seed=1), "out.parquet", force=True)
     assert open("out.parquet", "rb").read() == before

@@ -1,5 +1,6 @@
-"""`map_files`: all cores, the same bits, in order, and no thread is left whatever happens."""
+"""`embed_missing`: all cores, the same bits, in order, and nobody is left whatever happens."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -7,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +16,28 @@ import soundfile as sf
 import torch
 from audio_samples import write_noises
 
-from mulap.audio import AudioError
+from mulap import pools
+from mulap.inference import pipeline
 from mulap.inference.backbones import random_backbone
 from mulap.inference.embed import embed_files
 from mulap.inference.embedder import Embedder
 from mulap.inference.mel import mel_encoder
-from mulap.inference.pipeline import map_files
+from mulap.inference.pipeline import FileToEmbed, embed_missing
 from mulap.inference.threads import one_torch_thread
 from mulap.model.config import MulapAudioConfig
+from mulap.vectors.keys import audio_key, file_version
 
 SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
-SECONDS = (95, 1, 7, 34, 3, 65)
+SECONDS = (95, 1, 7, 34, 3, 65, 4)
+
+
+def make_embedder(variant="port"):
+    return Embedder(random_backbone(MulapAudioConfig(variant=variant, **SMALL)))
 
 
 @pytest.fixture(scope="module", params=["port", "original"])
 def embedder(request):
-    return Embedder(random_backbone(MulapAudioConfig(variant=request.param, **SMALL)))
+    return make_embedder(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -39,58 +45,93 @@ def paths(tmp_path_factory):
     return write_noises(tmp_path_factory.mktemp("music"), SECONDS)
 
 
-@pytest.fixture(params=[1, 3])
+@pytest.fixture(params=[1, 2, 3])
 def num_threads(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
     assert torch.get_num_threads() == request.param
     torch.set_num_threads(before)
+    assert nobody_is_left()
 
 
-def gather(_, rows):
+def nobody_is_left():
+    names = ("blocks", "read_ahead")
+    threads = [each for each in threading.enumerate() if each.name.startswith(names)]
+    return not threads and not multiprocessing.active_children()
+
+
+class Kept:
+    """What was embedded, by key."""
+
+    def __init__(self):
+        self.vectors, self.indices = {}, []
+
+    def has(self, key):
+        return key in self.vectors
+
+    def add(self, index, embedded, blocks):
+        self.indices.append(index)
+        self.vectors[embedded.key] = np.concatenate(list(blocks))
+
+
+def embed_all(encoder, paths, level="segment", count=int):
+    """Return what became of each file, and its vectors, None where it has none."""
+    kept = Kept()
+    files = [FileToEmbed(path) for path in paths]
+    done = list(embed_missing(encoder, files, kept.has, kept.add, level, count))
+    return done, [kept.vectors.get(each.key) for each in done]
+
+
+def one_by_one(encoder, path):
+    """The vectors without any thread but this one."""
+    rows = encoder.stream_rows(encoder.stream_file(path))
     return np.concatenate([vectors for _, vectors in rows])
 
 
-def gather_or_say_why(index, rows):
-    try:
-        return gather(index, rows)
-    except AudioError as error:
-        return error.reason
-
-
-def our_threads():
-    names = ("blocks", "files", "read_ahead")
-    return [thread for thread in threading.enumerate() if thread.name.startswith(names)]
-
-
-def one_by_one(embedder, path):
-    """The vectors without any thread but this one."""
-    return gather(0, embedder.stream_rows(embedder.stream_file(path)))
-
-
-def test_files_have_the_bits_that_they_have_alone_for_any_number_of_threads(
+def test_files_have_the_bits_that_they_have_alone_on_any_number_of_cores(
     embedder, paths, num_threads
 ):
-    for path, vectors in zip(paths, map_files(embedder, paths, gather), strict=True):
-        np.testing.assert_array_equal(vectors, one_by_one(embedder, path))
-        np.testing.assert_array_equal(vectors, embedder.embed_file(path).embeddings)
-    assert our_threads() == []
+    done, vectors = embed_all(embedder, paths)
+    for path, embedded, found in zip(paths, done, vectors, strict=True):
+        assert embedded == (file_version(path), audio_key(path), "")
+        np.testing.assert_array_equal(found, one_by_one(embedder, path))
+        np.testing.assert_array_equal(found, embedder.embed_file(path).embeddings)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_give_the_same_bits_however_they_are_started(paths, monkeypatch, method):
+    monkeypatch.setattr(pools, "start_method", lambda: method)
+    embedder, before = make_embedder(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    _, vectors = embed_all(embedder, paths)
+    torch.set_num_threads(before)
+    for path, found in zip(paths, vectors, strict=True):
+        np.testing.assert_array_equal(found, one_by_one(embedder, path))
+
+
+def test_as_many_whole_files_as_fill_all_cores_go_to_processes(monkeypatch):
+    def counts(num_cores):
+        return [pipeline._count_whole(num_files, num_cores) for num_files in range(9)]
+
+    assert counts(1) == [0] * 9
+    assert counts(2) == [0, 0, 2, 2, 4, 4, 6, 6, 8]
+    assert counts(4) == [0, 0, 0, 3, 4, 4, 4, 7, 8]
+    monkeypatch.setattr(pipeline, "start_method", lambda: "spawn")
+    assert counts(2) == [0] * 9
+    assert pipeline._count_whole(101, 2) == 100
 
 
 def test_an_encoder_of_another_kind_gives_what_it_gives_file_by_file(paths, num_threads):
     encoder = mel_encoder()
-    for path, vectors in zip(paths, map_files(encoder, paths, gather), strict=True):
-        np.testing.assert_array_equal(
-            vectors, gather(0, encoder.stream_rows(encoder.stream_file(path)))
-        )
-    assert our_threads() == []
+    for path, found in zip(paths, embed_all(encoder, paths)[1], strict=True):
+        np.testing.assert_array_equal(found, one_by_one(encoder, path))
 
 
 @pytest.fixture
 def plain():
     """As on another device: the backbone itself embeds."""
-    embedder = Embedder(random_backbone(MulapAudioConfig(**SMALL)))
+    embedder = make_embedder()
     embedder.frozen = None
     return embedder
 
@@ -99,136 +140,152 @@ def test_a_backbone_that_is_not_frozen_gives_the_bits_that_a_file_has_alone(
     plain, paths, num_threads
 ):
     frozen = Embedder(plain.backbone)
-    for path, vectors in zip(paths, map_files(plain, paths, gather), strict=True):
+    for path, found in zip(paths, embed_all(plain, paths)[1], strict=True):
         with one_torch_thread():
-            np.testing.assert_array_equal(vectors, one_by_one(plain, path))
+            np.testing.assert_array_equal(found, one_by_one(plain, path))
         expected = frozen.embed_file(path).embeddings
-        np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-4)
-    assert our_threads() == []
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_gpu_is_fed_by_two_threads_and_all_others_read(plain, paths, num_threads, monkeypatch):
-    names = {"files": set(), "blocks": set()}
-    is_second_here = threading.Event()
-    is_all_reading, read = threading.Barrier(num_threads), plain.stream_file
-
-    def note():
-        name = threading.current_thread().name
-        names[name.partition("_")[0]].add(name)
-
-    def watch(path):
-        if path == paths[0]:
-            note()
-            is_all_reading.wait(timeout=20)
-        return read(path)
-
-    def embed(log_mel):
-        note()
-        if len(names["blocks"]) > 1:
-            is_second_here.set()
-        is_second_here.wait(timeout=20)
-        time.sleep(0.01)  # a third one would come, too
-        return log_mel[:, 0, : plain.embedding_size]
-
-    monkeypatch.setattr(plain, "stream_file", watch)
-    monkeypatch.setattr(plain, "_embed", embed)
-    gpu = property(lambda backbone: torch.device("cuda"))
-    monkeypatch.setattr(type(plain.backbone), "device", gpu)
-    many = [paths[0]] * num_threads + paths[1:]
-    assert sum(len(each) for each in map_files(plain, many, gather)) >= 31 * num_threads
-    assert len(names["files"]) == num_threads
-    assert len(names["blocks"]) == 2
-
-
-@pytest.mark.parametrize("encoder", ["ours", "mel"])
-def test_bad_files_between_good_ones_say_why_and_the_others_go_on(
-    paths, encoder, tmp_path, num_threads
+@pytest.mark.parametrize("kind", ["ours", "plain", "mel"])
+def test_bad_files_between_good_ones_say_why_and_the_others_are_embedded(
+    paths, kind, plain, tmp_path, num_threads
 ):
-    encoder = (
-        mel_encoder() if encoder == "mel" else Embedder(random_backbone(MulapAudioConfig(**SMALL)))
-    )
+    encoder = {"ours": make_embedder, "plain": lambda: plain, "mel": mel_encoder}[kind]()
     (tmp_path / "broken.wav").write_bytes(b"not audio")
     nan = np.zeros(70 * 16_000, np.float32)
     nan[65 * 16_000] = np.nan  # in its third block
     sf.write(tmp_path / "nan.wav", nan, 16_000, subtype="FLOAT")
-    mixed = [paths[2], tmp_path / "broken.wav", paths[3], tmp_path / "nan.wav", paths[4]]
-    found = list(map_files(encoder, mixed, gather_or_say_why))
-    assert [isinstance(each, str) for each in found] == [False, True, False, True, False]
-    assert "not audio" in found[1]
-    assert "NaN" in found[3]
-    assert [len(found[index]) for index in (0, 2, 4)] == [2, 11, 1]
+    names = ["broken.wav", "gone.wav", "nan.wav"]
+    broken, gone, nan = (tmp_path / name for name in names)
+    mixed = [paths[2], broken, gone, paths[3], nan, paths[4], broken]
+    done, vectors = embed_all(encoder, mixed)
+    assert [bool(each.reason) for each in done] == [False, True, True, False, True, False, True]
+    assert "not audio" in done[1].reason
+    assert done[6].reason == done[1].reason  # the same content, which is tried once
+    assert done[2] == (
+        "",
+        "",
+        "cannot be read: No such file or directory. Check that the path exists.",
+    )
+    assert "NaN" in done[4].reason
+    assert [len(vectors[index]) for index in (0, 3, 5)] == [2, 11, 1]
+    assert [vectors[index] for index in (1, 2, 4, 6)] == [None] * 4
 
 
 def test_the_reason_is_that_of_the_first_bad_block_whatever_is_read_ahead(tmp_path, num_threads):
-    embedder = Embedder(random_backbone(MulapAudioConfig(**SMALL)))
     samples = np.zeros(100 * 16_000, np.float32)
     samples[35 * 16_000 : 37 * 16_000 : 7] = 1e30  # gives no finite vector
     samples[95 * 16_000] = np.nan  # cannot be decoded
     sf.write(tmp_path / "bad.wav", samples, 16_000, subtype="FLOAT")
-    (reason,) = map_files(embedder, [tmp_path / "bad.wav"], gather_or_say_why)
+    ((_, _, reason),), _ = embed_all(make_embedder(), [tmp_path / "bad.wav"])
     assert "no finite embedding near 30 s" in reason
 
 
-def test_segments_are_counted_as_they_are_read(embedder, paths, num_threads):
-    lock, counted = threading.Lock(), []
+@pytest.mark.parametrize("kind", ["ours", "plain", "mel"])
+def test_the_same_audio_is_embedded_once_whatever_it_is_called(
+    paths, kind, plain, tmp_path, num_threads
+):
+    encoder = {"ours": make_embedder, "plain": lambda: plain, "mel": mel_encoder}[kind]()
+    shutil.copy(paths[2], tmp_path / "copy.wav")
+    kept = Kept()
+    kept.vectors[audio_key(paths[1])] = np.zeros((1, 1), np.float32)  # by an earlier run
+    files = [paths[2], paths[1], paths[4], tmp_path / "copy.wav", paths[6], paths[2], paths[3]]
+    done = list(embed_missing(encoder, [FileToEmbed(each) for each in files], kept.has, kept.add))
+    assert kept.indices == [0, 2, 4, 6]
+    assert [each.key for each in done] == [audio_key(each) for each in files]
+    assert not any(each.reason for each in done)
 
-    def count(num_segments):
-        with lock:
-            counted.append(num_segments)
 
-    rows = list(map_files(embedder, paths, gather, "track", count))
-    assert [len(each) for each in rows] == [1] * len(paths)
-    assert sum(counted) == sum(len(one_by_one(embedder, path)) for path in paths)
+def test_a_key_that_is_known_is_not_computed_again(paths, monkeypatch):
+    monkeypatch.setattr(pipeline, "audio_key", lambda path: pytest.fail(f"{path} was read"))
+    kept = Kept()
+    files = [FileToEmbed(paths[1], "k"), FileToEmbed(paths[4], "l")]
+    assert [each.key for each in embed_missing(mel_encoder(), files, kept.has, kept.add)] == [
+        "k",
+        "l",
+    ]
+    assert kept.vectors.keys() == {"k", "l"}
 
 
-def test_who_stops_early_leaves_no_thread_and_reads_no_more(embedder, paths, num_threads):
-    results = map_files(embedder, paths * 20, gather)
+@pytest.mark.parametrize("num_files", [1, 6])  # by threads, and in processes
+def test_a_file_that_is_written_while_it_is_read_is_left_out(
+    paths, tmp_path, num_files, num_threads
+):
+    embedder, changing = make_embedder(), tmp_path / "changing.wav"
+    shutil.copy(paths[6], changing)
+    read = embedder.stream_file
+
+    def write_meanwhile(path):
+        yield from read(path)
+        if path == changing:
+            shutil.copy(paths[3], path)
+
+    embedder.stream_file = write_meanwhile
+    done, vectors = embed_all(embedder, [changing, *paths[: num_files - 1]])
+    assert done[0].reason == "changed while it was read. Run the same command again."
+    assert vectors[0] is None
+    assert not any(each.reason for each in done[1:])
+
+
+@pytest.mark.parametrize("kind", ["ours", "plain", "mel"])
+def test_segments_are_counted(kind, plain, paths, num_threads):
+    encoder = {"ours": make_embedder, "plain": lambda: plain, "mel": mel_encoder}[kind]()
+    counted = []
+    _, vectors = embed_all(encoder, paths, "track", counted.append)
+    assert [len(each) for each in vectors] == [1] * len(paths)
+    assert sum(counted) == sum(len(one_by_one(encoder, path)) for path in paths)
+
+
+def test_who_stops_early_leaves_nobody_at_work(embedder, paths, num_threads):
+    kept = Kept()
+    results = embed_missing(
+        embedder, [FileToEmbed(each) for each in paths * 20], kept.has, kept.add
+    )
     next(results)
     results.close()
-    assert our_threads() == []
+    assert nobody_is_left()
     assert torch.get_num_threads() == num_threads
 
 
-def test_an_error_of_the_work_stops_all_files_at_once(embedder, paths, num_threads):
+def test_an_error_of_who_takes_the_vectors_stops_all_at_once(embedder, paths, num_threads):
     begun = []
 
-    def work(index, rows):
+    def add(index, embedded, blocks):
         begun.append(index)
         if index == 2:
             raise OSError("the disk is full")
-        return gather(index, rows)
 
+    files = [FileToEmbed(each) for each in paths * 20]
     with pytest.raises(OSError, match="the disk is full"):
-        list(map_files(embedder, paths * 20, work))
-    assert len(begun) < 20
-    assert our_threads() == []
+        list(embed_missing(embedder, files, lambda key: False, add))
+    assert begun == [0, 1, 2]
 
 
-def test_after_an_error_no_file_begins_behind_one_that_was_cancelled(
-    embedder, paths, num_threads, monkeypatch
-):
-    """It would wait for ever for the cancelled one's turn, where turns are taken."""
-    begun, is_cancelling, cancel = [], threading.Event(), Future.cancel
+def test_an_error_that_is_not_a_file_s_is_raised(paths, num_threads):
+    embedder = make_embedder()
 
-    def cancel_slowly(future):
-        is_cancelled = cancel(future)
-        if is_cancelled and not is_cancelling.is_set():
-            is_cancelling.set()
-            time.sleep(0.3)  # the other files end meanwhile, and their threads look for more
-        return is_cancelled
+    def fail(path):
+        raise MemoryError("too large")
 
-    def work(index, rows):
-        begun.append(index)
-        if index == 0:
-            raise OSError("the disk is full")
-        is_cancelling.wait()
-        return gather(index, rows)
+    embedder.stream_file = fail
+    with pytest.raises(MemoryError, match="too large"):
+        embed_all(embedder, paths)
 
-    monkeypatch.setattr(Future, "cancel", cancel_slowly)
-    with pytest.raises(OSError, match="the disk is full"):
-        list(map_files(embedder, [paths[1]] * 12, work))
-    assert is_cancelling.is_set()
-    assert sorted(begun) == list(range(len(begun)))
+
+def test_a_process_that_dies_is_one_line(embedder, paths):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    def add(index, embedded, blocks):
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGKILL)
+
+    files = [FileToEmbed(each, f"{number}") for number, each in enumerate(paths * 40)]
+    with pytest.raises(ValueError, match="a worker process died.*Run the same command") as caught:
+        list(embed_missing(embedder, files, lambda key: False, add))
+    torch.set_num_threads(before)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_long_file_holds_no_more_blocks_than_a_short_one(embedder, tmp_path, num_threads):
@@ -252,61 +309,93 @@ def test_a_long_file_holds_no_more_blocks_than_a_short_one(embedder, tmp_path, n
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedder, "stream_file", read)
         patch.setattr(embedder, "_embed", count)
-        (vectors,) = map_files(embedder, [tmp_path / "long.wav"], gather)
+        _, (vectors,) = embed_all(embedder, [tmp_path / "long.wav"])
     assert len(vectors) >= 299
     assert most_ahead <= 2 * num_threads + 2
 
 
 def test_lines_are_printed_in_the_order_of_files(paths, num_threads, capsys, tmp_path):
-    embedder = Embedder(random_backbone(MulapAudioConfig(**SMALL)))
     (paths[0].parent / "3x.wav").write_bytes(b"not audio")
-    report = embed_files([paths[0].parent], embedder, "-")
+    report = embed_files([paths[0].parent], make_embedder(), "-")
     (paths[0].parent / "3x.wav").unlink()
     assert [os.path.basename(file) for file, _ in report.failures] == ["3x.wav"]
     lines = capsys.readouterr().out.splitlines()
     files = [line.partition(".wav")[0][-1] for line in lines]
     assert files == sorted(files)
-    assert set(files) == set("012345")
+    assert set(files) == set("0123456")
 
 
 STOPPED = """
 import os, sys, time
 sys.path[:0] = {tests!r}
 import torch
-from pathlib import Path
-from test_pipeline import SMALL, Embedder, MulapAudioConfig, embed_files, random_backbone
+from test_pipeline import embed_files, make_embedder
 torch.set_num_threads(3)
-embedder = Embedder(random_backbone(MulapAudioConfig(**SMALL)))
+embedder = make_embedder()
 embed = embedder._embed
-def told(log_mel):
-    os.write(1, b"at work\\n")
-    time.sleep(0.1)
-    return embed(log_mel)
-embedder._embed = told
-embed_files(["music"], embedder, "out.parquet")
+frozen = embedder.frozen
+class Slow:
+    def __call__(self, log_mel):
+        os.write(1, b"at work\\n")
+        time.sleep(0.1)
+        return frozen(log_mel)
+embedder.frozen = Slow()
+try:
+    embed_files(["music"], embedder, "out.parquet")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(1)
 """
 
 
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as status:
+            return status.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children_of(pid):
+    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(each) for each in listed.stdout.split()]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_run_that_then_goes_on_to_the_same_table(
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_a_run_with_its_processes_and_the_next_one_resumes(
     paths, sent, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "music").mkdir()
-    for index in range(24):  # copies: of links only one would be taken
-        shutil.copy(paths[2], tmp_path / "music" / f"{index:02}.wav")
+    for index in range(24):
+        samples = np.random.default_rng(index).normal(size=7 * 16_000) * 0.1
+        sf.write(tmp_path / "music" / f"{index:02}.wav", samples, 16_000)
     here = Path(__file__).parent
     code = STOPPED.format(tests=[str(here), str(here.parent)])
     run = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
     for _ in range(8):
         assert run.stdout.readline() == b"at work\n"
-    run.send_signal(sent)
-    run.communicate(timeout=300)  # it ends by itself, and soon
+    children = children_of(run.pid)
+    assert len(children) == 3
+    if sent == signal.SIGINT:  # as a terminal sends it, to all
+        os.killpg(run.pid, sent)
+    else:
+        run.send_signal(sent)
+    out, err = run.communicate(timeout=300)  # it ends by itself, and soon
     assert run.returncode != 0
-    embedder = Embedder(random_backbone(MulapAudioConfig(**SMALL)))
-    embed_files(["music"], embedder, "out.parquet", skip_existing=True)
-    embed_files(["music"], embedder, "straight.parquet")
+    assert b"Traceback" not in err, err
+    if sent == signal.SIGINT:
+        assert out.endswith(b"interrupted\n")
+    until = time.monotonic() + 60
+    while any(map(is_alive, children)):
+        assert time.monotonic() < until, "a process outlived its parent"
+        time.sleep(0.05)
+    report = embed_files(["music"], make_embedder(), "out.parquet", skip_existing=True)
+    assert report.num_skipped >= 1
+    embed_files(["music"], make_embedder(), "straight.parquet")
     assert open("out.parquet", "rb").read() == open("straight.parquet", "rb").read()

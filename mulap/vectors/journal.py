@@ -1,0 +1,60 @@
+"""Files of lines that are appended to, each with a checksum: a damaged line costs itself alone."""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """Appends lines to a file; each is there whole once `append` returns, even after a kill.
+
+    Args:
+        path: of the file. Any number of processes of one machine may append to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Without a buffer, and always at the end: one write a line, whole among other writers'.
+        self._out = open(path, "ab", buffering=0)
+
+    def append(self, values: dict[str, Any]) -> None:
+        """Append a line of JSON.
+
+        Raises:
+            OSError: it cannot be written; a torn line is passed over by `read_journal`.
+        """
+        write_whole(self._out, memoryview(_seal(json.dumps(values).encode())))
+
+    def sync(self) -> None:
+        """Bring all lines to the disk, so that a power cut does not lose them."""
+        os.fsync(self._out.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._out.close()
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the sound lines of a journal; there are none where there is no file."""
+    if not path.exists():
+        return
+    for line in path.read_bytes().split(b"\n"):
+        text = line[9:]
+        if text and _seal(text)[1:] == line:
+            yield json.loads(text)
+
+
+def write_whole(out: Any, data: memoryview) -> None:
+    """Write to an unbuffered file, which may take less than all at a time."""
+    while data:
+        data = data[out.write(data) :]
+
+
+def _seal(text: bytes) -> bytes:
+    """Make a line: the checksum of some JSON, a space, the JSON.
+
+    The line break comes first: so a line that a full disk or a kill tore does not spoil the next.
+    """
+    return b"\n%08x %s" % (zlib.crc32(text), text)

@@ -1,0 +1,114 @@
+"""The key of an audio file: a hash of the audio in it, so that the same audio is embedded once.
+
+The key is the SHA-256 of the compressed audio as the demuxer gives it, packet by packet, and of
+what a decoder has to know besides. New tags, a new cover or another place leave it as it is.
+"""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+
+from mulap.audio import AudioError
+from mulap.files import sha256_of
+from mulap.vectors.journal import Journal, read_journal
+
+AnyPath = str | os.PathLike[str]
+
+# A file may be written again within one tick of its clock, unseen: the younger are hashed again.
+_SETTLED_NANOSECONDS = 2_000_000_000
+# Their extra data holds the comments, too; no packet can be decoded with another's code books.
+_CODECS_WITH_TAGS = ("vorbis", "theora", "speex")
+
+
+def file_name(path: AnyPath) -> str:
+    """Return a path as text, also where its bytes are not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def file_version(path: AnyPath) -> str:
+    """Return what changes when a file is written: its size in bytes and time in nanoseconds."""
+    status = os.stat(path)
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def audio_key(path: AnyPath) -> str:
+    """Return the key of the audio in a file: 64 hex digits.
+
+    Of a file that FFmpeg cannot demux, all bytes are hashed instead.
+
+    Raises:
+        AudioError: the file cannot be read.
+    """
+    try:
+        return _hash_packets(path) or sha256_of(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise AudioError(path, f"cannot be read: {reason}. Check its permissions.") from error
+
+
+def _hash_packets(path: AnyPath) -> str | None:
+    """Hash a file's first audio stream; None where the file has none, or cannot be demuxed."""
+    digest = hashlib.sha256()
+    num_bytes = 0
+    with open(path, "rb") as file:  # a missing file raises here, as Python says it
+        try:
+            # What the file says about itself is not shown, and may be in any encoding.
+            with av.open(file, "r", metadata_errors="replace") as container:
+                if not container.streams.audio:
+                    return None
+                stream = container.streams.audio[0]
+                codec = stream.codec_context
+                about = (container.format.name, codec.name, codec.sample_rate, codec.channels)
+                digest.update(repr(about).encode())
+                if codec.name not in _CODECS_WITH_TAGS:
+                    digest.update(codec.extradata or b"")
+                for packet in container.demux(stream):
+                    digest.update(packet)
+                    num_bytes += packet.size
+        # A header that makes no sense; a place before the start that FFmpeg asks for.
+        except (FFmpegError, ValueError, OSError):
+            return None
+    return digest.hexdigest() if num_bytes else None
+
+
+class KnownFiles:
+    """The keys of files, of unchanged ones without reading them again.
+
+    Args:
+        path: a journal of names, sizes, times and keys; the last line of a name counts. Any number
+            of runs may append to it at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, tuple[str, str]] = {
+            values["file"]: (values["version"], values["key"]) for values in read_journal(path)
+        }
+
+    def key(self, path: AnyPath) -> str | None:
+        """Return a file's key if the file has not changed since the key was computed."""
+        name = os.path.realpath(path)  # a link that points elsewhere now has another name
+        try:
+            version, key = self._known[name]
+            return key if file_version(name) == version else None
+        except (KeyError, OSError):  # not known, or gone
+            return None
+
+    def add(self, path: AnyPath, version: str, key: str) -> None:
+        """Remember a file's key.
+
+        Args:
+            path: the file.
+            version: from `file_version`, before the file was read.
+            key: from `audio_key`.
+        """
+        name = os.path.realpath(path)
+        self._known[name] = (version, key)
+        if time.time_ns() - int(version.split("-")[1]) > _SETTLED_NANOSECONDS:
+            journal = Journal(self.path)
+            journal.append({"file": name, "version": version, "key": key})
+            journal.close()

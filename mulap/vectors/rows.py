@@ -1,0 +1,124 @@
+"""Rows of embeddings as Arrow record batches, as they travel to and from files of any format.
+
+    file           as the path was given
+    segment_index  position in the file; 0 for a whole track
+    start_seconds  where the segment starts
+    embedding      float32, of fixed length
+    file_version   size and time of change of the file, to see whether it is still the same
+    audio_key      of the audio in the file, see `mulap.vectors.keys`; empty in tables of mulap 0.1
+
+The metadata (model, hash of the weights, feature settings, level) is JSON in the schema's metadata.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+TEXT_COLUMNS = ["file", "file_version", "audio_key"]
+_METADATA_KEY = b"mulap"
+
+
+class FileRows(NamedTuple):
+    """What a table holds of one file.
+
+    Attributes:
+        version: of the file that the rows were made of.
+        key: of its audio; empty in tables of mulap 0.1.
+        num_rows: how many.
+    """
+
+    version: str
+    key: str
+    num_rows: int
+
+
+def row_schema(embedding_size: int, metadata: dict[str, Any]) -> pa.Schema:
+    """Return the columns of a table of embeddings.
+
+    Args:
+        embedding_size: length of a vector.
+        metadata: what made the vectors.
+    """
+    columns = [
+        ("file", pa.string()),
+        ("segment_index", pa.int32()),
+        ("start_seconds", pa.float64()),
+        ("embedding", pa.list_(pa.float32(), embedding_size)),
+        ("file_version", pa.string()),
+        ("audio_key", pa.string()),
+    ]
+    return pa.schema(columns, {_METADATA_KEY: json.dumps(metadata)})
+
+
+def schema_metadata(schema: pa.Schema) -> dict[str, Any]:
+    """Return the metadata that `row_schema` was given.
+
+    Raises:
+        ValueError: the schema is not of its making.
+    """
+    if _METADATA_KEY not in (schema.metadata or {}):
+        raise ValueError("there is no metadata of mulap in it")
+    return json.loads(schema.metadata[_METADATA_KEY])
+
+
+def row_batch(schema: pa.Schema, columns: dict[str, Any], embeddings: np.ndarray) -> pa.RecordBatch:
+    """Make rows.
+
+    Args:
+        schema: from `row_schema`.
+        columns: the other columns by name; one string stands for all rows.
+        embeddings: float32 (rows, D).
+
+    Returns:
+        The rows, in the order of the schema.
+    """
+    size = schema.field("embedding").type.list_size
+    flat = pa.array(np.ascontiguousarray(embeddings, np.float32).reshape(-1))
+    vectors = pa.FixedSizeListArray.from_arrays(flat, size)
+    whole = {"embedding": vectors}
+    for name, values in columns.items():
+        whole[name] = [values] * len(embeddings) if isinstance(values, str) else values
+    return pa.record_batch([pa.array(whole[name], type) for name, type in _types(schema)], schema)
+
+
+def file_batch(
+    schema: pa.Schema,
+    about: FileRows,
+    file: str,
+    first: int,
+    starts: np.ndarray,
+    vectors: np.ndarray,
+) -> pa.RecordBatch:
+    """Make rows of one file.
+
+    Args:
+        schema: from `row_schema`.
+        about: version and key of the file.
+        file: its name.
+        first: index of the first row's segment.
+        starts: where the segments start, in seconds, (rows,).
+        vectors: float32 (rows, D).
+    """
+    columns = {
+        "file": file,
+        "segment_index": np.arange(first, first + len(vectors), dtype=np.int32),
+        "start_seconds": starts,
+        "file_version": about.version,
+        "audio_key": about.key,
+    }
+    return row_batch(schema, columns, vectors)
+
+
+def batch_embeddings(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """Return the vectors of some rows, float32 (rows, D)."""
+    size = batch.schema.field("embedding").type.list_size
+    column = batch.column("embedding")
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    flat = [np.empty(0, np.float32), *(chunk.flatten().to_numpy() for chunk in chunks)]
+    return np.concatenate(flat).reshape(-1, size)
+
+
+def _types(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    return [(field.name, field.type) for field in schema]
