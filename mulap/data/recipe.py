@@ -15,14 +15,8 @@ DTYPES: dict[Store, tuple[str, ...]] = {
 }
 """What can be stored, and as which numbers; the first is the default."""
 
-LOG_MEL_SETTINGS = (
-    "variant", "sampling_rate", "n_fft", "hop_length", "num_mel_bins", "segment_seconds",
-    "db_reference",
-)  # fmt: skip
-"""Settings of the feature extractor that a log-mel depends on."""
-
 PREPARE_OPTIONS = ("variant", "db_reference")
-"""Those of them that `mulap prepare` can be told; models differ in no others so far."""
+"""Settings of a log-mel that `mulap prepare` can be told; models differ in no others so far."""
 
 
 @dataclass(frozen=True)
@@ -59,5 +53,6 @@ class Recipe:
 
 def audio_settings(extractor: "MulapFeatureExtractor", store: Store) -> dict[str, Any]:
     """Return the settings of an extractor that what is stored depends on."""
-    names = LOG_MEL_SETTINGS if store == "log-mel" else ("sampling_rate",)
-    return {name: getattr(extractor, name) for name in names}
+    if store == "log-mel":
+        return extractor.log_mel_settings()
+    return {"sampling_rate": extractor.sampling_rate}

@@ -29,17 +29,6 @@ Level = Literal["segment", "track"]
 # Of one clip, some at a time: where segments start, in seconds (M,), and their vectors (M, D).
 Rows = Iterator[tuple[np.ndarray, np.ndarray]]
 
-# What says how a log-mel is made: the extractor is built from the backbone's config by these names.
-_FEATURE_SETTINGS = (
-    "variant",
-    "sampling_rate",
-    "n_fft",
-    "hop_length",
-    "num_mel_bins",
-    "segment_seconds",
-    "db_reference",
-)
-
 
 def check_level(level: str) -> None:
     """Refuse a level that is neither `segment` nor `track`."""
@@ -85,8 +74,7 @@ class Embedder:
         with computing_on(device):
             self.backbone.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides it)
         self.frozen = FrozenBackbone(backbone) if is_freezable(backbone) else None
-        self._features = {name: getattr(backbone.config, name) for name in _FEATURE_SETTINGS}
-        self.feature_extractor = MulapFeatureExtractor(**self._features)
+        self.feature_extractor = MulapFeatureExtractor.from_config(backbone.config)
 
     @classmethod
     def from_pretrained(
@@ -128,7 +116,7 @@ class Embedder:
         return {
             "model": self.name,
             "weights_sha256": hash_weights(self.backbone),
-            "features": self._features,
+            "features": self.feature_extractor.log_mel_settings(),
             "level": level,
         }
 

@@ -5,6 +5,7 @@ are the paper's (section 3.1) and, where the paper defers to it, ViLBERT's. Trai
 not here: a checkpoint does not know how it was trained.
 """
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -57,13 +58,11 @@ class MulapAudioConfig(PreTrainedConfig):
         return 2 * (num_front_end + 3 * self.num_midend_filters)
 
 
-@strict
-class MulapConfig(PreTrainedConfig):
-    """The whole model: text branch, audio branch and the co-attention that joins them.
+@dataclass
+class ModelSwitches:
+    """What a model's config and a run's settings (`model:`) have under one name and default.
 
     Attributes:
-        text_config: the text-only BERT layers; `num_hidden_layers` is the paper's L - N = 4.
-        audio_config: the musicnn backbone.
         layout: `paper`, text through the text-only layers, audio straight from its embedding, then
             N co-attention layers (paper, figure 2); or `official`, the authors' code, in which both
             streams also have self-attention layers between and after the co-attention.
@@ -73,7 +72,8 @@ class MulapConfig(PreTrainedConfig):
         audio_hidden_size: width of the audio stream. The matching score is the element-wise product
             of both streams' first outputs; where the widths differ, a linear layer brings the
             audio's to the text's.
-        max_segments: most segments of a clip that have a position embedding.
+        audio_num_attention_heads: attention heads of the audio stream.
+        audio_intermediate_size: width inside the audio stream's feed-forward parts.
         feature_norm: what the backbone's features pass before they are masked and embedded: `none`
             (the paper says nothing), or `batch`, a BatchNorm without parameters. That takes out
             the mean that all segments share, which otherwise drowns what tells them apart, and
@@ -87,27 +87,39 @@ class MulapConfig(PreTrainedConfig):
         projection_dim: width of that space.
     """
 
-    model_type = "mulap"
-    sub_configs: ClassVar[Any] = {"text_config": BertConfig, "audio_config": MulapAudioConfig}
-
-    # A dictionary, a config or None on the way in; BertConfig and MulapAudioConfig from then on.
-    text_config: Any = None
-    audio_config: Any = None
     layout: Literal["paper", "official"] = "paper"
     num_coattention_layers: int = 2
     num_audio_layers: int = 6
     audio_hidden_size: int = 768
     audio_num_attention_heads: int = 12
     audio_intermediate_size: int = 3072
-    max_segments: int = 200
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    layer_norm_eps: float = 1e-12
     feature_norm: Literal["none", "batch"] = "none"
     global_token: Literal["unmasked", "all", "all_detached"] = "unmasked"
     atm_head: Literal["product", "pooler"] = "product"
     has_contrastive_head: bool = False
     projection_dim: int = 256
+
+
+@strict
+class MulapConfig(ModelSwitches, PreTrainedConfig):
+    """The whole model: text branch, audio branch and the co-attention that joins them.
+
+    Attributes:
+        text_config: the text-only BERT layers; `num_hidden_layers` is the paper's L - N = 4.
+        audio_config: the musicnn backbone.
+        max_segments: most segments of a clip that have a position embedding.
+    """
+
+    model_type = "mulap"
+    sub_configs: ClassVar[Any] = {"text_config": BertConfig, "audio_config": MulapAudioConfig}
+
+    # A dictionary, a config or None on the way in; BertConfig and MulapAudioConfig from then on.
+    text_config: Any = None
+    audio_config: Any = None
+    max_segments: int = 200
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
     tie_word_embeddings: bool = True
 

@@ -32,6 +32,11 @@ from .bundled import locate_weights
 _MIN_POWER = 1e-10  # -100 dB, where silence ends up
 DYNAMIC_RANGE_DB = 80.0
 _COMPRESSION = 10_000.0
+# What a log-mel depends on: arguments of the extractor, of one name in `MulapAudioConfig`.
+_LOG_MEL_SETTINGS = (
+    "variant", "sampling_rate", "n_fft", "hop_length", "num_mel_bins", "segment_seconds",
+    "db_reference",
+)  # fmt: skip
 _SEGMENTS_AT_ONCE = 32  # spectra of this many segments are in memory at a time
 
 
@@ -108,6 +113,15 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
     def pad_samples(self) -> int:
         """Zeros that go before and after a whole clip, in samples."""
         return 0 if self.variant == "port" else self.n_fft // 2
+
+    @classmethod
+    def from_config(cls, config: Any) -> "MulapFeatureExtractor":
+        """Make the extractor that a backbone listens through, from its `MulapAudioConfig`."""
+        return cls(**{name: getattr(config, name) for name in _LOG_MEL_SETTINGS})
+
+    def log_mel_settings(self) -> dict[str, Any]:
+        """Return all that a log-mel depends on, by name."""
+        return {name: getattr(self, name) for name in _LOG_MEL_SETTINGS}
 
     @classmethod
     def from_pretrained(

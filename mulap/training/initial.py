@@ -9,6 +9,7 @@ checkpoint's tensors, which have been stable for years, not by BERT's internals.
 import importlib.util
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from transformers.utils import logging
 
 from mulap.inference.backbones import loading
 from mulap.model.coattention import CoAttentionBlock, SelfAttentionBlock, TransformerLayer
-from mulap.model.config import MulapAudioConfig, MulapConfig
+from mulap.model.config import ModelSwitches, MulapAudioConfig, MulapConfig
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
@@ -121,7 +122,8 @@ def initial_model(
     torch.manual_seed(seed)
     model = MulapForPreTraining(config)
     pretrained = set() if source is None else load_bert(model, source)
-    return model, MulapProcessor(feature_extractor(config.audio_config), tokenizer), pretrained
+    extractor = MulapFeatureExtractor.from_config(config.audio_config)
+    return model, MulapProcessor(extractor, tokenizer), pretrained
 
 
 def model_config(settings: ModelSettings, bert: BertConfig) -> MulapConfig:
@@ -134,19 +136,9 @@ def model_config(settings: ModelSettings, bert: BertConfig) -> MulapConfig:
         audio_config=scaled_audio_config(
             settings.audio_variant, settings.audio_width, settings.db_reference
         ),
-        layout=settings.layout,
-        num_coattention_layers=settings.num_coattention_layers,
-        num_audio_layers=settings.num_audio_layers,
-        audio_hidden_size=settings.audio_hidden_size,
-        audio_num_attention_heads=settings.audio_num_attention_heads,
-        audio_intermediate_size=settings.audio_intermediate_size,
         hidden_dropout_prob=settings.dropout,
         attention_probs_dropout_prob=settings.dropout,
-        feature_norm=settings.feature_norm,
-        global_token=settings.global_token,
-        atm_head=settings.atm_head,
-        has_contrastive_head=settings.has_contrastive_head,
-        projection_dim=settings.projection_dim,
+        **{field.name: getattr(settings, field.name) for field in fields(ModelSwitches)},
     )
 
 
@@ -169,19 +161,6 @@ def scaled_audio_config(
         num_timbral_filters=max(1, round(standard.num_timbral_filters * width)),
         num_temporal_filters=max(1, round(standard.num_temporal_filters * width)),
         num_midend_filters=max(1, round(standard.num_midend_filters * width)),
-    )
-
-
-def feature_extractor(config: MulapAudioConfig) -> MulapFeatureExtractor:
-    """Make the feature extractor that a backbone listens through."""
-    return MulapFeatureExtractor(
-        variant=config.variant,
-        sampling_rate=config.sampling_rate,
-        n_fft=config.n_fft,
-        hop_length=config.hop_length,
-        num_mel_bins=config.num_mel_bins,
-        segment_seconds=config.segment_seconds,
-        db_reference=config.db_reference,
     )
 
 

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mulap.model.config import MulapConfig
+from mulap.model.config import ModelSwitches, MulapConfig
 from mulap.objectives.losses import LossOptions
 from mulap.settings import read_settings
 
@@ -22,9 +22,9 @@ BestBy = Literal[
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ModelSettings:
-    """What the model is made of; see `MulapConfig` for the fields of the same name.
+@dataclass
+class ModelSettings(ModelSwitches):
+    """What the model is made of.
 
     Attributes:
         text: where the text branch comes from. A name or folder of a BERT that transformers knows;
@@ -35,20 +35,9 @@ class ModelSettings:
         text_num_attention_heads: heads.
         text_intermediate_size: width inside the feed-forward parts.
         vocabulary_size: most words of the trained vocabulary.
-        layout: `paper` or `official`.
-        num_coattention_layers: the paper's N.
-        num_audio_layers: `official` only.
-        audio_hidden_size: width of the audio stream.
-        audio_num_attention_heads: heads.
-        audio_intermediate_size: width inside the feed-forward parts.
         audio_variant: musicnn's, `port` or `original`.
         audio_width: share of musicnn's filters to use; 1.0 is musicnn.
-        db_reference: `segment` or `batch`.
-        feature_norm: `none` or `batch`.
-        global_token: `unmasked`, `all` or `all_detached`.
-        atm_head: `product` or `pooler`.
-        has_contrastive_head: whether there is one.
-        projection_dim: its width.
+        db_reference: see `MulapAudioConfig`.
         dropout: of hidden states and attention weights.
     """
 
@@ -58,20 +47,9 @@ class ModelSettings:
     text_num_attention_heads: int = 12
     text_intermediate_size: int = 3072
     vocabulary_size: int = 30_522
-    layout: Literal["paper", "official"] = "paper"
-    num_coattention_layers: int = 2
-    num_audio_layers: int = 6
-    audio_hidden_size: int = 768
-    audio_num_attention_heads: int = 12
-    audio_intermediate_size: int = 3072
     audio_variant: Literal["port", "original"] = "port"
     audio_width: float = 1.0
     db_reference: Literal["segment", "batch"] = "segment"
-    feature_norm: Literal["none", "batch"] = "none"
-    global_token: Literal["unmasked", "all", "all_detached"] = "unmasked"
-    atm_head: Literal["product", "pooler"] = "product"
-    has_contrastive_head: bool = False
-    projection_dim: int = 256
     dropout: float = 0.1
 
 

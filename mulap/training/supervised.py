@@ -35,7 +35,7 @@ from mulap.tasks.result import Predictions
 from mulap.tasks.task import Fold, TaskData
 from mulap.terminal import is_shown, say, shown, without_transformers_bars
 from mulap.training.checkpoints import SETTINGS_FILE, check_settings
-from mulap.training.initial import feature_extractor, scaled_audio_config
+from mulap.training.initial import scaled_audio_config
 from mulap.training.loop import check_reporting
 from mulap.training.processes import (
     Processes,
@@ -201,7 +201,7 @@ def _prepare(
     if backbone is not None:
         config = cast(MulapAudioConfig, backbone.config)
     failures = FailureLog(output / "failures.jsonl")
-    audio = _read_audio(data, feature_extractor(config), settings, failures)
+    audio = _read_audio(data, MulapFeatureExtractor.from_config(config), settings, failures)
     folds = [_drop_tracks(data, fold, audio, failures) for fold in data.folds]
     return [FoldInput(data, fold, audio, config, backbone, failures) for fold in folds]
 

@@ -1,5 +1,6 @@
 """`MulapFeatureExtractor` against librosa, against musicnn's own mels, and against known bugs."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mulap.model.config import MulapAudioConfig
 from mulap.model.features import MulapFeatureExtractor, mel_filters
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "musicnn.npz"
@@ -228,3 +230,14 @@ def test_the_saved_folder_carries_its_code_and_loads_as_remote_code(tmp_path, mo
         [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "original"
+
+
+def test_the_extractor_of_a_config_has_its_settings():
+    config = MulapAudioConfig(
+        variant="original", n_fft=1024, num_mel_bins=48, segment_seconds=2.0, db_reference="batch"
+    )
+    extractor = MulapFeatureExtractor.from_config(config)
+    arguments = set(inspect.signature(MulapFeatureExtractor).parameters) - {"kwargs"}
+    assert extractor.log_mel_settings().keys() == arguments
+    for name in arguments:
+        assert getattr(extractor, name) == getattr(config, name)
