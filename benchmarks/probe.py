@@ -1,7 +1,7 @@
 """Probing from cached vectors against running the backbone again in every epoch.
 
     cached      every segment is embedded once, from its file; then `train_probe` on vectors in a
-                memory map, all seeds together, no early stopping
+                memory map, all seeds, no early stopping
     re-running  in every epoch of every seed, the backbone on a random segment of each train track
                 and on the valid tracks: on every segment, as our probe validates, or on one of
                 each track, as the authors' code does for tags
@@ -32,14 +32,14 @@ from mulap.tasks.task import Example, Task, TaskData, build_task_data
 
 NUM_LABELS = 50
 SHARES = {"train": 0.7, "valid": 0.15, "test": 0.15}
-TOGETHER, ALONE, FILL = "probe, seeds together", "probe, one seed", "filling the cache"
+PROBE, FILL = "probe, all seeds", "filling the cache"
 FAST, TRAIN, VALID = "mulap's backbone", "plain backbone, training mode", "plain backbone"
 
 
 def run_probe(
     tracks: int, segments: int, epochs: int, seeds: int, batch_size: int
 ) -> Callable[[], None]:
-    """Make what trains probes of all seeds together, on vectors in a memory map."""
+    """Make what trains probes of all seeds on vectors in a memory map."""
     folder = tempfile.TemporaryDirectory()
     features = _make_features(tracks, segments, folder.name)
     data = _make_data(tracks, features)
@@ -91,20 +91,16 @@ def measure_probe(conditions: Conditions, sizes: Sizes) -> Table:
         "tracks": sizes.probe_tracks,
         "segments": sizes.probe_segments,
         "epochs": sizes.probe_epochs,
+        "seeds": sizes.probe_seeds,
         "batch_size": sizes.probe_batch,
     }
-    # Of one seed a quarter of the epochs: there is little else in its time.
-    alone = probe | {"seeds": 1, "epochs": max(1, sizes.probe_epochs // 4)}
     batch = {"num_segments": sizes.probe_batch, "at_once": sizes.probe_batch}
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder), sizes.file_seconds, sizes.probe_files, ["mp3"])["mp3"]
         num_segments = len(files) * max(1, int(sizes.file_seconds // 3))
         outcomes = race(
             [
-                Contestant(
-                    TOGETHER, "benchmarks.probe:run_probe", probe | {"seeds": sizes.probe_seeds}
-                ),
-                Contestant(ALONE, "benchmarks.probe:run_probe", alone, alone["epochs"]),
+                Contestant(PROBE, "benchmarks.probe:run_probe", probe),
                 Contestant(FILL, "benchmarks.ours:embed", {"files": files}, num_segments),
                 Contestant(
                     FAST,
@@ -130,15 +126,13 @@ def _tabulate(outcomes: dict[str, Outcome], sizes: Sizes) -> Table:
     """Put the pieces together, round by round."""
     seconds = {name: np.array(outcome.seconds) for name, outcome in outcomes.items()}
     rates = {name: np.array(outcome.rates) for name, outcome in outcomes.items()}
-    probing = seconds[TOGETHER]
-    one_by_one = sizes.probe_epochs * sizes.probe_seeds / rates[ALONE]
+    probing = seconds[PROBE]
     filling = sizes.probe_tracks * sizes.probe_segments / rates[FILL]
     ours = filling + probing
     num_train, num_valid, _ = _count_tracks(sizes.probe_tracks)
     num_epochs = sizes.probe_epochs * sizes.probe_seeds
     rows = [
-        _row("probing, all seeds together", probing, ours),
-        _row("probing, one seed after the other *", one_by_one, ours),
+        _row("probing, all seeds", probing, ours),
         _row("filling the cache, files to vectors *", filling, ours),
         ["**both: filling, then all seeds**", _seconds(ours), "1", ""],
     ]
@@ -147,8 +141,8 @@ def _tabulate(outcomes: dict[str, Outcome], sizes: Sizes) -> Table:
         ("every segment of valid tracks", num_valid * sizes.probe_segments),
         ("one segment of each valid track", num_valid),
     ):
-        plain = num_epochs * (num_train / rates[TRAIN] + count / rates[VALID]) + one_by_one
-        fast = num_epochs * (num_train + count) / rates[FAST] + one_by_one
+        plain = num_epochs * (num_train / rates[TRAIN] + count / rates[VALID]) + probing
+        fast = num_epochs * (num_train + count) / rates[FAST] + probing
         rows.append(_row(f"re-running the plain backbone, {scope} *", plain, ours, probing))
         rows.append(_row(f"re-running mulap's, {scope} *", fast, ours, probing))
         what = f"probing with its cache, against re-running the plain backbone, {scope}"

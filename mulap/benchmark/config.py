@@ -11,6 +11,7 @@ mulap), and `~` is the home folder. Nothing here decodes audio or
 loads a model.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -183,7 +184,7 @@ def make_grid(protocol: str, num_seeds: int) -> tuple[ProbeSettings, ...]:
     return tuple(replace(point, seeds=seeds) for point in find_protocol(protocol))
 
 
-def load_config(path: str | Path) -> BenchmarkConfig:
+def load_config(path: str | os.PathLike[str]) -> BenchmarkConfig:
     """Read and check a benchmark's file. No data is looked at.
 
     Args:

@@ -5,6 +5,7 @@ clock times, and the same pair gives the same bytes, on one machine with one num
 (another number may change the last bits of predictions).
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -116,7 +117,7 @@ def run_pair(
     data: TaskData,
     backbone: BackboneEntry,
     options: ProbeOptions,
-    output: Path | None = None,
+    output: str | os.PathLike[str] | None = None,
     encoder: Encoder | None = None,
 ) -> Row:
     """Judge one frozen backbone on one task.
@@ -138,7 +139,8 @@ def run_pair(
     if backbone.name in (END_TO_END, SUPERVISED):
         raise ValueError(f"{backbone.name} is trained by mulap benchmark (name it in its config)")
     encoder = encoder or load_encoder(backbone.source, options.device)
-    return make_row(probe_pair(data, backbone, options, encoder), output)
+    folder = None if output is None else Path(output)
+    return make_row(probe_pair(data, backbone, options, encoder), folder)
 
 
 def make_row(pair: Pair, output: Path | None) -> Row:

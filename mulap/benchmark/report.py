@@ -5,6 +5,7 @@ interval, labels, confusions and what to beware of. Nothing is measured here but
 between backbones, by paired bootstrap over the saved predictions; no number is typed here.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ from mulap.files import atomic_path
 FIGURES = "figures"
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: str | os.PathLike[str]) -> Path:
     """Write `report.md`, `report.html` and `figures/` beside a benchmark's results.
 
     Args:
@@ -57,6 +58,7 @@ def write_report(folder: Path) -> Path:
     Raises:
         ValueError: there are no results in the folder, or a line is no row.
     """
+    folder = Path(folder)
     rows = read_rows(folder / RESULTS_FILE)
     if not rows:
         raise ValueError(f"{folder / RESULTS_FILE}: holds no results (mulap benchmark writes them)")

@@ -6,6 +6,7 @@ under its old name has to remove the row. A pair that cannot be judged is writte
 reason, and the others go on; a row that it has from an earlier run stays.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,9 @@ class BenchmarkReport:
     failures: FailureLog
 
 
-def run_benchmark(config: BenchmarkConfig, output: Path, device: str = "cpu") -> BenchmarkReport:
+def run_benchmark(
+    config: BenchmarkConfig, output: str | os.PathLike[str], device: str = "cpu"
+) -> BenchmarkReport:
     """Judge every backbone on every task; go on where an earlier run was ended.
 
     Args:
@@ -68,6 +71,7 @@ def run_benchmark(config: BenchmarkConfig, output: Path, device: str = "cpu") ->
     Raises:
         ValueError: another process works here, or `results.jsonl` holds what is no row.
     """
+    output = Path(output)
     with hold_run(output):
         results = output / RESULTS_FILE
         rows = read_rows(results, mend=True)

@@ -61,6 +61,14 @@ def describe_task(name: str) -> str:
     return "\n".join(f"{what}: {text}" for what, text in said.items() if text)
 
 
+def tasks_as_dicts(name: str | None) -> list[dict[str, Any]]:
+    """Return a task's constants, or those of all tasks, as plain values for JSON."""
+    if name == "folder":
+        raise ValueError("--json: folder is your own table. Add --data TABLE and --label COLUMN.")
+    tasks = [find_task(each) for each in ([name] if name else task_names())]
+    return [{key: v for key, v in asdict(task).items() if key != "read"} for task in tasks]
+
+
 def describe_report(report: TaskReport) -> str:
     """Return what a check found: a line a split, totals of labels, and every problem."""
     head = ["split", "tracks", "published", "missing", "undecodable", "hours"]

@@ -1,4 +1,4 @@
-"""Commands that judge frozen encoders on labelled tasks."""
+"""Commands that evaluate frozen encoders on labelled tasks."""
 
 import json
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mulap.cli.group import (
     ENCODERS_HELP,
@@ -26,22 +27,31 @@ from mulap.cli.training import JoinedCommand, tell_once
 FOLDER = "folder"
 PROBLEMS_SHOWN = 10
 device_option = click.option(
-    "--device", default="cpu", show_default=True, help="As torch names it."
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="PyTorch device, for example cpu, cuda or cuda:1.",
 )
 DATA_HELP = "The task's folder; for `folder` a table with file_name and labels."
 data_option = click.option("--data", required=True, type=UserPath(exists=True), help=DATA_HELP)
 task_option = click.option(
-    "--task", help="As `mulap task` lists them; folder where --label is given."
+    "--task",
+    help="Task name; run `mulap task` for the list. [default: folder, with --label]",
 )
 _READING_OPTIONS = (
     click.option("--split", help="One of the task's splits; for `folder` a column."),
-    click.option("--label", multiple=True, help="For `folder`: the column of labels, or several."),
-    click.option("--fold", help="For `folder`: the column that names folds."),
-    click.option("--group", help="For `folder`: the column of what must stay together."),
+    click.option(
+        "--label", multiple=True, help="For `folder`: column of labels; repeat it for several."
+    ),
+    click.option("--fold", help="For `folder`: column that names folds."),
+    click.option(
+        "--group",
+        help="For `folder`: column of values to keep in one split, such as artist.",
+    ),
     click.option(
         "--kind",
         type=click.Choice(["tags", "class", "numbers"]),
-        help="For `folder`: what the labels are, where that is not clear.",
+        help="For `folder`: label type, if it cannot be inferred.",
     ),
 )
 
@@ -61,15 +71,20 @@ def load_task(task: str | None, data: Path, split: str | None, **columns: Any) -
     given = {name: value for name, value in columns.items() if value}
     task = task or (FOLDER if "label" in given else None)
     if task is None:
-        raise ValueError("no task is named (name one, or give --label for a table of your own)")
+        raise ValueError(
+            "--task is missing. Give --task NAME (`mulap task` lists them), or --label COLUMN for "
+            "your own table."
+        )
     if task == FOLDER:
         label = given.pop("label", ())
         if not label:
-            raise ValueError("a table of your own needs --label, the column of labels (give it)")
+            raise ValueError("--task folder: no label column is named. Add --label COLUMN.")
         return read_folder(data, label[0] if len(label) == 1 else label, split=split, **given)
     if given:
         name = next(iter(given))
-        raise ValueError(f"--{name} is for tables of your own (leave it out, or --task folder)")
+        raise ValueError(
+            f"--{name} works only with your own table. Leave it out, or give --task folder."
+        )
     return find_task(task).load(data, split or "")
 
 
@@ -92,13 +107,13 @@ def tell_problems(loaded: Any) -> None:
     type=UserPath(file_okay=False),
     help="The task's folder.",
 )
-@click.option("--split", default="", help="Whose files; the task's default where not given.")
+@click.option("--split", default="", help="Split to download. [default: the task's default]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @one_line_errors
 def download(task: str, output: Path, split: str, as_json: bool) -> None:
-    """Fetch what may be fetched of TASK, and say what must be placed by hand.
+    """Download TASK's files, and print instructions for those you must get yourself.
 
-    Goes on where it was stopped; what is there and right is left alone.
+    Run it again to resume. Files that are complete are not downloaded again.
     """
     from mulap.tasks.fetch import fetch_task
     from mulap.tasks.registry import find_task
@@ -119,10 +134,12 @@ def download(task: str, output: Path, split: str, as_json: bool) -> None:
 @click.option("--data", type=UserPath(exists=True), help=DATA_HELP)
 @reading_options
 @click.option("--decode/--no-decode", default=True, help="Decode every file to its end.")
-@click.option("--processes", default=2, show_default=True, help="How many decode.")
+@click.option("--processes", default=2, show_default=True, help="Number of processes that decode.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
 @one_line_errors
 def show_task(
+    context: click.Context,
     task: str | None,
     data: Path | None,
     decode: bool,
@@ -130,20 +147,28 @@ def show_task(
     as_json: bool,
     **reading: Any,
 ) -> None:
-    """List the tasks, describe TASK, or check its --data: is it all there?"""
-    from mulap.cli.describe import describe_report, describe_task, list_tasks
+    """List tasks, describe TASK, or check that --data is complete."""
+    from mulap.cli.describe import describe_report, describe_task, list_tasks, tasks_as_dicts
     from mulap.tasks.verify import verify_task
 
     if data is None:
-        if given := [name for name, value in reading.items() if value]:
-            raise ValueError(f"--{given[0]} says how --data is read (give --data too)")
-        click.echo(describe_task(task) if task else list_tasks())
+        for name in (*reading, "decode", "processes"):
+            if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+                raise ValueError(f"--{name} works only with --data. Add --data.")
+        if as_json:
+            found = tasks_as_dicts(task)
+            click.echo(json.dumps(found[0] if task else found, indent=2))
+        else:
+            click.echo(describe_task(task) if task else list_tasks())
         return
     report = verify_task(load_task(task, data, **reading), decode, processes)
     click.echo(json.dumps(report.as_dict(), indent=2) if as_json else describe_report(report))
     end_with_failures(report.num_unusable, "the lines above")
     if not report.is_whole:
-        raise ValueError(f"{data}: holds other tracks than were published (fetch it again)")
+        raise ValueError(
+            f"{data}: tracks differ from the published split (table above). Run `mulap download` "
+            "again."
+        )
 
 
 @main.command()
@@ -162,15 +187,20 @@ def show_task(
     show_default=True,
     help="paper, standardized, linear or jukemir: see docs/tasks.md.",
 )
-@click.option("--seeds", default=3, show_default=True, help="How many classifiers.")
+@click.option("--seeds", default=3, show_default=True, help="Number of classifiers to train.")
 @click.option(
     "--cache",
     default=Path("mulap-cache"),
     show_default=True,
     type=UserPath(file_okay=False),
-    help="Where vectors are kept for the next time.",
+    help="Folder that caches embeddings between runs.",
 )
-@click.option("--output", "-o", type=UserPath(file_okay=False), help="For predictions.")
+@click.option(
+    "--output",
+    "-o",
+    type=UserPath(file_okay=False),
+    help="Folder for predictions. [default: not saved]",
+)
 @click.option("--mediaeval", is_flag=True, help="Write MediaEval's .npy files to --output too.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the row as JSON.")
@@ -188,7 +218,7 @@ def probe(  # noqa: PLR0913  (options)
     as_json: bool,
     **reading: Any,
 ) -> None:
-    """Train shallow classifiers on a frozen backbone's features, and score them on the test split.
+    """Train shallow classifiers on a frozen encoder's embeddings; score them on the test split.
 
     Every 3-second segment of every track is embedded once, into --cache.
     """
@@ -199,14 +229,12 @@ def probe(  # noqa: PLR0913  (options)
     from mulap.tasks.result import Predictions
 
     if mediaeval and output is None:
-        raise ValueError("--mediaeval writes files (give --output too)")
+        raise ValueError("--mediaeval writes files. Add --output FOLDER.")
     quiet_transformers()
     check_device(device)
     loaded = load_task(task, data, **reading)
     if mediaeval and loaded.task.kind != "tags":
-        raise ValueError(
-            f"{loaded.task.title} has no tags, as MediaEval's files do (no --mediaeval)"
-        )
+        raise ValueError(f"--mediaeval: {loaded.task.title} has no tags. Leave --mediaeval out.")
     tell_problems(loaded)
     options = ProbeOptions(cache, protocol, seeds, device)
     row = run_pair(loaded, BackboneEntry(backbone, backbone, backbone), options, output)
@@ -241,8 +269,7 @@ def pretrain_supervised(
     """Train backbone and classifier together on a task's labels, by CONFIG or as the paper does.
 
     The best backbone, in OUTPUT/best, is the Supervised baseline for other tasks; the scores that
-    are printed are the end-to-end baseline of this one. Called again it goes on where it was
-    stopped.
+    are printed are the end-to-end baseline of this one. Run it again to resume.
     """
     from mulap.benchmark.printing import resampled
     from mulap.cli.describe import describe_scores
@@ -284,9 +311,9 @@ def pretrain_supervised(
 @device_option
 @one_line_errors
 def benchmark(config: Path, output: Path, device: str) -> None:
-    """Judge every backbone of CONFIG on every task of it: OUTPUT/results.jsonl.
+    """Evaluate every backbone in CONFIG on every task in it; write OUTPUT/results.jsonl.
 
-    Called again it goes on where it was stopped.
+    Run it again to resume.
     """
     quiet_transformers()
     check_device(device)
@@ -294,7 +321,7 @@ def benchmark(config: Path, output: Path, device: str) -> None:
     from mulap.benchmark.run import run_benchmark
 
     report = run_benchmark(load_config(config), output, device)
-    say(f"{report.num_run} pairs judged now, {report.num_skipped} there already")
+    say(f"{report.num_run} pairs evaluated now, {report.num_skipped} already present")
     click.echo(output / "results.jsonl")
     end_with_failures(len(report.failures), output / "failures.jsonl")
 

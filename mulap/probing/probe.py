@@ -5,16 +5,16 @@
     at the end   the weights of the best epoch, the same mean, the test tracks
 
 The encoder is frozen and its vectors lie on disk, so an epoch reads rows and multiplies matrices.
-All seeds and points of a grid that have the same shape are trained together (`mlp`); nothing
-depends on which. Validation chooses the epoch, the point of the grid and the thresholds of tags;
-test tracks are looked at once. What the vectors are of, and what a score is worth, nothing here
-knows.
+Models are trained one after another: one batched product for all of them is no faster on a CPU
+(docs/log.md). Validation chooses the epoch, the point of the grid and the thresholds of tags; test
+tracks are looked at once.
 
 Letters of shapes: n tracks, N segments of all tracks, D width of a vector, C labels, S seeds,
-P points of a grid, K models trained together, B tracks a batch, M segments read at once.
+P points of a grid, B tracks a batch, M segments read at once.
 """
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,14 +22,13 @@ import torch
 from torch import Tensor
 
 from mulap.probing.features import TrackFeatures
-from mulap.probing.mlp import MlpStack, Patience, draw_epoch, forward, plan_stacks
+from mulap.probing.mlp import EpochDraw, Mlp, draw_epoch, take_step
 from mulap.probing.settings import ProbeSettings
 from mulap.tasks.metrics import choose_thresholds, decide, headline
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import Fold, Kind, TaskData
 from mulap.terminal import Progress
 
-_BLOCK_NUMBERS = 2**24  # of hidden layers or outputs at once
 _HELD_NUMBERS = 2**27  # of validation vectors kept between epochs; more are read again in each
 _CONSTANT = 1e-6  # a deviation below this share of the mean is rounding
 
@@ -81,9 +80,7 @@ def train_probe(
     _check_finite(data, features, folds)
     num_models = len(folds) * len(grid) * len(grid[0].seeds)
     with Progress("probing", num_models, "probes") as progress:
-        results = [
-            _probe_fold(_FoldProbe(data, features, fold, device), grid, progress) for fold in folds
-        ]
+        results = [_FoldProbe(data, features, f, device).run(grid, progress) for f in folds]
     tested = np.concatenate([fold.test for fold in folds])
     order = tested.argsort()
     outputs = np.concatenate([result.outputs for result in results], 1)[:, order]
@@ -158,7 +155,7 @@ class _FoldResult:
 
 
 class _FoldProbe:
-    """One fold: its targets as tensors, its vectors as blocks, and the loop that trains a stack."""
+    """One fold: its targets as tensors, its vectors as blocks, and the loop that trains a model."""
 
     def __init__(
         self, data: TaskData, features: TrackFeatures, fold: Fold, device: str | torch.device
@@ -177,6 +174,7 @@ class _FoldProbe:
         dtype = torch.int64 if self.kind == "class" else torch.float32
         self._tensor = torch.as_tensor(targets).to(self.device, dtype)
         self._moments: tuple[Tensor, ...] | None = None
+        self._held: dict[bool, list[tuple[Tensor, np.ndarray]]] = {}
 
     def _standardize(self, x: Tensor) -> Tensor:
         """Bring features to mean 0 and deviation 1 over train tracks, each weighing the same."""
@@ -197,27 +195,35 @@ class _FoldProbe:
         return (x - mean) / scale
 
     def _read(self, rows: np.ndarray, standardize: bool) -> Tensor:
-        """Read vectors: rows of any shape -> (..., D)."""
+        """Read vectors (M, D)."""
         x = torch.from_numpy(np.ascontiguousarray(self.features.vectors[rows])).to(self.device)
         return self._standardize(x) if standardize else x
 
-    def read_blocks(
-        self, tracks: np.ndarray, settings: ProbeSettings, num_models: int
+    def _read_blocks(
+        self, tracks: np.ndarray, standardize: bool
     ) -> Iterator[tuple[Tensor, np.ndarray]]:
         """Yield all vectors of some tracks (M, D), and where in them each track starts."""
-        width = num_models * max(settings.hidden_size, self.num_labels)
-        num_segments = int(np.clip(_BLOCK_NUMBERS // width, 256, 8192))
-        for _, rows, offsets in _blocks(self.features, tracks, num_segments):
-            yield self._read(rows, settings.standardize), offsets
+        for _, rows, offsets in _blocks(self.features, tracks):
+            yield self._read(rows, standardize), offsets
+
+    def _read_valid(self, standardize: bool) -> Iterable[tuple[Tensor, np.ndarray]]:
+        """Return the blocks of the valid tracks, which every epoch reads: in memory if they fit."""
+        valid = self.fold.valid
+        size = self.features.counts[valid].sum() * self.features.vectors.shape[1]
+        if size > _HELD_NUMBERS:
+            return self._read_blocks(valid, standardize)
+        if standardize not in self._held:
+            self._held = {standardize: list(self._read_blocks(valid, standardize))}
+        return self._held[standardize]
 
     @torch.no_grad()
     def predict(
-        self, weights: Sequence[Tensor], blocks: Iterator[tuple[Tensor, np.ndarray]] | list
+        self, models: Sequence[Mlp], blocks: Iterable[tuple[Tensor, np.ndarray]]
     ) -> np.ndarray:
-        """Return each track's output, the mean over its segments, float32 (K, n, C)."""
+        """Return each track's output, the mean over its segments, float32 (S, n, C)."""
         outputs = []
         for x, offsets in blocks:
-            values = forward(weights, x.expand(len(weights[0]), -1, -1))
+            values = torch.stack([model(x) for model in models])
             if self.kind == "tags":
                 values = values.sigmoid()
             elif self.kind == "class":
@@ -227,92 +233,86 @@ class _FoldProbe:
         means = np.concatenate(outputs, 1) * self._scale + self._shift
         return means.astype(np.float32)
 
-    def score(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the validation score of each model (K,); -inf for one that diverged."""
-        scores = np.full(len(outputs), -np.inf)
-        is_finite = np.isfinite(outputs).all((1, 2))
-        if is_finite.any():
-            targets = self.targets[self.fold.valid]
-            scores[is_finite] = headline(self.kind, targets, outputs[is_finite])
-        return scores
+    def _validate(self, model: Mlp, standardize: bool) -> float:
+        """Return the validation score; -inf if the model diverged."""
+        outputs = self.predict([model], self._read_valid(standardize))
+        if not np.isfinite(outputs).all():
+            return -np.inf
+        return headline(self.kind, self.targets[self.fold.valid], outputs)[0]
 
-    def train_epoch(self, stack: MlpStack, epoch: int, settings: ProbeSettings) -> None:
-        """Do an epoch of steps: one segment of each train track for each model."""
-        train, starts = self.fold.train, self.features.starts
-        seeds, seed_index = np.unique(stack.alive_seeds, return_inverse=True)
-        draws = [draw_epoch(int(seed), epoch, self.features.counts[train]) for seed in seeds]
-        tracks = np.stack([train[draw.order] for draw in draws])  # (S, n)
-        rows = np.stack([(starts[train] + draw.offsets)[draw.order] for draw in draws])
-        index = torch.from_numpy(seed_index).to(self.device)
+    def _train_epoch(
+        self,
+        model: Mlp,
+        optimizer: torch.optim.Optimizer,
+        draw: EpochDraw,
+        settings: ProbeSettings,
+    ) -> None:
+        """Do an epoch of steps: one segment of each train track."""
+        train = self.fold.train
+        tracks = train[draw.order]
+        rows = (self.features.starts[train] + draw.offsets)[draw.order]
         for start in range(0, len(train), settings.batch_size):
             batch = slice(start, start + settings.batch_size)
-            x = self._read(rows[:, batch], settings.standardize)  # (S, B, D)
-            targets = self._tensor[torch.from_numpy(tracks[:, batch]).to(self.device)]
+            x = self._read(rows[batch], settings.standardize)
+            targets = self._tensor[torch.from_numpy(tracks[batch]).to(self.device)]
             uniform = None
-            if stack.num_random:
-                shape = (x.shape[1], stack.num_random)
-                drawn = [torch.rand(shape, generator=draw.dropout) for draw in draws]
-                uniform = torch.stack(drawn).to(self.device)[index]
-            stack.step(self.kind, x[index], targets[index], uniform)
+            if model.num_random:
+                shape = (len(x), model.num_random)
+                uniform = torch.rand(shape, generator=draw.dropout).to(self.device)
+            take_step(model, optimizer, self.kind, x, targets, uniform)
 
-    def train_stack(
-        self, points: Sequence[ProbeSettings], progress: Progress
-    ) -> tuple[np.ndarray, list[Tensor]]:
-        """Train the seeds of some points, which have the same shape, together.
+    def train(self, settings: ProbeSettings, seed: int, progress: Progress) -> tuple[float, Mlp]:
+        """Train one model; return its best validation score, and the weights that had it.
 
-        Returns:
-            The best validation scores (P, S), and the weights that had them (P * S, ...).
+        A score that is not a number is never better. The best starts below every score, so that a
+        negative R2 counts.
         """
-        models = [(point, seed) for point in points for seed in point.seeds]
-        shape = points[0]
-        stack = MlpStack(models, self.features.vectors.shape[1], self.num_labels, self.device)
-        patience = Patience([settings for settings, _ in models])
-        factors = np.array([settings.plateau_factor for settings, _ in models])
-        valid = self.fold.valid
-        num_numbers = self.features.counts[valid].sum() * self.features.vectors.shape[1]
-        held = None
-        if num_numbers <= _HELD_NUMBERS:
-            held = list(self.read_blocks(valid, shape, len(models)))
-        epoch = 0
-        while len(stack.alive):
-            self.train_epoch(stack, epoch, shape)
-            blocks = self.read_blocks(valid, shape, len(models)) if held is None else held
-            scores = self.score(self.predict(stack.weights, blocks))
-            is_better, is_plateau, is_finished = patience.update(stack.alive, scores)
-            stack.remember(is_better)
-            stack.lower(np.where(is_plateau, factors[stack.alive], 1.0))
-            stack.drop(is_finished)
-            epoch += 1
-            progress.advance(int(is_finished.sum()), f"epoch {epoch}")
-        return patience.best.reshape(len(points), -1), stack.best
-
-
-def _probe_fold(
-    probe: _FoldProbe, grid: Sequence[ProbeSettings], progress: Progress
-) -> _FoldResult:
-    """Train every point, choose one by validation, and let it predict the test tracks."""
-    num_seeds = len(grid[0].seeds)
-    scores = np.empty((len(grid), num_seeds))
-    best, chosen, weights = -np.inf, -1, []
-    for points in plan_stacks(grid, probe.features.vectors.shape[1], probe.num_labels):
-        scores[points], trained = probe.train_stack([grid[point] for point in points], progress)
-        for place, point in enumerate(points):
-            # Of equals the first of the grid, whatever the stacks.
-            if (scores[point].mean(), -point) > (best, -chosen) and np.isfinite(
-                scores[point]
-            ).all():
-                best, chosen = scores[point].mean(), point
-                span = slice(place * num_seeds, (place + 1) * num_seeds)
-                weights = [weight[span].clone() for weight in trained]
-    if chosen < 0:
-        raise ValueError(
-            f"{probe.name}: outputs were never finite, for one seed at least of every point"
-            " (standardize the features, or lower the learning rate)"
+        size = self.features.vectors.shape[1]
+        model = Mlp(settings, seed, size, self.num_labels).to(self.device)
+        optimizer = torch.optim.Adam(
+            model.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
         )
-    settings, fold = grid[chosen], probe.fold
-    outputs = probe.predict(weights, probe.read_blocks(fold.test, settings, num_seeds))
-    decisions = None
-    if probe.kind == "tags":
-        valid = probe.predict(weights, probe.read_blocks(fold.valid, settings, num_seeds))
-        decisions = decide(outputs, choose_thresholds(probe.targets[fold.valid], valid))
-    return _FoldResult(settings, scores, outputs, decisions)
+        counts = self.features.counts[self.fold.train]
+        best, best_model = -np.inf, copy.deepcopy(model)
+        num_stale = num_bad = 0  # epochs since the best, and since it or the last plateau
+        for epoch in range(settings.num_epochs):
+            self._train_epoch(model, optimizer, draw_epoch(seed, epoch, counts), settings)
+            score = self._validate(model, settings.standardize)
+            progress.advance(0, f"epoch {epoch + 1}")
+            if score > best:
+                best, best_model = score, copy.deepcopy(model)
+                num_stale = num_bad = 0
+                continue
+            num_stale, num_bad = num_stale + 1, num_bad + 1
+            if num_stale >= settings.stop_patience:
+                break
+            if num_bad > settings.plateau_patience:
+                optimizer.param_groups[0]["lr"] *= settings.plateau_factor
+                num_bad = 0
+        progress.advance()
+        return best, best_model
+
+    def run(self, grid: Sequence[ProbeSettings], progress: Progress) -> _FoldResult:
+        """Train every point, choose one by validation, and let it predict the test tracks."""
+        scores = np.empty((len(grid), len(grid[0].seeds)))
+        best, chosen, models = -np.inf, grid[0], []
+        for point, settings in enumerate(grid):
+            trained = [self.train(settings, seed, progress) for seed in settings.seeds]
+            scores[point] = [score for score, _ in trained]
+            if np.isfinite(scores[point]).all() and scores[point].mean() > best:
+                best, chosen = scores[point].mean(), settings
+                models = [model for _, model in trained]
+        if not models:
+            raise ValueError(
+                f"{self.name}: outputs were never finite, for one seed at least of every point"
+                " (standardize the features, or lower the learning rate)"
+            )
+        outputs = self.predict(models, self._read_blocks(self.fold.test, chosen.standardize))
+        decisions = None
+        if self.kind == "tags":
+            valid = self.predict(models, self._read_valid(chosen.standardize))
+            decisions = decide(outputs, choose_thresholds(self.targets[self.fold.valid], valid))
+        return _FoldResult(chosen, scores, outputs, decisions)

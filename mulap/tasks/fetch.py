@@ -10,6 +10,7 @@ long as its files are there it is not fetched again.
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -64,7 +65,7 @@ class FetchReport:
         return asdict(self) | {"folder": str(self.folder)}
 
 
-def fetch_task(task: Task, folder: Path, split_name: str = "") -> FetchReport:
+def fetch_task(task: Task, folder: str | os.PathLike[str], split_name: str = "") -> FetchReport:
     """Fetch and unpack what may be fetched of a task.
 
     Args:
@@ -79,7 +80,7 @@ def fetch_task(task: Task, folder: Path, split_name: str = "") -> FetchReport:
         ValueError: there is no such split, or a file cannot be fetched or unpacked. What was
             fetched before stays; the next run goes on from there.
     """
-    split_name = split_name or next(iter(task.splits), "")
+    folder, split_name = Path(folder), split_name or next(iter(task.splits), "")
     if split_name and split_name not in task.splits:
         known = ", ".join(task.splits)
         raise ValueError(f"{task.name}: there is no split '{split_name}' (give {known})")

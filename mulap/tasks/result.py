@@ -16,6 +16,7 @@ from thresholds of different folds. What a probe or a split is, this does not kn
 Letters of shapes: S seeds, n tracks, C labels, R draws.
 """
 
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -102,7 +103,7 @@ class Predictions:
             return np.arange(len(self.track_ids))
         return number_groups(self.track_ids, self.groups)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.npz` without pickle; equal predictions give equal bytes."""
         arrays = {
             "track_ids": np.array(self.track_ids, dtype=str),
@@ -115,11 +116,11 @@ class Predictions:
             arrays["groups"] = np.array(self.groups, dtype=str)
             arrays["unit"] = np.array(self.unit, dtype=str)
         # numpy dates the members of its archive 1980, whatever the clock says.
-        with atomic_path(path) as temporary, open(temporary, "wb") as out:
+        with atomic_path(Path(path)) as temporary, open(temporary, "wb") as out:
             np.savez_compressed(out, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> "Predictions":
+    def load(cls, path: str | os.PathLike[str]) -> "Predictions":
         """Read what `save` wrote. Version 0.1 wrote no groups.
 
         Raises:

@@ -21,7 +21,7 @@ def whole(tmp_path_factory):
     numbers, tags = make_task("numbers", ["v", "a"], "Own mood"), make_task("tags", "abc", "Tags")
     tasks = [make_data("gtzan"), make_data(CLASS), make_data(numbers), make_data(tags)]
     rows = write_results(folder, tasks, left_out=[("/music/bad.mp3", "cannot be decoded")])
-    page = write_report(folder)
+    page = write_report(str(folder))
     assert page == folder / "report.html"
     return folder, rows
 

@@ -323,7 +323,7 @@ def test_intervals_of_version_0_1_are_made_again_over_artists_and_nothing_is_pro
     tmp_path, machine
 ):
     config = write_config(tmp_path, ["one"], ["mel"])
-    fresh = run_benchmark(config, tmp_path / "out").rows[0]
+    fresh = run_benchmark(config, str(tmp_path / "out")).rows[0]
     assert (fresh["resampled"], fresh["num_resampled"]) == ("track", 12)
     results = tmp_path / "out" / "results.jsonl"
     old = {name: value for name, value in fresh.items() if not name.endswith("resampled")}

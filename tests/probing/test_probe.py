@@ -1,5 +1,5 @@
 """Probes on features made up here: they learn what can be learned, and nothing depends on how the
-features are stored or on which probes are trained together."""
+features are stored or on which other probes are trained."""
 
 import dataclasses
 from pathlib import Path
@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from mulap.probing import probe as probe_module
 from mulap.probing.features import TrackFeatures
-from mulap.probing.mlp import draw_epoch
+from mulap.probing.mlp import draw_epoch, take_step
 from mulap.probing.probe import ProbeOutcome, train_probe
 from mulap.probing.settings import ProbeSettings, expand_grid
 from mulap.tasks.metrics import choose_thresholds, decide, headline
@@ -273,25 +274,30 @@ def test_tracks_without_features_are_left_out_and_counted():
     assert_same(outcome, alone)
 
 
+def watch_steps(monkeypatch, seen: list[torch.Tensor]) -> None:
+    """Keep the features of every step."""
+
+    def step(model, optimizer, kind, x, *rest):
+        seen.append(x)
+        take_step(model, optimizer, kind, x, *rest)
+
+    monkeypatch.setattr(probe_module, "take_step", step)
+
+
 @pytest.mark.parametrize("batch_size", [1, 39, 40, 64])
 def test_every_train_track_is_used_whatever_is_left_for_the_last_batch(batch_size, monkeypatch):
     data, features = make_task("tags")
     seen = []
-    from mulap.probing.mlp import MlpStack
-
-    step = MlpStack.step
-    monkeypatch.setattr(
-        MlpStack, "step", lambda self, kind, x, *rest: (seen.append(x), step(self, kind, x, *rest))
-    )
+    watch_steps(monkeypatch, seen)
     settings = dataclasses.replace(SHORT, batch_size=batch_size, num_epochs=1)
     train_probe(data, features, [settings])
-    assert [x.shape[1] for x in seen] == [batch_size] * (40 // batch_size) + (
-        [40 % batch_size] if 40 % batch_size else []
-    )
+    sizes = [batch_size] * (40 // batch_size) + ([40 % batch_size] if 40 % batch_size else [])
+    assert [len(x) for x in seen] == 2 * sizes
     owner = np.repeat(np.arange(len(data)), features.counts)
     rows = {vector.tobytes(): track for vector, track in zip(features.vectors, owner, strict=True)}
     for model in range(2):
-        tracks = [rows[vector.numpy().tobytes()] for x in seen for vector in x[model]]
+        batches = seen[model * len(sizes) : (model + 1) * len(sizes)]
+        tracks = [rows[vector.numpy().tobytes()] for x in batches for vector in x]
         assert sorted(tracks) == list(range(40))
 
 
@@ -308,14 +314,12 @@ def test_standardized_features_make_units_and_constant_features_irrelevant():
 
 
 def test_the_standardization_weighs_train_tracks_alike_and_sees_no_other(monkeypatch):
-    from mulap.probing.mlp import MlpStack
-
     data, features = make_task("tags")
     vectors = features.vectors.copy()
     vectors[features.starts[40] :] = 1e6  # valid and test
     seen = []
-    monkeypatch.setattr(MlpStack, "step", lambda self, kind, x, *rest: seen.append(x[0]))
-    settings = dataclasses.replace(SHORT, standardize=True, num_epochs=60)
+    watch_steps(monkeypatch, seen)
+    settings = dataclasses.replace(SHORT, standardize=True, num_epochs=60, stop_patience=60)
     train_probe(data, change(features, vectors=vectors), [settings])
     rows = torch.cat(seen)  # one random segment a track an epoch: tracks weigh alike in it too
     assert rows.mean(0).abs().max() < 0.02
@@ -350,6 +354,65 @@ def test_a_probe_that_diverges_loses_against_one_that_does_not_and_alone_is_refu
     assert np.isneginf(outcome.valid_scores[0, 0]).all()
     with pytest.raises(ValueError, match="toy: outputs were never finite"):
         train_probe(data, features, [wild])
+
+
+def follow(monkeypatch, settings: ProbeSettings, scores: list[float]) -> list[str]:
+    """Train while validation gives these scores; what became of each epoch."""
+    data, features = make_task("tags")
+    events, rates = [], []
+    step = torch.optim.Adam.step
+
+    def watch(optimizer, *args):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watch)
+    given = iter(scores)
+    monkeypatch.setattr(probe_module, "headline", lambda *args: [next(given)])
+    settings = dataclasses.replace(settings, batch_size=64, seeds=(0,))
+    outcome = train_probe(data, features, [settings])
+    for epoch in range(1, len(rates)):
+        events.append("plateau" if rates[epoch] < rates[epoch - 1] else "")
+        assert rates[epoch] in (rates[epoch - 1], rates[epoch - 1] * settings.plateau_factor)
+    return [*events, f"ended with {outcome.valid_scores[0, 0, 0]}"]
+
+
+def test_patience_follows_a_sequence_made_by_hand(monkeypatch):
+    settings = ProbeSettings(hidden_size=0, plateau_patience=1, stop_patience=4, num_epochs=100)
+    scores = [
+        -5.0,  # the first is better than none, however bad
+        -4.0,
+        -4.0,  # equal is not better
+        -6.0,  # one epoch is borne, the second is a plateau
+        -3.0,
+        float("nan"),  # never better
+        -3.5,  # a plateau
+        -3.5,  # counting starts again after it
+        -3.5,  # but the fourth epoch since the best is the last
+    ]
+    events = ["", "", "", "plateau", "", "", "plateau", "", "ended with -3.0"]
+    assert follow(monkeypatch, settings, scores) == events
+
+
+def test_training_ends_with_the_last_epoch_even_if_it_is_the_best(monkeypatch):
+    settings = ProbeSettings(hidden_size=0, num_epochs=3)
+    assert follow(monkeypatch, settings, [1.0, 2.0, 3.0]) == ["", "", "ended with 3.0"]
+
+
+def test_plateaus_are_those_of_torchs_scheduler(monkeypatch):
+    scores = np.random.default_rng(0).normal(size=60).cumsum() / 10
+    settings = ProbeSettings(hidden_size=0, plateau_patience=3, stop_patience=500, num_epochs=60)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, "max", factor=0.5, patience=3, threshold=0, eps=0
+    )
+    expected = []
+    for score in scores[:-1]:
+        before = optimizer.param_groups[0]["lr"]
+        scheduler.step(score)
+        expected.append("plateau" if optimizer.param_groups[0]["lr"] < before else "")
+    assert "plateau" in expected
+    assert follow(monkeypatch, settings, scores.tolist())[:-1] == expected
 
 
 def test_points_of_a_grid_must_share_their_seeds():

@@ -125,7 +125,7 @@ def test_another_split_fetches_what_all_need_and_its_own(served, tmp_path):
 
 def test_what_is_there_is_neither_fetched_nor_unpacked_again(served, tmp_path):
     (folder, asked), out = served, tmp_path / "out"
-    first = fetch_task(make_task(folder), out)
+    first = fetch_task(make_task(folder), str(out))
     asked.clear()
     report = fetch_task(make_task(folder), out)
     assert asked == []

@@ -1,14 +1,10 @@
-"""Run: .venv/bin/python -m pytest tests/tasks/test_mediaeval.py"""
+"""Predictions as MediaEval's evaluation reads them."""
 
 import numpy as np
 import pytest
+from sklearn import metrics as sklearn_metrics
 
-from mulap.tasks.mediaeval import (
-    decide_on_test,
-    evaluate_mediaeval,
-    read_mediaeval,
-    write_mediaeval,
-)
+from mulap.tasks.mediaeval import write_mediaeval
 from mulap.tasks.metrics import choose_thresholds, decide
 from mulap.tasks.result import Predictions, score_predictions
 
@@ -23,24 +19,20 @@ def make(num_seeds=1, num_tracks=80, num_labels=5):
     return Predictions(tuple(map(str, range(num_tracks))), targets, outputs, decisions)
 
 
-def test_files_score_the_same_in_mediaevals_formulas(tmp_path):
+@pytest.mark.parametrize("average", ["macro", "micro"])
+def test_files_score_the_same_in_the_formulas_of_mediaevals_evaluation(tmp_path, average):
     predictions = make()
-    paths = write_mediaeval(predictions, tmp_path)
+    paths = write_mediaeval(predictions, str(tmp_path))
     assert [path.name for path in paths] == ["groundtruth.npy", "predictions.npy", "decisions.npy"]
-    theirs = evaluate_mediaeval(*read_mediaeval(*paths))
+    targets, outputs, decisions = (np.load(path, allow_pickle=False) for path in paths)
     ours = score_predictions("tags", list("abcde"), predictions, 10).scores
-    for name, row in {
-        "roc_auc": "ROC-AUC-macro",
-        "pr_auc": "PR-AUC-macro",
-        "f1": "F-score-macro",
-        "roc_auc_micro": "ROC-AUC-micro",
-        "pr_auc_micro": "PR-AUC-micro",
-    }.items():
-        assert theirs[row] == pytest.approx(ours[name].mean, abs=1e-12)
-    assert len(theirs) == 10
-    hits = (predictions.decisions[0] & predictions.targets).sum()
-    assert theirs["precision-micro"] == pytest.approx(hits / predictions.decisions[0].sum())
-    assert theirs["recall-micro"] == pytest.approx(hits / predictions.targets.sum())
+    ending = "_micro" if average == "micro" else ""
+    theirs = sklearn_metrics.roc_auc_score(targets, outputs, average=average)
+    assert ours[f"roc_auc{ending}"].mean == pytest.approx(theirs, abs=1e-12)
+    theirs = sklearn_metrics.average_precision_score(targets, outputs, average=average)
+    assert ours[f"pr_auc{ending}"].mean == pytest.approx(theirs, abs=1e-12)
+    theirs = sklearn_metrics.f1_score(targets, decisions, average="macro")
+    assert ours["f1"].mean == pytest.approx(theirs, abs=1e-12)
 
 
 def test_files_have_the_official_types_and_no_pickle(tmp_path):
@@ -57,57 +49,19 @@ def test_every_seed_has_its_files(tmp_path):
     assert [path.name for path in paths[1:]] == [
         "predictions-0.npy", "decisions-0.npy", "predictions-1.npy", "decisions-1.npy",
     ]  # fmt: skip
-    targets, outputs, decisions = read_mediaeval(paths[0], paths[3], paths[4])
-    assert np.array_equal(targets, predictions.targets)
-    assert np.array_equal(outputs, predictions.outputs[1])
-    assert np.array_equal(decisions, predictions.decisions[1])
+    assert np.array_equal(np.load(paths[0]), predictions.targets)
+    assert np.array_equal(np.load(paths[3]), predictions.outputs[1])
+    assert np.array_equal(np.load(paths[4]), predictions.decisions[1])
 
 
-def test_decisions_are_tuned_on_test_only_when_asked(tmp_path):
-    predictions = make()
-    paths = write_mediaeval(predictions, tmp_path, from_test=True)
-    _, _, decisions = read_mediaeval(*paths)
-    on_test = decide_on_test(predictions.targets, predictions.outputs[0])
-    assert np.array_equal(decisions, on_test)
-    assert not np.array_equal(on_test, predictions.decisions[0])
-    paths = write_mediaeval(
-        Predictions(predictions.track_ids, predictions.targets, predictions.outputs),
-        tmp_path / "b",
-    )
+def test_without_decisions_none_are_written(tmp_path):
+    given = make()
+    predictions = Predictions(given.track_ids, given.targets, given.outputs)
+    paths = write_mediaeval(predictions, tmp_path)
     assert [path.name for path in paths] == ["groundtruth.npy", "predictions.npy"]
-    scores = evaluate_mediaeval(*read_mediaeval(*paths))
-    assert set(scores) == {"ROC-AUC-macro", "PR-AUC-macro", "ROC-AUC-micro", "PR-AUC-micro"}
 
 
-def test_mediaevals_threshold_decides_against_the_track_it_came_from():
-    targets = np.array([[0], [1], [1], [0]]) > 0
-    outputs = np.array([[0.1], [0.6], [0.9], [0.3]])
-    assert decide_on_test(targets, outputs).ravel().tolist() == [False, False, True, False]
-    assert not decide_on_test(~targets & targets, outputs).any()
-
-
-def test_what_cannot_be_evaluated_is_refused(tmp_path):
-    predictions = make()
-    targets = predictions.targets.copy()
-    targets[:, 3] = False
-    with pytest.raises(ValueError, match="tag number 3 is the same for all tracks"):
-        evaluate_mediaeval(targets, predictions.outputs[0])
+def test_numbers_are_refused(tmp_path):
     numbers = Predictions(("a", "b"), np.zeros((2, 1)), np.zeros((1, 2, 1)))
     with pytest.raises(ValueError, match="tags only"):
         write_mediaeval(numbers, tmp_path)
-
-
-def test_files_that_do_not_fit_are_refused(tmp_path):
-    paths = write_mediaeval(make(), tmp_path)
-    other = tmp_path / "other.npy"
-    np.save(other, np.zeros((80, 4)))
-    with pytest.raises(ValueError, match=r"other.npy: shape \(80, 4\), but .* \(80, 5\)"):
-        read_mediaeval(paths[0], other)
-    np.save(other, np.array([{}], object), allow_pickle=True)
-    with pytest.raises(ValueError, match="not a .npy file that can be read"):
-        read_mediaeval(paths[0], other)
-    np.save(other, np.zeros(3))
-    with pytest.raises(ValueError, match="not a table of numbers"):
-        read_mediaeval(other, paths[1])
-    with pytest.raises(ValueError, match="nowhere.npy"):
-        read_mediaeval(tmp_path / "nowhere.npy", paths[1])

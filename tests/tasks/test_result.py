@@ -351,8 +351,8 @@ def test_groups_come_from_the_task_and_back_from_disk(tmp_path):
     predictions = Predictions.of_tracks(data, data.folds[0].test, outputs)
     assert predictions.track_ids == ("t2", "t3", "t4")
     assert predictions.targets.tolist() == [0, 1, 0]
-    predictions.save(tmp_path / "a.npz")
-    loaded = Predictions.load(tmp_path / "a.npz")
+    predictions.save(str(tmp_path / "a.npz"))
+    loaded = Predictions.load(str(tmp_path / "a.npz"))
     assert (loaded.groups, loaded.unit) == (("ann", "ann", ""), "singer")
     assert score_predictions("class", ("a", "b"), loaded, 10).num_units == 2
     alone = replace(data, examples=[replace(e, group="") for e in examples])
