@@ -16,7 +16,7 @@ from mulap.cli.group import (
     say_left_aside,
     unpack_option,
 )
-from mulap.terminal import BYTES, Progress
+from mulap.terminal import Progress
 
 
 @main.group()
@@ -171,12 +171,7 @@ def _prepare(
 
     recipe = make_recipe(**options)
     num_processes = usable_cores() if processes is None else processes
-    with Progress("preparing", unit="clips") as progress:
-
-        def on_shard(num_done: int, num_clips: int, audio_seconds: float) -> None:
-            progress.update(num_done, num_clips, f"{audio_seconds / 3600:.1f} h of audio")
-
-        report = run(data, output, recipe, num_processes, force, on_shard, unpack_to)
+    report = run(data, output, recipe, num_processes, force, unpack_to)
     say(
         f"{report.num_clips:,} clips, {report.audio_seconds / 3600:.2f} h of audio in "
         f"{report.num_shards:,} shards of {report.num_bytes / 2**20:,.1f} MiB in all"
@@ -193,8 +188,7 @@ def _prepare(
 def _verify(folder: Path) -> None:
     from mulap.data.prepared import verify_prepared
 
-    with Progress("checking", unit=BYTES) as progress:
-        damaged = verify_prepared(folder, progress.update)
+    damaged = verify_prepared(folder)
     for path, reason in damaged:
         say(f"damaged: {path}: {reason}")
     if damaged:

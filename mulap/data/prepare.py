@@ -19,10 +19,11 @@ It does not know how a shard is written (`shards`), by whom (`workers`), nor how
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ from mulap.data.tables import UNFINISHED
 from mulap.files import FailureLog, atomic_path, read_failures, sha256_of
 from mulap.locks import hold_lock
 from mulap.pools import run_tasks
+from mulap.terminal import Progress
 
 LOCK_FILE = ".lock"
 FAILURES_FILE = "failures.jsonl"
@@ -49,8 +51,6 @@ _ROWS_AT_ONCE = 65_536
 _HF_FILES = ("dataset_info.json", "state.json")
 _IS_OURS = re.compile(r"data-\d{5,}-of-\d{5,}\.arrow|\d{5,}\.tar|\..+\.partial.*")
 _WAIT_SECONDS = 15.0  # workers that outlive a killed run let go of its lock within this time
-
-OnShard = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,11 @@ class _Task:
 
 
 def prepare(
-    data: Path,
-    output: Path,
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     recipe: Recipe,
     num_processes: int = 1,
     force: bool = False,
-    on_shard: OnShard | None = None,
     cache_folder: Path | None = None,
 ) -> PrepareReport:
     """Decode every clip of a manifest once, or go on where an earlier call was stopped.
@@ -106,7 +105,6 @@ def prepare(
         recipe: what to store.
         num_processes: that decode; with 1 it is this one.
         force: begin anew, whatever is there of an earlier preparation.
-        on_shard: called with (clips done, clips in all, seconds of audio decoded by this run).
         cache_folder: where tars and audio in parquet files are unpacked.
 
     Returns:
@@ -118,6 +116,7 @@ def prepare(
         OSError: the folder cannot be written.
     """
     began = time.monotonic()
+    data, output = Path(data), Path(output)
     if is_prepared(data):
         raise ValueError(f"{data}: is prepared already; name the audio that it was made of")
     manifest = read_manifest(data, group_column=recipe.group_column, cache_folder=cache_folder)
@@ -132,7 +131,7 @@ def prepare(
             return _report(output, read_summary(output), read_failures(output / FAILURES_FILE))
         _start_or_go_on(output, plan)
         tasks = list(_make_tasks(output, manifest.clips, recipe))
-        new_seconds = _write_shards(tasks, len(manifest.clips), num_processes, on_shard)
+        new_seconds = _write_shards(tasks, len(manifest.clips), num_processes)
         failures = _finish(output, plan, manifest, tasks)
         seconds = time.monotonic() - began
         return _report(output, read_summary(output), failures, new_seconds, seconds)
@@ -181,17 +180,15 @@ def _make_tasks(output: Path, clips: Any, recipe: Recipe) -> Iterator[_Task]:
         yield _Task(output / name, mark, clips[first : first + size], first, recipe)
 
 
-def _write_shards(
-    tasks: list[_Task], num_clips: int, num_processes: int, on_shard: OnShard | None
-) -> float:
+def _write_shards(tasks: list[_Task], num_clips: int, num_processes: int) -> float:
     """Write those that are not there yet; return how many seconds of audio they hold."""
     missing = [task for task in tasks if not (task.mark.is_file() and task.path.is_file())]
     num_done = num_clips - sum(len(task.clips) for task in missing)
     seconds = 0.0
-    for num_more, more_seconds in run_tasks(write_task, missing, num_processes):
-        num_done, seconds = num_done + num_more, seconds + more_seconds
-        if on_shard:
-            on_shard(num_done, num_clips, seconds)
+    with Progress("preparing", num_clips, "clips", num_done) as progress:
+        for num_more, more_seconds in run_tasks(write_task, missing, num_processes):
+            seconds += more_seconds
+            progress.advance(num_more, f"{seconds / 3600:.1f} h of audio")
     return seconds
 
 

@@ -19,7 +19,7 @@ Opening compares the size of every shard and the checksum of `clips.arrow` with 
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -32,6 +32,7 @@ from mulap.data.clips import Clip, LazyClips, Manifest
 from mulap.data.recipe import Recipe
 from mulap.data.tables import one_line
 from mulap.files import sha256_of
+from mulap.terminal import BYTES, Progress
 
 SUMMARY_FILE, CLIPS_FILE = "prepared.json", "clips.arrow"
 VERSION = 1
@@ -284,14 +285,11 @@ def _check_summary(summary: dict[str, Any]) -> None:
         raise ValueError(f"the shards hold {num_clips} clips, not {summary['num_clips']}")
 
 
-def verify_prepared(
-    folder: Path, on_file: Callable[[int, int], None] | None = None
-) -> list[tuple[Path, str]]:
+def verify_prepared(folder: Path) -> list[tuple[Path, str]]:
     """Compare all files of a prepared data set, tars too, with their checksums.
 
     Args:
         folder: what `mulap prepare` wrote.
-        on_file: called with (bytes read, bytes in all), for a progress bar.
 
     Returns:
         Damaged files, each with what is wrong with it.
@@ -301,18 +299,16 @@ def verify_prepared(
     """
     summary = read_summary(folder)
     files = [*summary["shards"], *filter(None, [summary.get("clips")])]
-    total = sum(file["bytes"] for file in files)
-    damaged, num_bytes = [], 0
-    for file in files:
-        path = folder / file["file"]
-        reason = _check_size(folder, file)
-        if not reason and sha256_of(path) != file["sha256"]:
-            reason = "its bytes are not those that were written"
-        if reason:
-            damaged.append((path, reason))
-        num_bytes += file["bytes"]
-        if on_file:
-            on_file(num_bytes, total)
+    damaged = []
+    with Progress("checking", sum(file["bytes"] for file in files), BYTES) as progress:
+        for file in files:
+            path = folder / file["file"]
+            reason = _check_size(folder, file)
+            if not reason and sha256_of(path) != file["sha256"]:
+                reason = "its bytes are not those that were written"
+            if reason:
+                damaged.append((path, reason))
+            progress.advance(file["bytes"])
     return damaged
 
 

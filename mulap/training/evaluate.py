@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mulap.cores import start_method
 from mulap.data.captions import caption_key
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, Item, as_it_is
@@ -171,7 +172,7 @@ def _evaluate_pairs(
         batch_sampler=all_batches[processes.rank :: processes.count],
         collate_fn=collator,
         num_workers=num_workers,
-        multiprocessing_context="fork" if num_workers else None,
+        multiprocessing_context=start_method() if num_workers else None,
         # A generator of its own: the loader would otherwise draw from the run's.
         generator=torch.Generator(),
     )
@@ -236,7 +237,7 @@ def _read_items(dataset: ClipDataset, indices: Sequence[int], num_workers: int) 
         sampler=indices,
         collate_fn=as_it_is,
         num_workers=num_workers,
-        multiprocessing_context="fork" if num_workers else None,
+        multiprocessing_context=start_method() if num_workers else None,
         generator=torch.Generator(),
     )
     return list(loader)

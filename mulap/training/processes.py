@@ -19,6 +19,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, distributed, nn
 
+from mulap.cores import usable_cores
 from mulap.training.checkpoints import differing_names, flatten
 
 Value = TypeVar("Value")
@@ -169,7 +170,7 @@ def share_cores() -> None:
     """
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if num_local > 1 and os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_local))
+        torch.set_num_threads(max(1, usable_cores() // num_local))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from mulap.cores import start_method
 from mulap.data.dataset import as_it_is
 from mulap.model.features import DYNAMIC_RANGE_DB
 from mulap.tasks.metrics import HEADLINE, headline
@@ -107,7 +108,7 @@ def predict_tracks(
         batch_size=None,
         collate_fn=as_it_is,
         num_workers=num_workers,
-        multiprocessing_context="fork" if num_workers else None,
+        multiprocessing_context=start_method() if num_workers else None,
     )
     rows = np.empty((len(dataset), model.config.num_labels or 0), np.float32)
     for index, segments in enumerate(loader):

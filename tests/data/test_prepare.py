@@ -83,6 +83,17 @@ def test_the_number_of_processes_changes_no_byte(whole, corpus, tmp_path):
     assert contents(tmp_path / "two") == contents(folder)
 
 
+def test_failures_are_listed_again_whatever_is_in_their_names(tmp_path):
+    folder = write_corpus(tmp_path / "corpus", 2, 0)
+    with open(folder / "metadata.csv", "a", encoding="utf-8") as rows:
+        rows.write("one\u2028two.wav,a song that is not there,train\n")
+    (folder / "one\u2028two.wav").write_bytes(b"no audio")
+    first = prepare(str(folder), str(tmp_path / "out"), make_recipe("log-mel", 3.0))
+    assert [Path(file).name for file, _ in first.failures] == ["one\u2028two.wav"]
+    again = prepare(folder, tmp_path / "out", make_recipe("log-mel", 3.0))
+    assert again.failures == first.failures
+
+
 def test_a_second_call_finds_nothing_to_do_and_says_the_same(whole, corpus, tmp_path):
     recipe, folder, report = whole
     again = tmp_path / "again"

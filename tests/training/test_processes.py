@@ -139,7 +139,7 @@ def test_the_processes_of_a_machine_share_its_cores_unless_they_are_told(
 ):
     told = []
     monkeypatch.setattr(torch, "set_num_threads", told.append)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(processes, "usable_cores", lambda: 8)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(num_local))
     if given is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
