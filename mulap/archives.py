@@ -37,7 +37,7 @@ from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any, NamedTuple
 
-from mulap.downloads import wait_for_lock
+from mulap.locks import wait_for_lock
 
 OWN_FOLDER = ".mulap"
 """Holds what this package notes down in a data folder. No archive may write there."""
@@ -162,7 +162,7 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
     temporary = own / "unpacking"
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        wait_for_lock(descriptor, lambda: None)
+        wait_for_lock(descriptor, folder)
         if temporary.exists():
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)

@@ -9,11 +9,8 @@ Range with If-Range); if not, or if the server cannot tell, it starts over.
 
 Plain http, which anybody on the way can change, is taken with a checksum only. An https source that
 gives neither checksum nor size may still send a wrong file.
-Where a file system has no locks (some cluster file systems), two processes must not fetch one file.
 """
 
-import errno
-import fcntl
 import hashlib
 import http.client
 import json
@@ -24,7 +21,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from email.message import Message
@@ -32,6 +29,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mulap.files import atomic_path
+from mulap.locks import wait_for_lock
 from mulap.terminal import BYTES, Progress, say
 
 TIMEOUT_SECONDS = 30.0
@@ -41,7 +39,6 @@ PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
 """Before each new try; after the last, tries that bring nothing new are given up."""
 
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK})
 _CHECKSUM = re.compile(r"(sha256:[0-9a-f]{64}|sha1:[0-9a-f]{40}|md5:[0-9a-f]{32})?")
 _THIS_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
 _BLOCK_BYTES = 2**18
@@ -138,23 +135,6 @@ def fetch(
         raise ValueError(f"{target}: {reason} (free some space or give another folder)") from error
 
 
-def wait_for_lock(descriptor: int, say: Callable[[], None]) -> None:
-    """Lock an open file or folder until it is closed; also against other threads.
-
-    Args:
-        descriptor: of the open file.
-        say: called if another process holds the lock, before waiting for it.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        say()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-
-
 def _check_url(url: str, checksum: str) -> None:
     if not re.fullmatch(r"https?://[!-~]+", url):
         raise ValueError(f"{url!r}: only addresses that begin with http:// or https:// are fetched")
@@ -168,9 +148,8 @@ def _open_alone(job: _Download) -> Iterator[BinaryIO]:
     """Open the part for this process only, once no other has it; leave no empty one behind."""
     while True:
         with open(os.open(job.part, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as part:
-            wait_for_lock(
-                part.fileno(), lambda: say(f"waiting: another process fetches {job.target}")
-            )
+            waiting = f"{job.target}: another process is downloading it; waiting for it to end"
+            wait_for_lock(part.fileno(), job.part, waiting)
             # What we waited for may have been renamed or removed; then ours is not the part.
             if not _is_open(part, job.part):
                 continue

@@ -4,7 +4,6 @@ A job over many files must neither stop at the first bad one nor lose it: `Failu
 failure and writes it down with its reason.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from mulap.locks import try_lock
 
 _LONGEST_NAME = 200  # bytes; most file systems take 255, and the temporary name is longer
 
@@ -72,16 +73,19 @@ def leftover_path(path: str | os.PathLike[str]) -> Path:
 
 def _open_temporary(target: Path) -> tuple[Path, int]:
     """Return an empty file that is this writer's alone, and its descriptor, which locks it."""
-    path = leftover_path(target)
+    path, flags = leftover_path(target), os.O_RDWR | os.O_NOFOLLOW
+    is_new = not path.exists()
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except PermissionError:  # left by another user, or the folder is closed: this one will tell
-        return _open_other(target)
+        descriptor = os.open(path, flags | (os.O_CREAT | os.O_EXCL if is_new else 0), 0o666)
+    except (PermissionError, FileExistsError, FileNotFoundError):
+        return _open_other(target)  # another user's, or another writer was quicker
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Between the two calls another may have finished with it, and removed or renamed it.
-        is_ours = os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except OSError:  # another is writing, or the file system has no locks
+        # What a kill left is ours once it is locked. Where there are no locks it is not, as
+        # another may be writing it. Another may also have finished, and removed or renamed it.
+        is_locked = try_lock(descriptor, path)
+        is_ours = is_new if is_locked is None else is_locked
+        is_ours = is_ours and os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
         is_ours = False
     if not is_ours:
         os.close(descriptor)

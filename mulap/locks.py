@@ -1,39 +1,62 @@
-"""A lock file keeps a second process away from what only one may write. Knows not what that is."""
+"""Locks between processes and threads. Scope: any path; the caller chooses it.
 
-import fcntl
+A kill releases every lock. Some cluster file systems (Lustre without `flock`, some NFS) have no
+locks: work goes on there, and one warning says what the user must not do.
+"""
+
+import errno
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+import filelock
+
+# ENOTSUP and EOPNOTSUPP are one number on Linux and two on macOS.
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
+_POLL_SECONDS = 0.2
+_LOG = logging.getLogger(__name__)
 
 
 @contextmanager
-def hold_lock(path: str | os.PathLike[str], message: str) -> Iterator[None]:
-    """Hold a lock file as long as the block runs; it is gone after it, and a kill lets go of it.
+def hold_lock(
+    path: str | os.PathLike[str], message: str, is_waiting: bool = False
+) -> Iterator[None]:
+    """Hold a lock file while the block runs, and remove the file afterwards.
+
+    Processes that this one forks do not hold it: once this one is killed, the lock is free.
 
     Args:
-        path: of the lock file; its folder is there. Also on a folder that machines share, as far as
+        path: of the lock file; its folder exists. Also on a folder that machines share, as far as
             its file system passes locks on.
-        message: what to say where another holds it.
+        message: what to say if another process, or another part of this one, holds it.
+        is_waiting: say it once and wait, instead of raising it.
 
     Raises:
-        ValueError: another process, or another part of this one, holds it.
+        ValueError: another holds it, and `is_waiting` is False.
     """
-    lock = Path(path)
-    while True:
-        with open(lock, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(message) from error
-            # Its last holder may have removed it since it was opened: then this is nobody's lock.
-            if not _is_open_at(lock, file.fileno()):
-                continue
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-            return
+    # Not the library's stand-in for a file system without locks: a kill would leave it behind.
+    lock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
+    is_held = False
+    try:
+        lock.acquire(blocking=False)
+        is_held = True
+    except filelock.Timeout as error:
+        if not is_waiting:
+            raise ValueError(message) from error
+        _LOG.warning(message)
+        lock.acquire(poll_interval=_POLL_SECONDS)
+        is_held = True
+    except OSError as error:
+        _tolerate(error, path)
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)  # first: whoever opens the path now makes a new file
+        if is_held:
+            lock.release()
 
 
 def sweep_lock(path: str | os.PathLike[str]) -> None:
@@ -43,8 +66,43 @@ def sweep_lock(path: str | os.PathLike[str]) -> None:
             pass
 
 
-def _is_open_at(path: Path, descriptor: int) -> bool:
+def try_lock(descriptor: int, path: str | os.PathLike[str]) -> bool | None:
+    """Lock an open file or folder until it is closed; also against other threads.
+
+    Args:
+        descriptor: of the open file.
+        path: where it is, for the warning.
+
+    Returns:
+        Whether it is locked now: False if another holds it, None if its file system has no locks.
+    """
     try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+        return filelock.lock_descriptor(descriptor, blocking=False)
+    except OSError as error:
+        return _tolerate(error, path)
+
+
+def wait_for_lock(descriptor: int, path: str | os.PathLike[str], message: str = "") -> None:
+    """Lock an open file or folder until it is closed, once no other process or thread holds it.
+
+    Args:
+        descriptor: of the open file.
+        path: where it is, for the warning.
+        message: what to say before waiting; nothing if empty.
+    """
+    if try_lock(descriptor, path) is False:
+        if message:
+            _LOG.warning(message)
+        filelock.lock_descriptor(descriptor, poll_interval=_POLL_SECONDS)
+
+
+def _tolerate(error: OSError, path: str | os.PathLike[str]) -> None:
+    """Pass over the error of a file system without locks; raise any other."""
+    if error.errno not in _NO_LOCKS:
+        raise error
+    _warn_of_no_locks(os.path.dirname(os.path.abspath(path)))
+
+
+@cache
+def _warn_of_no_locks(folder: str) -> None:
+    _LOG.warning("%s: the file system has no locks. Run one process at a time there.", folder)

@@ -386,22 +386,19 @@ def test_a_bar_is_shown_where_progress_is(site, tmp_path, notebook):
     assert re.search(r"\rb.zip: +\d+%\|.*/293k ", notebook.getvalue())
 
 
-def test_of_two_that_fetch_one_file_the_second_waits_and_finds_it_there(site, tmp_path, capsys):
+def test_of_two_that_fetch_one_file_the_second_waits_and_finds_it_there(site, tmp_path, caplog):
     site.pause_seconds = 0.01
     target = tmp_path / "x.zip"
-
-    def fetch_shown():
-        with shown():  # a thread begins with its own context
-            fetch(site.address, target, SHA256)
-
-    threads = [threading.Thread(target=fetch_shown) for _ in range(4)]
+    threads = [
+        threading.Thread(target=fetch, args=(site.address, target, SHA256)) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert target.read_bytes() == CONTENT
     assert len(site.asked) == 1
-    assert "another process fetches" in capsys.readouterr().err
+    assert f"{target}: another process is downloading it" in caplog.text
     assert names_in(tmp_path) == ["x.zip"]
 
 

@@ -5,6 +5,8 @@ operation between. So blocks are not split: several run side by side, and the nu
 changes nothing but the time.
 """
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,15 +21,52 @@ from mulap.pools import map_in_order
 BlockMapper = Callable[..., Iterator[Any]]
 
 
+class _Inside(threading.local):
+    depth = 0  # of nested blocks in this thread
+
+
+_lock = threading.Lock()
+_inside = _Inside()
+_num_inside, _num_before = 0, 0
+
+
 @contextmanager
 def one_torch_thread() -> Iterator[int]:
-    """Keep torch to one thread for what this thread does; yield the number that it had."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Keep torch to one thread for what this thread does; yield the number that it had.
+
+    torch has a number for each thread, and one more that new threads begin with. Setting the first
+    sets the second too. So blocks that overlap are counted, and the number from before the first
+    of them is what each yields and leaves behind. A block inside another yields 1.
+    """
+    global _num_inside, _num_before
+    is_outermost = _inside.depth < 1
+    if is_outermost:
+        with _lock:
+            # Asked in every thread: the first question copies the number for new threads, which
+            # another may raise at any time. Asked later, it would undo the setting below.
+            num_threads = torch.get_num_threads()
+            if not _num_inside:
+                _num_before = num_threads
+            _num_inside += 1
+            torch.set_num_threads(1)
+    _inside.depth += 1
     try:
-        yield num_threads
+        yield _num_before if is_outermost else 1
     finally:
-        torch.set_num_threads(num_threads)
+        _inside.depth -= 1
+        if is_outermost:
+            with _lock:
+                _num_inside -= 1
+                torch.set_num_threads(_num_before)
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # another thread may hold it at that moment
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @contextmanager

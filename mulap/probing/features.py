@@ -54,7 +54,7 @@ def cache_features(data: TaskData, encoder: Encoder, cache: str | Path) -> Track
         The vectors. A file that cannot be used is left out now, and tried again the next time.
 
     Raises:
-        ValueError: another run is writing, nothing can be written, or no track can be used.
+        ValueError: nothing can be written, or no track can be used.
     """
     cache, making = Path(cache), making_of(encoder)
     folder = cache / fingerprint(making.metadata)
@@ -68,8 +68,8 @@ def cache_features(data: TaskData, encoder: Encoder, cache: str | Path) -> Track
         if all(key in store.entries for key in keys):
             sweep_lock(folder / LOCK_FILE)  # of a run that was killed when all was done
         else:
-            message = f"{folder}: another run is writing to it. Wait for its end."
-            with hold_lock(folder / LOCK_FILE, message):
+            waiting = f"{folder}: another run is writing to it; waiting for it to end"
+            with hold_lock(folder / LOCK_FILE, waiting, is_waiting=True):
                 store.read_journals()  # another run may have written before the lock was ours
                 keys = _embed_missing(data, encoder, store, known, reasons)
     except OSError as error:

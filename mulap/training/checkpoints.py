@@ -4,7 +4,6 @@ A checkpoint counts only once its marker is written, after everything else; what
 written is removed at the next start. A run folder belongs to one set of settings and one corpus.
 """
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from mulap.files import atomic_path, sha256_of
+from mulap.locks import hold_lock
 
 COMPLETE_MARKER = "complete"
 SETTINGS_FILE = "settings.yaml"
@@ -40,15 +40,10 @@ def hold_run(run: Path) -> Iterator[None]:
         ValueError: another process holds it.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with open(run / LOCK_FILE, "w") as file:
-        try:
-            # Of this process alone: workers that it forks do not hold it.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise ValueError(
-                f"{run}: another process is at work here: wait for it or end it, or give another "
-                "--output"
-            ) from error
+    message = (
+        f"{run}: another process is at work here: wait for it or end it, or give another --output"
+    )
+    with hold_lock(run / LOCK_FILE, message):
         yield
 
 

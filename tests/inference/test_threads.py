@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -38,3 +39,40 @@ def test_one_thread_is_the_caller_s():
         assert (num_threads, map_blocks) == (3, map)
     with block_mapper(2) as map_blocks:
         assert map_blocks is not map
+
+
+@pytest.mark.parametrize("first_to_leave", [0, 1])
+def test_overlapping_blocks_leave_the_number_of_threads_from_before_them(first_to_leave):
+    entered, leave = [threading.Event() for _ in "ab"], [threading.Event() for _ in "ab"]
+    numbers = []
+
+    def hold(index):
+        with one_torch_thread() as num_threads:
+            numbers.append((num_threads, torch.get_num_threads()))
+            entered[index].set()
+            leave[index].wait()
+        numbers.append(torch.get_num_threads())
+
+    threads = [threading.Thread(target=hold, args=(index,)) for index in range(2)]
+    for thread, event in zip(threads, entered, strict=True):
+        thread.start()
+        event.wait()
+    for index in (first_to_leave, 1 - first_to_leave):
+        leave[index].set()
+        threads[index].join()
+    assert numbers == [(3, 1), (3, 1), 3, 3]
+    with ThreadPoolExecutor(1) as fresh:  # begins with what the last setting left
+        assert fresh.submit(torch.get_num_threads).result() == 3
+
+
+def test_many_overlapping_blocks_do_not_leave_torch_on_one_thread():
+    def work(_):
+        for _ in range(50):
+            with one_torch_thread() as num_threads, one_torch_thread() as inner:
+                torch.ones(3).sum()  # asks torch for the number of threads
+                assert (num_threads, inner, torch.get_num_threads()) == (3, 1, 1)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(16)))
+    with ThreadPoolExecutor(1) as fresh:
+        assert fresh.submit(torch.get_num_threads).result() == 3

@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -243,14 +245,21 @@ def test_a_file_that_changes_while_it_is_read_is_left_out(music, encoder, tmp_pa
         cache_features(data, encoder, tmp_path / "cache")
 
 
-def test_a_second_writer_is_refused_in_one_line_and_readers_are_not(music, encoder, tmp_path):
+def test_a_second_writer_waits_for_the_first_and_readers_do_not(music, encoder, tmp_path, caplog):
     cache, part = tmp_path / "cache", make_data(music, ["a.wav"])
     cache_features(part, encoder, cache)
-    with hold_lock(folder_of(cache, encoder) / LOCK_FILE, "held"):
+    with ThreadPoolExecutor(1) as thread, ExitStack() as held:
+        held.enter_context(hold_lock(folder_of(cache, encoder) / LOCK_FILE, "held"))
         assert cache_features(part, encoder, cache).counts.tolist() == [11]  # nothing to write
-        with pytest.raises(ValueError, match="another run is writing to it") as caught:
-            cache_features(make_data(music, SECONDS), encoder, cache)
-    assert "\n" not in str(caught.value)
+        assert not caplog.messages
+        second = thread.submit(cache_features, make_data(music, SECONDS), encoder, cache)
+        while "another run is writing to it; waiting for it to end" not in caplog.text:
+            time.sleep(0.01)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.5)
+        held.close()
+        assert second.result().counts.tolist() == COUNTS
+    assert len(caplog.messages) == 1
 
 
 DAMAGES = {
