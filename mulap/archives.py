@@ -37,6 +37,7 @@ from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any, NamedTuple
 
+from mulap.files import AnyPath
 from mulap.locks import wait_for_lock
 
 OWN_FOLDER = ".mulap"
@@ -91,9 +92,7 @@ class Entry(NamedTuple):
     problem: str = ""
 
 
-def unpack(
-    archives: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
-) -> list[Path]:
+def unpack(archives: Sequence[AnyPath], folder: AnyPath) -> list[Path]:
     """Unpack archives into a folder, which may hold other files already.
 
     A file of the same name is replaced. Two processes may unpack into one folder; the second waits.

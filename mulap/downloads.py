@@ -28,7 +28,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mulap.files import atomic_path
+from mulap.files import AnyPath, atomic_path
 from mulap.locks import wait_for_lock
 from mulap.terminal import BYTES, Progress, say
 
@@ -91,9 +91,7 @@ class _Download:
         return self.target.is_file() and not self.find_fault(self.target)
 
 
-def fetch(
-    url: str, target: str | os.PathLike[str], checksum: str = "", num_bytes: int | None = None
-) -> bool:
+def fetch(url: str, target: AnyPath, checksum: str = "", num_bytes: int | None = None) -> bool:
     """Fetch a file, unless it is there already.
 
     Args:

@@ -15,11 +15,14 @@ from pathlib import Path
 
 from mulap.locks import try_lock
 
+AnyPath = str | os.PathLike[str]
+"""What public functions take as a path."""
+
 _LONGEST_NAME = 200  # bytes; most file systems take 255, and the temporary name is longer
 
 
 @contextmanager
-def errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
+def errors_name(path: AnyPath) -> Iterator[None]:
     """Let the block's `OSError` name a path where it names none, as of a write to a full disk."""
     try:
         yield
@@ -30,7 +33,7 @@ def errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: AnyPath) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it over `path` only if the block ends well.
 
     A reader sees the old file or the whole new one, never a part, also after a kill. The parent
@@ -62,7 +65,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.close(descriptor)
 
 
-def leftover_path(path: str | os.PathLike[str]) -> Path:
+def leftover_path(path: AnyPath) -> Path:
     """Return where `atomic_path` writes, and so what a kill may have left of it."""
     target = Path(path)
     stem = target.stem
@@ -101,7 +104,7 @@ def _open_other(target: Path) -> tuple[Path, int]:
     return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
 
-def sha256_of(path: str | os.PathLike[str]) -> str:
+def sha256_of(path: AnyPath) -> str:
     """Return the SHA-256 of a file's bytes as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -119,7 +122,7 @@ class FailureLog:
     path: Path
     failures: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, file: str | os.PathLike[str], reason: str) -> None:
+    def add(self, file: AnyPath, reason: str) -> None:
         """Count one failed input."""
         self.failures.append((os.fspath(file), reason))
 
@@ -141,7 +144,7 @@ class FailureLog:
         return len(self.failures)
 
 
-def read_failures(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+def read_failures(path: AnyPath) -> list[tuple[str, str]]:
     """Return the (file, reason) pairs that a `FailureLog` wrote; none where there is no file."""
     if not os.path.isfile(path):
         return []

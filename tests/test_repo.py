@@ -218,6 +218,22 @@ def test_files_and_functions_are_short():
     assert too_long == []
 
 
+def test_public_functions_of_data_and_tasks_take_paths_as_text_too():
+    """A str where a Path was wanted ended in an AttributeError."""
+    found = []
+    for path in modules():
+        if path.parent.name not in ("data", "tasks"):
+            continue
+        tree = parse(path)
+        classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name[0] != "_"]
+        for node in [*tree.body, *(m for c in classes for m in c.body)]:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                given = [*node.args.args, *node.args.kwonlyargs]
+                kinds = " ".join(ast.unparse(arg.annotation) for arg in given if arg.annotation)
+                found += [f"{name_of(path)}: {node.name}"] if re.search(r"\bPath\b", kinds) else []
+    assert found == []
+
+
 def test_every_python_file_says_what_it_is():
     silent = [
         name_of(path)

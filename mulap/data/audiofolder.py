@@ -9,19 +9,18 @@ if an earlier run of this command left its mark in it. Any other folder is refus
 """
 
 import csv
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from mulap.data.tables import UNFINISHED
-from mulap.files import atomic_path
+from mulap.files import AnyPath, atomic_path
 
 METADATA_FILE, AUDIO_FOLDER = "metadata.csv", "audio"
 
 
 @contextmanager
-def making_audiofolder(output: str | os.PathLike[str], own_column: str) -> Iterator[Path]:
+def making_audiofolder(output: AnyPath, own_column: str) -> Iterator[Path]:
     """Mark a folder as unfinished for as long as it is, also after a kill.
 
     Args:
@@ -44,9 +43,7 @@ def making_audiofolder(output: str | os.PathLike[str], own_column: str) -> Itera
     mark.unlink()
 
 
-def write_metadata(
-    output: str | os.PathLike[str], rows: Sequence[Mapping[str, object]], own_column: str
-) -> None:
+def write_metadata(output: AnyPath, rows: Sequence[Mapping[str, object]], own_column: str) -> None:
     """Write metadata.csv in one step; the first row's names are its columns."""
     columns = list(rows[0]) if rows else ["file_name", "caption", own_column]
     with (

@@ -14,8 +14,9 @@ import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
+
+from mulap.files import AnyPath
 
 # An item of a list as Python, pandas and numpy print it; numpy puts no commas between them.
 _ITEM = (
@@ -94,7 +95,7 @@ class FileFinder:
         is_looking: if False, the first path that a name can mean is taken, there or not.
     """
 
-    def __init__(self, folders: Sequence[Path], is_looking: bool = True) -> None:
+    def __init__(self, folders: Sequence[AnyPath], is_looking: bool = True) -> None:
         self.folders, self.is_looking = folders, is_looking
         self._cached = lru_cache(_CACHED_NAMES)(self._look_for)
         self._spelled: dict[str, dict[str, str]] = {}  # folder -> composed name -> its own
@@ -130,13 +131,13 @@ class FileFinder:
                 reason = reason or f"{kind}: {name[:200]!r} in {folder}{why}"
         return None, reason + ("; its backslashes were tried as slashes" if "\\" in name else "")
 
-    def _spellings(self, folder: Path, name: str) -> Iterator[str]:
+    def _spellings(self, folder: AnyPath, name: str) -> Iterator[str]:
         """Yield the ways to spell a name, those that need no listing of folders first."""
         ways = dict.fromkeys((name, name.replace("\\", "/"), os.path.expanduser(name)))
         yield from ways
         yield from (self._respell(folder, way) for way in ways if not way.isascii())
 
-    def _respell(self, folder: Path, name: str) -> str:
+    def _respell(self, folder: AnyPath, name: str) -> str:
         """Spell each part of a name as the folder that it lies in does."""
         spelled = "/" if name.startswith("/") else ""
         for part in filter(None, name.split("/")):

@@ -8,7 +8,6 @@ that a few long tracks make many clips. Nothing is written over that an earlier 
 What it cannot know: whether two spellings mean one artist.
 """
 
-import os
 import shutil
 import time
 from collections import Counter
@@ -30,7 +29,7 @@ from mulap.audio import (
 )
 from mulap.data.audiofolder import AUDIO_FOLDER, making_audiofolder, write_metadata
 from mulap.data.tags import caption_from_tags, describe_tags, is_poor
-from mulap.files import FailureLog, atomic_path
+from mulap.files import AnyPath, FailureLog, atomic_path
 from mulap.pools import run_tasks
 
 GROUP_CHOICES = ("artist", "album", "folder", "track")
@@ -133,8 +132,8 @@ class _Done:
 
 
 def make_corpus(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    source: AnyPath,
+    output: AnyPath,
     options: CorpusOptions | None = None,
     on_track: Callable[[int, int], None] | None = None,
     num_processes: int = 1,

@@ -10,7 +10,6 @@ training and left out; one that goes bad later stops the run with its name. Clip
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from mulap.audio import AudioError
 from mulap.data.clips import Clip, Stored
 from mulap.data.reader import Decoding, Tracks, decode_file, read_part, read_tracks
 from mulap.data.recipe import PREPARE_OPTIONS, audio_settings
+from mulap.files import AnyPath
 from mulap.model.features import MulapFeatureExtractor
 from mulap.objectives.masking import keyed_generator
 
@@ -228,7 +228,7 @@ class ClipDataset(Dataset[Item]):
         return reader.read(clip, key, seconds)
 
     def verify(
-        self, num_workers: int = 0, keep: bool = False, lengths: Path | None = None
+        self, num_workers: int = 0, keep: bool = False, lengths: AnyPath | None = None
     ) -> list[tuple[Clip, str]]:
         """Decode every clip once and leave out those that cannot be.
 

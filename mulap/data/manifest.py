@@ -50,6 +50,7 @@ from mulap.data.tars import (
     unpack_parquet,
     unpack_tar,
 )
+from mulap.files import AnyPath
 
 PATH_COLUMNS = ("file_name", "audio_path")
 CAPTION_COLUMNS = ("caption", "text")
@@ -63,11 +64,11 @@ MAX_CAPTION_CHARACTERS = 10_000
 
 
 def read_manifest(
-    data: str | os.PathLike[str],
+    data: AnyPath,
     *,
     group_column: str | None = None,
     check_files: bool = True,
-    cache_folder: str | os.PathLike[str] | None = None,
+    cache_folder: AnyPath | None = None,
 ) -> Manifest:
     """Read the clips of a folder, or of one metadata file.
 

@@ -19,7 +19,6 @@ It does not know how a shard is written (`shards`), by whom (`workers`), nor how
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
 import time
@@ -37,7 +36,7 @@ from mulap.data.prepared import CLIPS_FILE, SUMMARY_FILE, VERSION, is_prepared, 
 from mulap.data.recipe import Recipe
 from mulap.data.shards import CLIP_FIELDS, write_shard
 from mulap.data.tables import UNFINISHED
-from mulap.files import FailureLog, atomic_path, read_failures, sha256_of
+from mulap.files import AnyPath, FailureLog, atomic_path, read_failures, sha256_of
 from mulap.locks import hold_lock
 from mulap.pools import run_tasks
 from mulap.terminal import Progress
@@ -90,12 +89,12 @@ class _Task:
 
 
 def prepare(
-    data: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    data: AnyPath,
+    output: AnyPath,
     recipe: Recipe,
     num_processes: int = 1,
     force: bool = False,
-    cache_folder: Path | None = None,
+    cache_folder: AnyPath | None = None,
 ) -> PrepareReport:
     """Decode every clip of a manifest once, or go on where an earlier call was stopped.
 

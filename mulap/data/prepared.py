@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 from mulap.data.clips import Clip, LazyClips, Manifest
 from mulap.data.recipe import Recipe
 from mulap.data.tables import one_line
-from mulap.files import sha256_of
+from mulap.files import AnyPath, sha256_of
 from mulap.terminal import BYTES, Progress
 
 SUMMARY_FILE, CLIPS_FILE = "prepared.json", "clips.arrow"
@@ -54,8 +54,8 @@ class PreparedData:
         ValueError: a file is missing, cut short or damaged, or made by another version.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: AnyPath) -> None:
+        self.folder = folder = Path(folder)
         self.summary = read_summary(folder)
         self.recipe = Recipe(**self.summary["recipe"])
         shards = self.summary["shards"]
@@ -220,12 +220,13 @@ class PreparedClips(LazyClips):
             yield Clip(self.data.folder, tuple(captions), *names, stored=stored)
 
 
-def is_prepared(folder: Path) -> bool:
+def is_prepared(folder: AnyPath) -> bool:
     """Whether this is a folder of prepared Arrow data; a folder of tars is read as any tars."""
+    folder = Path(folder)
     return (folder / SUMMARY_FILE).is_file() and read_summary(folder)["recipe"]["store"] != "tars"
 
 
-def read_prepared(folder: Path, group_column: str | None = None) -> Manifest:
+def read_prepared(folder: AnyPath, group_column: str | None = None) -> Manifest:
     """Read the manifest of a prepared data set. Nothing is decoded.
 
     Args:
@@ -235,6 +236,7 @@ def read_prepared(folder: Path, group_column: str | None = None) -> Manifest:
     Raises:
         ValueError: damaged, or prepared with another group column.
     """
+    folder = Path(folder)
     data = PreparedData(folder)
     prepared_with = data.recipe.group_column
     if group_column and group_column != prepared_with:
@@ -247,13 +249,13 @@ def read_prepared(folder: Path, group_column: str | None = None) -> Manifest:
     return Manifest(PreparedClips(data))
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
+def read_summary(folder: AnyPath) -> dict[str, Any]:
     """Return what `prepared.json` says.
 
     Raises:
         ValueError: it is missing, damaged or of another version.
     """
-    path = folder / SUMMARY_FILE
+    path = Path(folder) / SUMMARY_FILE
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         version = summary["version"]
@@ -285,7 +287,7 @@ def _check_summary(summary: dict[str, Any]) -> None:
         raise ValueError(f"the shards hold {num_clips} clips, not {summary['num_clips']}")
 
 
-def verify_prepared(folder: Path) -> list[tuple[Path, str]]:
+def verify_prepared(folder: AnyPath) -> list[tuple[Path, str]]:
     """Compare all files of a prepared data set, tars too, with their checksums.
 
     Args:
@@ -297,6 +299,7 @@ def verify_prepared(folder: Path) -> list[tuple[Path, str]]:
     Raises:
         ValueError: `prepared.json` cannot be used.
     """
+    folder = Path(folder)
     summary = read_summary(folder)
     files = [*summary["shards"], *filter(None, [summary.get("clips")])]
     damaged = []

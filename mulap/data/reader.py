@@ -8,6 +8,7 @@ passes an end. They can be written down, and a later run decodes only files that
 """
 
 import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 
 from mulap.audio import AudioError, Found, load_audio, log_note, stream_audio
 from mulap.decode import open_reader
-from mulap.files import atomic_path
+from mulap.files import AnyPath, atomic_path
 from mulap.pools import run_tasks
 from mulap.terminal import Progress
 
@@ -62,7 +63,7 @@ class Decoded(Found):
     log_mels: np.ndarray | None = None
 
 
-def decode_file(decoding: Decoding, path: Path) -> Decoded:
+def decode_file(decoding: Decoding, path: AnyPath) -> Decoded:
     """Decode a file once; an unusable one gives a reason."""
     decoded = Decoded()
     part = {"duration_seconds": decoding.seconds, "found": decoded}
@@ -89,7 +90,7 @@ def _log_mels(extractor: "MulapFeatureExtractor", blocks: Iterable[np.ndarray]) 
 
 
 def decode_files(
-    paths: Sequence[Path], decoding: Decoding, num_processes: int = 1
+    paths: Sequence[AnyPath], decoding: Decoding, num_processes: int = 1
 ) -> Iterator[tuple[int, Decoded]]:
     """Decode files once, in several processes, and log what is wrong with usable ones.
 
@@ -113,7 +114,7 @@ def decode_files(
             yield index, decoded
 
 
-def _decode_numbered(decoding: Decoding, job: tuple[int, Path]) -> tuple[int, Decoded]:
+def _decode_numbered(decoding: Decoding, job: tuple[int, AnyPath]) -> tuple[int, Decoded]:
     return job[0], decode_file(decoding, job[1])
 
 
@@ -131,7 +132,7 @@ class Tracks:
     """
 
     extractor: "MulapFeatureExtractor"
-    paths: Sequence[Path]
+    paths: Sequence[AnyPath]
     num_samples: np.ndarray
     duration_seconds: np.ndarray
     log_mels: Sequence[np.ndarray] | None = None
@@ -139,7 +140,7 @@ class Tracks:
 
 
 def read_part(
-    extractor: "MulapFeatureExtractor", path: Path, start_seconds: float, seconds: float | None
+    extractor: "MulapFeatureExtractor", path: AnyPath, start_seconds: float, seconds: float | None
 ) -> np.ndarray:
     """Decode a part of a file into log-mels (T, F, N). What is wrong with it was told before."""
     rate = extractor.sampling_rate
@@ -149,10 +150,10 @@ def read_part(
 
 def read_tracks(
     extractor: "MulapFeatureExtractor",
-    paths: Sequence[Path],
+    paths: Sequence[AnyPath],
     keep: bool = False,
     num_processes: int = 0,
-    lengths: Path | None = None,
+    lengths: AnyPath | None = None,
     seconds: float | None = None,
 ) -> Tracks:
     """Decode every file once, to learn its length and whether it can be used.
@@ -197,25 +198,25 @@ def read_tracks(
     return Tracks(extractor, paths, num_samples, found[1], log_mels if keep else None, reasons)
 
 
-def _save_lengths(path: Path, lengths: dict[str, tuple[int, float]]) -> None:
+def _save_lengths(path: AnyPath, lengths: dict[str, tuple[int, float]]) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(lengths, indent=0) + "\n", encoding="utf-8")
 
 
-def _load_lengths(path: Path | None) -> dict[str, tuple[int, float]]:
-    if path is None or not path.is_file():
+def _load_lengths(path: AnyPath | None) -> dict[str, tuple[int, float]]:
+    if path is None or not os.path.isfile(path):
         return {}
-    known = json.loads(path.read_text(encoding="utf-8"))
+    known = json.loads(Path(path).read_text(encoding="utf-8"))
     for stamp, length in known.items():
         if isinstance(length, int):  # version 0.1 wrote samples only
             known[stamp] = length, length / int(stamp.rpartition("|")[2])
     return known
 
 
-def _stamp(path: Path, rate: int) -> str:
+def _stamp(path: AnyPath, rate: int) -> str:
     """Name a file with its size and time, which change with its content; "" if it is not there."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
         return ""
     return f"{path}|{status.st_size}|{status.st_mtime_ns}|{rate}"
@@ -227,7 +228,7 @@ def count_segments(extractor: "MulapFeatureExtractor", num_samples: int) -> int:
     return 1 + max(0, left) // extractor.stride_samples
 
 
-def count_cache_bytes(extractor: "MulapFeatureExtractor", paths: Sequence[Path]) -> int:
+def count_cache_bytes(extractor: "MulapFeatureExtractor", paths: Sequence[AnyPath]) -> int:
     """Return how much memory all log-mels will take, by the files' headers."""
     num_segments = 0
     for path in paths:

@@ -34,7 +34,7 @@ from mulap.audio import log_note
 from mulap.data.clips import Clip
 from mulap.data.reader import Decoded, Decoding, decode_file
 from mulap.data.recipe import DTYPES, Recipe, Store, audio_settings
-from mulap.files import atomic_path
+from mulap.files import AnyPath, atomic_path
 from mulap.model.features import MulapFeatureExtractor
 
 CLIP_FIELDS = pa.schema(
@@ -98,7 +98,9 @@ class ShardReport:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def write_shard(path: Path, clips: Sequence[Clip], first_index: int, recipe: Recipe) -> ShardReport:
+def write_shard(
+    path: AnyPath, clips: Sequence[Clip], first_index: int, recipe: Recipe
+) -> ShardReport:
     """Decode some clips into one file, which appears whole or not at all.
 
     Args:

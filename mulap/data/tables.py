@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mulap.data.splits import find_split
+from mulap.files import AnyPath
 
 UNFINISHED = ".unfinished"
 """In a folder that a command of ours has not finished, or has not finished anew."""
@@ -31,7 +32,7 @@ PlacedRow = tuple[str, Row | str]
 """Where a row stands, such as "row 17", and its values; or the reason why it cannot be read."""
 
 
-def find_tables(root: Path, problems: list[tuple[str, str]]) -> list[tuple[Path, str]]:
+def find_tables(root: AnyPath, problems: list[tuple[str, str]]) -> list[tuple[Path, str]]:
     """Return the metadata files and archives of a folder, each with the split it is for, or "".
 
     Looked into are the folder itself and its folders `train`, `valid` and `test` (by any spelling).
@@ -43,6 +44,7 @@ def find_tables(root: Path, problems: list[tuple[str, str]]) -> list[tuple[Path,
     Raises:
         ValueError: there is none, one folder has metadata in two formats, or it is unfinished.
     """
+    root = Path(root)
     if os.path.isfile(root):
         return [(root, "")]
     if not os.path.isdir(root):
@@ -101,7 +103,7 @@ def _split_of_shard(name: str) -> str:
     return (find_split(found[1]) if found else None) or ""
 
 
-def read_table(path: str | os.PathLike[str]) -> tuple[list[str], Iterable[PlacedRow]]:
+def read_table(path: AnyPath) -> tuple[list[str], Iterable[PlacedRow]]:
     """Return the column names of a table and its rows.
 
     Args:
@@ -156,7 +158,7 @@ def find_column(
     raise ValueError(f"{where}: no column {needed}; it has {found}; {remedy}")
 
 
-def read_utf8(path: str | os.PathLike[str], remedy: str = "") -> str:
+def read_utf8(path: AnyPath, remedy: str = "") -> str:
     """Return the text of a file in UTF-8, or in UTF-16 with a byte-order mark, without the mark.
 
     Args:
@@ -184,7 +186,7 @@ def read_utf8(path: str | os.PathLike[str], remedy: str = "") -> str:
         ) from error
 
 
-def read_parquet_schema(path: Path) -> pa.Schema:
+def read_parquet_schema(path: AnyPath) -> pa.Schema:
     """Return a parquet file's schema; ValueError in one line where it is not parquet."""
     try:
         return pq.read_schema(path)
@@ -192,7 +194,9 @@ def read_parquet_schema(path: Path) -> pa.Schema:
         raise ValueError(f"{path}: not a readable parquet file ({one_line(error)})") from error
 
 
-def read_parquet_rows(path: Path, columns: list[str], rows_at_once: int = 10_000) -> Iterator[Row]:
+def read_parquet_rows(
+    path: AnyPath, columns: list[str], rows_at_once: int = 10_000
+) -> Iterator[Row]:
     """Yield the rows of a parquet file as dictionaries, a batch in memory at a time.
 
     Raises:

@@ -17,7 +17,6 @@ anything is read. What is refused is listed with its reason, the rest is used. D
 import hashlib
 import io
 import json
-import os
 import posixpath
 import re
 import shutil
@@ -31,7 +30,7 @@ from mulap.archives import DAMAGED, Entry, read_tar
 from mulap.audio import AUDIO_SUFFIXES
 from mulap.data.splits import find_split
 from mulap.data.tables import Row, one_line, read_parquet_rows, read_parquet_schema, text_columns
-from mulap.files import atomic_path
+from mulap.files import AnyPath, atomic_path
 
 UNPACKED_FOLDER = ".mulap-unpacked"
 """Where archives are unpacked, beside them, unless the caller names a folder."""
@@ -56,9 +55,6 @@ _NOT_AUDIO = frozenset(
 
 
 _SECOND = "second audio file of one track: only the first is used"
-
-
-AnyPath = str | os.PathLike[str]
 
 
 def unpack_tar(archive: AnyPath, cache_folder: AnyPath | None = None) -> Path:

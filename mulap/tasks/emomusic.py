@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mulap.data.tables import Row, read_table
+from mulap.files import AnyPath
 from mulap.tasks.task import Example, Task
 
 HOMEPAGE = "https://cvml.unige.ch/databases/emoMusic/"
@@ -50,7 +51,7 @@ def choose_split(artist: str, media_eval_set: str) -> str:
     return "valid" if int(digest, 16) % 10 >= 8 else "train"
 
 
-def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
     """Read the songs that have both numbers.
 
     Args:
@@ -63,6 +64,7 @@ def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, 
     Raises:
         ValueError: a table is missing or of another format.
     """
+    folder = Path(folder)
     numbers, problems = _read_rows(folder, NUMBERS, ("mean_arousal", "mean_valence"))
     songs, more_problems = _read_rows(folder, SONGS, ("Artist", SET_COLUMN))
     problems += more_problems

@@ -10,7 +10,6 @@ long as its files are there it is not fetched again.
 """
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 from mulap.archives import OWN_FOLDER, unpack
 from mulap.downloads import fetch
-from mulap.files import atomic_path
+from mulap.files import AnyPath, atomic_path
 from mulap.tasks.task import Remote, Task
 from mulap.terminal import say
 
@@ -65,7 +64,7 @@ class FetchReport:
         return asdict(self) | {"folder": str(self.folder)}
 
 
-def fetch_task(task: Task, folder: str | os.PathLike[str], split_name: str = "") -> FetchReport:
+def fetch_task(task: Task, folder: AnyPath, split_name: str = "") -> FetchReport:
     """Fetch and unpack what may be fetched of a task.
 
     Args:

@@ -15,6 +15,7 @@ import pyarrow.csv
 
 from mulap.data.splits import find_split
 from mulap.data.tables import one_line
+from mulap.files import AnyPath
 from mulap.tasks.task import Example, Remote, Task
 
 HOMEPAGE = "https://github.com/mdeff/fma"
@@ -65,7 +66,7 @@ TABLE = "fma_metadata/tracks.csv"
 COLUMNS = ("set,split", "set,subset", "artist,id", "track,genre_top")
 
 
-def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
     """Read the rows of the small subset.
 
     Args:
@@ -78,6 +79,7 @@ def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, 
     Raises:
         ValueError: the table is missing or of another format.
     """
+    folder = Path(folder)
     path = folder / TABLE
     table = _read_columns(path)
     examples, problems = [], []

@@ -14,7 +14,6 @@ is said, whole groups are dealt by a seed: the test tracks of k folds, and valid
 What it cannot know: that two spellings are one artist, or that two files are one recording.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from mulap.data.splits import (
     fold_group,
 )
 from mulap.data.tables import PlacedRow, Row, find_column, read_table
+from mulap.files import AnyPath
 from mulap.tasks.folds import deal_folds, hold_out
 from mulap.tasks.labels import find_mark, infer_kind, parse_label
 from mulap.tasks.task import (
@@ -81,7 +81,7 @@ class _Labelled:
 
 
 def read_folder(  # noqa: PLR0913  (all but two say how to read a table that leaves it open)
-    table: str | os.PathLike[str],
+    table: AnyPath,
     label: str | Sequence[str],
     *,
     kind: Kind | None = None,

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from mulap.data.splits import SPLITS
+from mulap.files import AnyPath
 from mulap.tasks.official_files import find_layout, read_lines
 from mulap.tasks.task import Example, Remote, Task
 
@@ -41,7 +42,7 @@ _CHECKSUMS = {
 }
 
 
-def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
     """Read the excerpts of the fault-filtered lists.
 
     Args:
@@ -55,6 +56,7 @@ def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, 
     Raises:
         ValueError: a list is missing or of another format.
     """
+    folder = Path(folder)
     rows = []
     for split in SPLITS:
         path = folder / f"{split}_filtered.txt"

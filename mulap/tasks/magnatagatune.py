@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mulap.data.splits import SPLITS, choose_group
+from mulap.files import AnyPath
 from mulap.tasks.official_files import (
     find_layout,
     read_lines,
@@ -64,7 +65,7 @@ _LISTS = (
 _LIST_BYTES = {"train": 1_208_643, "valid": 122_390, "test": 353_102}
 
 
-def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
     """Read the clips of one split, with their artist as the group.
 
     Args:
@@ -79,6 +80,7 @@ def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, 
     Raises:
         ValueError: a file is missing or of another format.
     """
+    folder = Path(folder)
     examples, problems = [], []
     artists = {row["clip_id"]: row["artist"] for _, row, _ in read_table(folder / CLIPS, _CLIP)}
     clips = _read_annotations(folder / ANNOTATIONS)

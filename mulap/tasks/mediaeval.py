@@ -13,16 +13,15 @@ Decisions come from thresholds chosen on validation. The official `calculate_dec
 them on the test set, which flatters.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from mulap.files import atomic_path
+from mulap.files import AnyPath, atomic_path
 from mulap.tasks.result import Predictions
 
 
-def write_mediaeval(predictions: Predictions, folder: str | os.PathLike[str]) -> list[Path]:
+def write_mediaeval(predictions: Predictions, folder: AnyPath) -> list[Path]:
     """Write predictions as MediaEval's `.npy` files.
 
     Args:

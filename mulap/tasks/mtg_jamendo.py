@@ -8,6 +8,7 @@ with them. The audio is fetched with MTG's own script (hundreds of gigabytes), s
 from functools import partial
 from pathlib import Path
 
+from mulap.files import AnyPath
 from mulap.tasks.official_files import find_layout, read_table
 from mulap.tasks.task import Example, Remote, Task
 
@@ -106,7 +107,9 @@ Afterwards DIR/audio/15/215.mp3 (or DIR/audio/15/215.low.mp3) is a file. The fou
 can share one folder: give each the same DIR."""
 
 
-def read(subset: str, folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+def read(
+    subset: str, folder: AnyPath, split_name: str
+) -> tuple[list[Example], list[tuple[str, str]]]:
     """Read the tracks of one subset, with their artist as the group.
 
     Args:
@@ -121,6 +124,7 @@ def read(subset: str, folder: Path, split_name: str) -> tuple[list[Example], lis
     Raises:
         ValueError: a table is missing or of another format.
     """
+    folder = Path(folder)
     rows = []
     for split, name in SPLIT_FILES.items():
         path = folder / _table_path(subset, split_name, name)

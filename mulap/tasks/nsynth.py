@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from mulap.data.splits import SPLITS as SPLIT_NAMES
 from mulap.data.tables import one_line, read_utf8
+from mulap.files import AnyPath
 from mulap.tasks.task import Example, Remote, Task
 
 HOMEPAGE = "https://magenta.tensorflow.org/datasets/nsynth"
@@ -62,7 +63,7 @@ class _Note(NamedTuple):
     instrument: str
 
 
-def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
     """Read the notes of all three sets.
 
     Args:
@@ -75,6 +76,7 @@ def read(folder: Path, split_name: str) -> tuple[list[Example], list[tuple[str, 
     Raises:
         ValueError: a file is missing or of another format.
     """
+    folder = Path(folder)
     examples, problems = [], []
     for split in SPLIT_NAMES:
         table = f"nsynth-{split}/examples.json"

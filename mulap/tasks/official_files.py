@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mulap.data.tables import read_utf8, split_cells
+from mulap.files import AnyPath
 
-AnyPath = str | os.PathLike[str]
 _REMEDY = "fetch it with mulap download"
 
 _STRINGS = frozenset(

@@ -16,7 +16,6 @@ from thresholds of different folds. What a probe or a split is, this does not kn
 Letters of shapes: S seeds, n tracks, C labels, R draws.
 """
 
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from mulap.data.splits import fold_group
-from mulap.files import atomic_path
+from mulap.files import AnyPath, atomic_path
 from mulap.tasks.bootstrap import bootstrap_counts, interval_of_draws
 from mulap.tasks.metrics import HEADLINE, check_finite, measure
 from mulap.tasks.task import Kind, TaskData, number_groups
@@ -103,7 +102,7 @@ class Predictions:
             return np.arange(len(self.track_ids))
         return number_groups(self.track_ids, self.groups)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write a `.npz` without pickle; equal predictions give equal bytes."""
         arrays = {
             "track_ids": np.array(self.track_ids, dtype=str),
@@ -120,7 +119,7 @@ class Predictions:
             np.savez_compressed(out, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Predictions":
+    def load(cls, path: AnyPath) -> "Predictions":
         """Read what `save` wrote. Version 0.1 wrote no groups.
 
         Raises:

@@ -8,7 +8,6 @@ Each task has a file of its own that says these things as data; `folder` builds 
 any table of labels.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from mulap.data.splits import SPLITS, find_leaking_groups
+from mulap.files import AnyPath
 
 Kind = Literal["tags", "class", "numbers"]
 """`tags`: any number of labels a track; `class`: exactly one; `numbers`: a value for each label."""
@@ -93,7 +93,7 @@ class Task:
     labels: tuple[str, ...]
     group_name: str = "group"
     splits: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    read: Callable[[Path, str], tuple[list[Example], list[tuple[str, str]]]] | None = None
+    read: Callable[[AnyPath, str], tuple[list[Example], list[tuple[str, str]]]] | None = None
     remotes: dict[str, tuple[Remote, ...]] = field(default_factory=dict)
     by_hand: str = ""
     licence: str = ""
@@ -107,7 +107,7 @@ class Task:
         """The split that is meant where none is named."""
         return next(iter(self.splits))
 
-    def load(self, folder: str | os.PathLike[str], split_name: str = "") -> "TaskData":
+    def load(self, folder: AnyPath, split_name: str = "") -> "TaskData":
         """Read the task's tracks and labels from its folder.
 
         Args:
@@ -198,7 +198,7 @@ class TaskData:
 def build_task_data(
     task: Task,
     split_name: str,
-    root: str | os.PathLike[str],
+    root: AnyPath,
     examples: list[Example],
     problems: Iterable[tuple[str, str]] = (),
     folds: list[Fold] | None = None,

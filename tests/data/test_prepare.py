@@ -79,7 +79,7 @@ def test_the_report_counts_what_was_made_and_what_was_not(whole):
 
 def test_the_number_of_processes_changes_no_byte(whole, corpus, tmp_path):
     recipe, folder, _ = whole
-    prepare(corpus, tmp_path / "two", recipe, num_processes=2)
+    prepare(str(corpus), str(tmp_path / "two"), recipe, num_processes=2)
     assert contents(tmp_path / "two") == contents(folder)
 
 

@@ -235,7 +235,7 @@ def test_a_flipped_bit_is_found(make, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert verify_prepared(folder) == [(path, "its bytes are not those that were written")]
+    assert verify_prepared(str(folder)) == [(path, "its bytes are not those that were written")]
     index = bytearray((folder / "clips.arrow").read_bytes())
     index[len(index) // 2] ^= 1
     (folder / "clips.arrow").write_bytes(index)

@@ -127,7 +127,7 @@ def test_what_is_there_is_neither_fetched_nor_unpacked_again(served, tmp_path):
     (folder, asked), out = served, tmp_path / "out"
     first = fetch_task(make_task(folder), str(out))
     asked.clear()
-    report = fetch_task(make_task(folder), out)
+    report = fetch_task(make_task(folder), str(out))
     assert asked == []
     assert report.fetched == report.unpacked == ()
     assert sorted(report.already_there) == sorted(first.fetched)

@@ -30,7 +30,7 @@ def test_the_real_lists_give_the_published_sizes_and_rows():
 
 
 def test_the_broken_excerpt_of_the_caveat_is_in_train():
-    data = TASK.load(shared_splits("gtzan"))
+    data = TASK.load(str(shared_splits("gtzan")))
     (index,) = np.flatnonzero([e.track_id == "jazz.00054" for e in data.examples])
     assert data.examples[index].split == "train"
     assert "jazz.00054.wav, in train," in TASK.caveat

