@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from mulap.inference.embedder import Embedder
+from mulap.model.waveforms import to_mono
 
 DEFAULT_WEIGHTS = "musicnn-msd"
 _FRAMES_AT_ONCE = 3  # 48 ms with the paper's frames; HEAR asks for 50 ms or less
@@ -124,4 +125,4 @@ def _as_clips(audio: torch.Tensor) -> np.ndarray:
     if audio.ndim != 2 or not audio.shape[1]:
         shape = tuple(audio.shape)
         raise ValueError(f"the audio has shape {shape} (give clips by samples, at least one)")
-    return audio.detach().float().cpu().numpy()
+    return np.stack([to_mono(clip) for clip in audio])

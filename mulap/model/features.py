@@ -15,7 +15,7 @@ Two recipes, as the weights ask for (`MulapAudioConfig.variant`):
 In both, a segment depends on nothing outside its own window, so a file of any length can be
 streamed. A tail that fills no segment is dropped; a clip shorter than one is repeated to fill it.
 
-What it does not know: how to decode or resample. It wants mono at `sampling_rate`.
+Scope: arrays at `sampling_rate`. Files and other rates: `mulap.inference`.
 """
 
 import os
@@ -28,6 +28,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 
 from .bundled import locate_weights
+from .waveforms import split_clips, to_mono
 
 _MIN_POWER = 1e-10  # -100 dB, where silence ends up
 DYNAMIC_RANGE_DB = 80.0
@@ -138,13 +139,13 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
         """Cut a whole clip into segments.
 
         Args:
-            waveform: mono samples, (num_samples,).
+            waveform: one clip at `sampling_rate`, as `to_mono` takes it.
 
         Returns:
             float32 (T, segment_samples), T >= 1.
 
         Raises:
-            ValueError: the waveform is empty, or not mono.
+            ValueError: the waveform is empty, or refused by `to_mono`.
         """
         return np.concatenate(list(self.stream_segments([waveform])))
 
@@ -152,18 +153,20 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
         """Cut a clip that comes in consecutive blocks, as `segment` would cut it whole.
 
         Args:
-            blocks: mono samples, each (num_samples,), of any lengths.
+            blocks: of samples, each as `to_mono` takes it, of any lengths.
 
         Yields:
             float32 (T, segment_samples), some segments at a time; at least one in all.
 
         Raises:
-            ValueError: there are no samples, or a block is not mono.
+            ValueError: there are no samples, or `to_mono` refuses a block.
         """
         zeros = np.zeros(self.pad_samples, np.float32)
-        held, num_segments = zeros, 0
+        held, num_segments, num_samples = zeros, 0, 0
         for block in blocks:
-            held = np.concatenate([held, _as_mono(block)])
+            samples = to_mono(block, num_samples)
+            num_samples += len(samples)
+            held = np.concatenate([held, samples])
             segments, held = self._cut(held)
             num_segments += len(segments)
             if len(segments):
@@ -236,7 +239,8 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
         """Turn one clip or several into a padded batch.
 
         Args:
-            audio: one mono waveform (num_samples,), or a list or array (B, num_samples) of them.
+            audio: one clip (num_samples,) or (num_samples, C), or several: a list of clips, each as
+                `to_mono` takes it, or an array (B, num_samples) or (B, C, num_samples).
             sampling_rate: of `audio`, in Hz; taken to be the extractor's own where not given.
             return_tensors: `pt`, `np` or None (NumPy arrays as well).
             max_segments: take no more than this many segments of each clip, from its start.
@@ -246,7 +250,7 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
             and `audio_attention_mask` int64 (B, T), 1 for a segment and 0 for padding.
 
         Raises:
-            ValueError: another sampling rate, no clip, an empty clip, or not mono.
+            ValueError: another sampling rate, no clip, an empty one, or one that `to_mono` refuses.
         """
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
             raise ValueError(
@@ -255,7 +259,7 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
             )
         if max_segments is not None and max_segments < 1:
             raise ValueError(f"max_segments is {max_segments} (give at least 1)")
-        clips = [self.segment(clip)[:max_segments] for clip in _as_clips(audio)]
+        clips = [self.segment(clip)[:max_segments] for clip in split_clips(audio)]
         log_mels = self.log_mel(np.concatenate(clips))
         is_segment = np.arange(max(map(len, clips))) < np.array([[len(clip)] for clip in clips])
         features = np.zeros((*is_segment.shape, *log_mels.shape[1:]), np.float32)  # (B, T, F, N)
@@ -299,21 +303,3 @@ def mel_filters(
     if mel_scale == "slaney":
         filters *= 2.0 / (high - low)
     return filters.astype(np.float32)
-
-
-def _as_mono(waveform: np.ndarray | torch.Tensor) -> np.ndarray:
-    samples = np.asarray(waveform, dtype=np.float32)
-    if samples.ndim != 1:
-        raise ValueError(f"the audio has shape {samples.shape} (give mono samples, one dimension)")
-    return samples
-
-
-def _as_clips(audio: Any) -> list[Any]:
-    """Return a list of waveforms; a flat list of numbers is one waveform."""
-    if isinstance(audio, list | tuple):
-        if not audio:
-            raise ValueError("there is no audio (give at least one waveform)")
-        return [audio] if np.isscalar(audio[0]) else list(audio)
-    if audio.ndim == 2:
-        return list(audio)
-    return [audio]

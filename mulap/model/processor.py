@@ -1,6 +1,7 @@
 """`MulapProcessor`: a feature extractor for the audio and a tokenizer for the text, as one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from transformers import (
@@ -34,7 +35,7 @@ class MulapProcessor(ProcessorMixin):
     def __call__(
         self,
         text: str | Sequence[str] | None = None,
-        audio: np.ndarray | list[np.ndarray] | None = None,
+        audio: np.ndarray | list[Any] | None = None,
         sampling_rate: int | None = None,
         max_segments: int | None = None,
         return_tensors: str | None = None,
@@ -46,7 +47,7 @@ class MulapProcessor(ProcessorMixin):
 
         Args:
             text: a caption or several.
-            audio: a mono waveform (num_samples,) or several, at `sampling_rate`.
+            audio: one clip or several, as `MulapFeatureExtractor` takes them.
             sampling_rate: of the audio, in Hz.
             max_segments: keep that many segments from the start of each waveform.
             return_tensors: "pt" for torch, "np" for numpy.

@@ -182,7 +182,7 @@ def test_max_segments_takes_the_start():
     [
         (np.zeros(0, np.float32), {}, "empty"),
         ([], {}, "no audio"),
-        (np.zeros((2, 3, 4), np.float32), {}, "mono"),
+        (np.zeros((2, 3, 4), np.float32), {}, "no clip"),
         (np.zeros(9, np.float32), {"sampling_rate": 44_100}, "44100 Hz.*16000 Hz"),
         (np.zeros(9, np.float32), {"max_segments": 0}, "max_segments is 0"),
     ],
