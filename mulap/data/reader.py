@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mulap.model.features import MulapFeatureExtractor
 
 LENGTHS_FILE = "lengths.json"
+_NO_LOG_MELS = np.empty((0, 0, 0), np.float32)  # the log-mels of a file that cannot be used
 _SAVE_EVERY_TRACKS = 1000  # what a kill may cost, of a pass that takes hours for a large corpus
 
 
@@ -91,7 +92,7 @@ def _log_mels(extractor: "MulapFeatureExtractor", blocks: Iterable[np.ndarray]) 
 
 def decode_files(
     paths: Sequence[AnyPath], decoding: Decoding, num_processes: int = 1
-) -> Iterator[tuple[int, Decoded]]:
+) -> Iterator[Decoded]:
     """Decode files once, in several processes, and log what is wrong with usable ones.
 
     Args:
@@ -100,22 +101,18 @@ def decode_files(
         num_processes: that decode; 0 or 1 decode in this one.
 
     Yields:
-        A file's index and what was found in it, as they come, in any order.
+        What was found in each file, in order.
 
     Raises:
-        ValueError: a process died, as it does for want of memory.
+        ValueError: a process died, as it does for lack of memory.
     """
-    decode = partial(_decode_numbered, decoding)
+    found = run_tasks(partial(decode_file, decoding), paths, max(1, num_processes))
     with Progress("decoding", len(paths)) as progress:
-        for index, decoded in run_tasks(decode, enumerate(paths), max(1, num_processes)):
+        for path, decoded in zip(paths, found, strict=True):
             for note in decoded.notes:
-                log_note(paths[index], note)
+                log_note(path, note)
             progress.advance()
-            yield index, decoded
-
-
-def _decode_numbered(decoding: Decoding, job: tuple[int, AnyPath]) -> tuple[int, Decoded]:
-    return job[0], decode_file(decoding, job[1])
+            yield decoded
 
 
 @dataclass(frozen=True)
@@ -168,34 +165,34 @@ def read_tracks(
         seconds: how much of each file, from its start; None means all.
 
     Raises:
-        ValueError: a process died, as it does for want of memory.
+        ValueError: a process died, as it does for lack of memory.
     """
-    rate = extractor.sampling_rate
+    stamps = [_stamp(path, extractor.sampling_rate) for path in paths]
     known = _load_lengths(lengths)
-    found = np.zeros((2, len(paths)))
-    log_mels, failures = [np.empty(0, np.float32)] * len(paths), {}
-    todo = []
-    for index, path in enumerate(paths):
-        length = None if keep else known.get(_stamp(path, rate))
-        todo += [index] if length is None else []
-        found[:, index] = length or 0
-    decoding = Decoding(rate, seconds, "log-mels" if keep else "nothing", extractor)
+    todo = [index for index, stamp in enumerate(stamps) if keep or stamp not in known]
+    found = {}
+    kept = "log-mels" if keep else "nothing"
+    decoding = Decoding(extractor.sampling_rate, seconds, kept, extractor)
     decoded = decode_files([paths[index] for index in todo], decoding, num_processes)
-    for number, (place, each) in enumerate(decoded, 1):
-        index = todo[place]
-        found[:, index] = each.num_samples, each.duration_seconds
-        if each.reason:
-            failures[index] = each.reason
-            continue
-        if each.log_mels is not None:
-            log_mels[index] = each.log_mels
-        known[_stamp(paths[index], rate)] = each.num_samples, each.duration_seconds
+    for number, (index, each) in enumerate(zip(todo, decoded, strict=True), 1):
+        found[index] = each
+        if not each.reason:
+            known[stamps[index]] = each.num_samples, each.duration_seconds
         if lengths and number % _SAVE_EVERY_TRACKS == 0:
             _save_lengths(lengths, known)
     if lengths:
         _save_lengths(lengths, known)
-    num_samples, reasons = found[0].astype(np.int64), sorted(failures.items())
-    return Tracks(extractor, paths, num_samples, found[1], log_mels if keep else None, reasons)
+    every = [found.get(index) or Decoded(*known[stamp]) for index, stamp in enumerate(stamps)]
+    return Tracks(
+        extractor,
+        paths,
+        np.array([each.num_samples for each in every], np.int64),
+        np.array([each.duration_seconds for each in every]),
+        [_NO_LOG_MELS if each.log_mels is None else each.log_mels for each in every]
+        if keep
+        else None,
+        [(index, each.reason) for index, each in enumerate(every) if each.reason],
+    )
 
 
 def _save_lengths(path: AnyPath, lengths: dict[str, tuple[int, float]]) -> None:

@@ -112,8 +112,9 @@ def verify_task(
     if decode:
         there = [name for name in names if found[name][1] != MISSING]
         paths = [data.root / name for name in there]
-        for index, decoded in decode_files(paths, Decoding(SAMPLING_RATE), num_processes):
-            found[there[index]] = decoded.num_samples / SAMPLING_RATE, decoded.reason
+        outcomes = decode_files(paths, Decoding(SAMPLING_RATE), num_processes)
+        for name, decoded in zip(there, outcomes, strict=True):
+            found[name] = decoded.num_samples / SAMPLING_RATE, decoded.reason
     return TaskReport(
         task=data.task.name,
         split_name=data.split_name,

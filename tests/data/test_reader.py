@@ -44,8 +44,8 @@ def paths(tmp_path_factory):
 @pytest.mark.parametrize("num_processes", [0, 2])
 def test_every_file_is_decoded_once_in_any_number_of_processes(paths, caplog, num_processes):
     log_note.cache_clear()
-    found = dict(decode_files(paths, Decoding(RATE), num_processes))
-    assert sorted(found) == list(range(5))
+    found = list(decode_files(paths, Decoding(RATE), num_processes))
+    assert len(found) == 5
     assert [found[index].reason for index in (0, 2, 4)] == ["", "", ""]
     assert found[1].reason == "is not audio that can be decoded (convert it to wav)"
     assert found[3].reason == "does not exist (check the path)"
@@ -154,7 +154,7 @@ def test_lengths_that_version_0_1_wrote_are_read(tmp_path, monkeypatch):
     known = {stamp: samples for stamp, (samples, _) in json.loads(lengths.read_text()).items()}
     assert list(known.values()) == [4 * RATE]
     lengths.write_text(json.dumps(known))
-    monkeypatch.setattr(reader, "decode_file", None)
+    monkeypatch.setattr(reader, "decode_file", lambda *args: pytest.fail("decoded"))
     tracks = read_tracks(MulapFeatureExtractor(), [path], lengths=lengths)
     assert tracks.num_samples.tolist() == [4 * RATE]
     assert tracks.duration_seconds.tolist() == [4.0]
