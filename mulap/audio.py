@@ -37,8 +37,8 @@ import numpy as np
 import soxr
 from tqdm import tqdm
 
-from mulap.containers import AnyPath
 from mulap.decode import MAX_RATE_HZ, MIN_RATE_HZ, AudioError, Reader, open_reader
+from mulap.files import AnyPath
 
 SAMPLING_RATE = 16_000
 

@@ -11,8 +11,6 @@ import struct
 from collections.abc import Iterator
 from itertools import pairwise
 
-AnyPath = str | os.PathLike[str]
-
 _CHUNK_BYTES = 2**20
 _LEAST_BYTES_A_SECOND = 500  # of any codec in use, but in silence
 

@@ -18,8 +18,9 @@ import numpy as np
 import soundfile as sf
 from av.error import FFmpegError
 
-from mulap.containers import AnyPath, FilePart, split_ogg
+from mulap.containers import FilePart, split_ogg
 from mulap.ffmpeg import FFmpegReader, change_rate
+from mulap.files import AnyPath
 from mulap.sndfile import SoundFileReader
 
 # A header can claim any rate; outside these, resampling would take absurd amounts of memory.

@@ -13,7 +13,8 @@ import soxr
 from av.container import InputContainer
 from av.error import DecoderNotFoundError, FFmpegError
 
-from mulap.containers import AnyPath, FilePart, is_plausible
+from mulap.containers import FilePart, is_plausible
+from mulap.files import AnyPath
 
 # Formats without a table of contents, whose duration FFmpeg guesses from the first bit rate.
 _WITHOUT_DURATION = frozenset({"aac", "ac3", "amr", "dts", "eac3", "loas", "mp3", "mpegts"})

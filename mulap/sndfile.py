@@ -22,8 +22,9 @@ import numpy as np
 import soundfile as sf
 from av.error import FFmpegError
 
-from mulap.containers import AnyPath, FilePart, is_plausible, tells_mp3_length
+from mulap.containers import FilePart, is_plausible, tells_mp3_length
 from mulap.ffmpeg import clean_tags, container_tags, count_seconds, open_container
+from mulap.files import AnyPath
 
 _BLOCK_SAMPLES = 16_384
 # How much earlier to start so that a codec's memory of its past has faded. mp3: the bit reservoir.
