@@ -51,6 +51,17 @@ def warn(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Write a number with its noun: 1 file, 2 files, 1,000 files.
+
+    Args:
+        number: how many.
+        noun: of one.
+        plural: of several, if it is not `noun` and an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 class Progress:
     """Counts what a long call has done, and shows it if progress is shown. Threads may share one.
 

@@ -72,18 +72,23 @@ def commands(
 
 def describe_option(option: click.Option) -> list[str]:
     """Return an option's row: how it is written, what it takes, its default and its meaning."""
-    default = option.default
+    default = str(option.default) if isinstance(option.default, Path) else option.default
     is_shown = isinstance(default, int | float | str) and not isinstance(default, bool)
     if isinstance(option.type, click.Choice):
         takes = ", ".join(code(choice) for choice in option.type.choices)
     elif option.is_flag:
         takes = ""
+    elif isinstance(option.type, click.IntRange):
+        takes = f"integer, {option.type.min} or more"
     else:
-        takes = option.metavar or option.type.name
+        takes = (option.metavar or option.type.name).replace("|", "\\|")
     written = [*option.opts, *option.secondary_opts]
-    shown = "required" if option.required else code(default) if is_shown else ""
+    text, _, told = (option.help or "").partition("  [default: ")
+    shown = "required" if option.required else told.rstrip("]")
+    if is_shown and default != "":
+        shown = code(default)
     notes = " May be given several times." if option.multiple else ""
-    return [", ".join(map(code, written)), takes, shown, (option.help or "") + notes]
+    return [", ".join(map(code, written)), takes, shown, text + notes]
 
 
 def make_cli_page() -> str:
@@ -91,15 +96,17 @@ def make_cli_page() -> str:
     exit_codes = (group.__doc__ or "").partition("A command ends with\n")[2]
     parts = [
         f"# Commands\n\n{NOTICE}\n",
-        "Results go to standard output, talk to standard error. `mulap COMMAND --help` says the "
-        "same as this page. A command ends with\n",
-        textwrap.indent(textwrap.dedent(exit_codes).strip(), "    ") + "\n",
-        "An error is one line on standard error that begins with `Error: `.\n",
+        "Results go to standard output; progress, messages and errors go to standard error. `mulap "
+        "COMMAND --help` says the same as this page. A command ends with\n",
+        exit_codes.strip("\n") + "\n",
+        "An error is one line on standard error that begins with `Error: `. Progress is a bar in "
+        "a terminal, and in a log one line after 5 seconds and then every 30 seconds; `--quiet`, "
+        "which every command takes, turns it off.\n",
     ]
     for path, command in commands():
         arguments = [each for each in command.params if isinstance(each, click.Argument)]
         options = [each for each in command.params if isinstance(each, click.Option)]
-        words = [f"{each.human_readable_name}{'...' * (each.nargs < 0)}" for each in arguments]
+        words = [each.make_metavar(click.Context(command)) for each in arguments]
         text = inspect.cleandoc(command.help or "")
         parts += [
             f"## {path}\n",

@@ -12,7 +12,7 @@ import pytest
 from transformers.utils import logging
 
 from mulap import terminal
-from mulap.terminal import BYTES, Progress, say, shown, without_transformers_bars
+from mulap.terminal import BYTES, Progress, counted, say, shown, without_transformers_bars
 
 
 class Clock:
@@ -170,3 +170,14 @@ def test_bars_of_transformers_stay_off_where_they_were_off():
         assert not logging.is_progress_bar_enabled()
     assert not logging.is_progress_bar_enabled()
     assert terminal._num_loading == 0
+
+
+def test_a_number_agrees_with_its_noun():
+    assert [counted(n, "file") for n in (0, 1, 2, 1_000)] == [
+        "0 files",
+        "1 file",
+        "2 files",
+        "1,000 files",
+    ]
+    assert counted(2, "process", "processes") == "2 processes"
+    assert counted(1, "process", "processes") == "1 process"

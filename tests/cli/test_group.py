@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import sys
 from pathlib import Path
 
 import click
@@ -10,7 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from mulap import terminal
-from mulap.cli.group import OneLineGroup, UserPath, describe_os_error, one_line_errors
+from mulap.cli.group import (
+    OneLineGroup,
+    UserPath,
+    describe_os_error,
+    one_line_errors,
+    refuse_given,
+)
 
 
 @click.group(cls=OneLineGroup)
@@ -57,7 +64,9 @@ def test_control_c_ends_a_command_with_130_and_a_line(commands, name):
     result = CliRunner().invoke(commands, [name])
     assert result.exit_code == 130
     assert result.stdout == ""
-    assert result.stderr.strip() == "interrupted: what is done is kept (call it again to go on)"
+    assert result.stderr.strip() == (
+        "Interrupted. Finished work is saved; run the same command to resume."
+    )
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -76,11 +85,11 @@ def test_an_error_without_control_c_stays_an_error():
     [
         (
             OSError(errno.ENOSPC, "No space left on device", "out.npz"),
-            "out.npz: No space left on device (free some space",
+            "out.npz: No space left on device. Free some space",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", b"out.npz"),
-            "out.npz: Permission denied (check your rights",
+            "out.npz: Permission denied. Check its permissions",
         ),
         (OSError("two\nlines"), "two lines"),
     ],
@@ -157,3 +166,39 @@ def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
     (tmp_path / "~").mkdir()
     (tmp_path / "~" / "run").mkdir()
     assert path.convert("~/run", None, None) == Path("~/run")
+
+
+def test_all_packages_of_extras_that_are_missing_are_named_at_once(monkeypatch):
+    @group.command()
+    @one_line_errors
+    def need() -> None:
+        raise ModuleNotFoundError("No module named 'sklearn.svm'", name="sklearn.svm")
+
+    for module in ("sklearn", "yaml"):
+        monkeypatch.setitem(sys.modules, module, None)
+    result = CliRunner().invoke(group, ["need"])
+    said = "the package scikit-learn is missing. Run pip install scikit-learn pyyaml"
+    assert (result.exit_code, result.stderr) == (1, f"Error: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], ""),
+        (["--fast"], ""),
+        (["--num-cores", "2"], "--num-cores is for fast runs. Add --fast."),
+        (["-n", "1"], "--num-cores is for fast runs. Add --fast."),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused_if_it_was_given(words, said):
+    @group.command()
+    @click.option("--fast", is_flag=True)
+    @click.option("--num-cores", "-n", default=1)
+    @one_line_errors
+    def run(fast: bool, num_cores: int) -> None:
+        if not fast:
+            refuse_given("is for fast runs. Add --fast.", "num_cores")
+
+    result = CliRunner().invoke(group, ["run", *words])
+    assert result.exit_code == (2 if said else 0)
+    assert said in result.stderr

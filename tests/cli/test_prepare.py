@@ -15,8 +15,8 @@ def test_it_prints_the_folder_and_tells_of_the_rate(corpus, tmp_path):
     result = call("prepare", corpus, "-o", tmp_path / "out", "--seconds", "6", "--processes", 1)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{tmp_path / 'out'}\n"
-    assert "9 clips, 0.01 h of audio in 1 shards of" in result.stderr
-    assert "on 1 processes: " in result.stderr
+    assert "9 clips, 0.01 h of audio in 1 shard of" in result.stderr
+    assert "on 1 process: " in result.stderr
     assert "x real time" in result.stderr
     again = call("prepare", corpus, "-o", tmp_path / "out", "--seconds", "6")
     assert "nothing was left to decode" in again.stderr
@@ -67,14 +67,16 @@ def test_damage_and_wrong_calls_are_told_in_one_line(corpus, tmp_path):
     check_one_line(call("prepare", corpus), 2, "--output", "--help)")
     check_one_line(call("prepare", corpus, "-o", out, "--seconds", "few"), 2, "few")
     check_one_line(call("prepare", corpus, "-o", out, "--dtype", "int16"), 1, "float32 or float16")
-    check_one_line(call("prepare", corpus, "-o", out, "--processes", "0"), 1, "0 processes")
+    check_one_line(
+        call("prepare", corpus, "-o", out, "--processes", "0"), 2, "0 is not in the range"
+    )
     check_one_line(call("prepare", corpus, "--verify"), 1, "no prepared data set")
     call("prepare", corpus, "-o", out, "--store", "tars", "--seconds", "all", "--force")
     (out / "00000.tar").write_bytes(b"")
     result = call("prepare", out, "--verify")
     assert result.exit_code == 1
     assert "00000.tar: has 0 bytes" in result.stderr
-    assert "1 files are damaged" in result.stderr
+    assert "1 damaged file (listed above)" in result.stderr
 
 
 def test_failures_end_with_their_own_exit_code(tmp_path):
@@ -82,4 +84,20 @@ def test_failures_end_with_their_own_exit_code(tmp_path):
     (data / "clip-01.wav").write_bytes(b"no music")
     result = call("prepare", data, "-o", tmp_path / "out", "--store", "pcm", "--processes", 1)
     assert result.exit_code == 3
-    assert "1 input(s) could not be used" in result.stderr
+    assert "1 input could not be used" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--store", "pcm", "--variant", "port"], "--variant is for log-mels"),
+        (["--store", "tars", "--db-reference", "batch"], "--db-reference is for log-mels"),
+        (["--verify"], "--output does nothing with --verify"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(words, said, corpus, tmp_path):
+    check_one_line(call("prepare", corpus, "-o", tmp_path / "out", *words), 2, said)
+    assert not (tmp_path / "out").exists()
+    check_one_line(
+        call("prepare", corpus, "--verify", "--seconds", "3"), 2, "--seconds does nothing"
+    )

@@ -362,5 +362,5 @@ def test_without_ray_the_extra_is_named(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "mulap.inference.cluster", raising=False)
     result = call("embed", "music", "--model", "encoder", "-o", "out.npz", "--engine", "ray")
-    check_one_line(result, 1, "ray is missing", "pip install 'mulap[scale]'")
+    check_one_line(result, 1, "ray is missing", "pip install 'ray[data]'")
     assert not os.path.exists("out.npz.parts")
