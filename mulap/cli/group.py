@@ -113,7 +113,7 @@ data_option = click.option(
 )
 unpack_option = click.option(
     "--unpack-to",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     help="Folder for the files of tars and of audio inside parquet. [default: beside them]",
 )
 run_option = click.option(

@@ -113,7 +113,7 @@ def test_a_file_that_is_missing_on_one_machine_ends_both_at_once(tmp_path):
     )
     for code, lines in ended:
         (line,) = [line for line in lines if line.startswith("Error: ")]
-        assert line.startswith("Error: process 1: Invalid value for 'CONFIG': File ")
+        assert line.startswith("Error: process 1: Invalid value for 'CONFIG': ")
         assert "gone.yaml: neither a file nor a configuration" in line
         before = lines[: lines.index(line)]  # behind it stands torchrun's own account
         assert not [line for line in before if line.startswith(("Traceback", "Usage"))]
