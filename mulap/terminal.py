@@ -133,8 +133,9 @@ class Progress:
         rate = (self.done - self._last_done) / max(now - self._last_time, 1e-9)
         of_total = "" if self.total is None else f" of {self.total // scale:,}"
         parts = [f"{self.doing}: {self.done // scale:,}{of_total} {unit}"]
-        parts.append(f"{rate / scale:,.1f} {unit}/s")
-        if self.total is not None and rate > 0:
+        if rate > 0:
+            parts.append(f"{rate / scale:,.1f} {unit}/s")
+        if rate > 0 and self.total is not None:
             parts.append(f"{tqdm.format_interval((self.total - self.done) / rate)} left")
         return ", ".join([*parts, *filter(None, [self._note])])
 
