@@ -2,6 +2,7 @@
 
 import atexit
 import io
+import math
 import os
 import shutil
 import signal
@@ -45,9 +46,13 @@ def pytest_runtest_setup():
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet_machine():
-    """Keep torch to two threads and transformers to itself."""
+    """Keep torch to two threads, and transformers and slow calls from showing progress."""
     import torch
     from transformers.utils import logging
+
+    from mulap import terminal
+
+    terminal.FIRST_LINE_SECONDS = math.inf
 
     torch.set_num_threads(min(2, torch.get_num_threads()))
     logging.disable_progress_bar()

@@ -15,6 +15,11 @@ from mulap import terminal
 from mulap.terminal import BYTES, Progress, counted, say, shown, without_transformers_bars
 
 
+@pytest.fixture(autouse=True)
+def lines_as_usual(monkeypatch):
+    monkeypatch.setattr(terminal, "FIRST_LINE_SECONDS", 5.0)  # other tests are shown none
+
+
 class Clock:
     def __init__(self):
         self.now = 0.0

@@ -22,7 +22,7 @@ from mulap.files import FailureLog
 from mulap.inference.embedder import Level, check_level
 from mulap.inference.encoders import Encoder, making_of
 from mulap.inference.pipeline import Embedded, FileToEmbed, embed_missing
-from mulap.terminal import Progress
+from mulap.terminal import Progress, counted
 from mulap.vectors.keys import file_name, file_version
 from mulap.vectors.output import EmbeddingOutput, LinePrinter, failures_path
 from mulap.vectors.table import Shard, write_here
@@ -80,7 +80,7 @@ class SegmentProgress:
     def count(self, num_segments: int) -> None:
         """Count more segments as done."""
         self._num_segments += num_segments
-        self._shown.advance(0, f"{self._num_segments:,} segments")
+        self._shown.advance(0, counted(self._num_segments, "segment"))
 
     def end_file(self) -> None:
         """Count a file as done."""

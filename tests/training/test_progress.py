@@ -9,8 +9,9 @@ from mulap.terminal import shown
 from mulap.training.progress import ProgressCallback
 
 
-def test_the_rate_is_that_since_the_last_log_without_the_start_and_validations(capsys):
+def test_the_rate_is_that_since_the_last_log_without_the_start_and_validations(capsys, monkeypatch):
     """It was the mean since the start, in which loading and validations never fade out."""
+    monkeypatch.setattr("mulap.terminal.FIRST_LINE_SECONDS", 5.0)
     clock = [100.0]
     callback = ProgressCallback(8, describe=str, clock=lambda: clock[0])
     state, control = TrainerState(), TrainerControl()
