@@ -5,10 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mulap.benchmark.config import BackboneEntry
-from mulap.benchmark.pair import Pair, make_row
-from mulap.benchmark.rows import Row, write_rows
-from mulap.benchmark.trained import Judged
+from mulap.probing.pair import Backbone, Judged, Pair, make_row
+from mulap.probing.rows import Row, write_rows
 from mulap.tasks.registry import find_task
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import Example, Kind, Task, TaskData, build_task_data
@@ -74,7 +72,7 @@ def make_result(
         )
 
     protocol = "end-to-end" if name == "end-to-end" else "paper"
-    backbone = BackboneEntry(name, label or name, name)
+    backbone = Backbone(name, label or name, name)
     seeds = list(range(num_seeds))
     return make_row(Pair(data, backbone, protocol, seeds, name, SETTINGS, judge), folder)
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mulap.configs import FOLDER as FOLDER_OF_CONFIGS
-from mulap.probing.settings import ProbeSettings, find_protocol
+from mulap.probing.pair import Backbone
+from mulap.probing.settings import find_protocol
 from mulap.settings import build_settings, load_yaml
 from mulap.tasks.folder import read_folder
 from mulap.tasks.registry import find_task
@@ -26,8 +27,6 @@ from mulap.tasks.task import Kind, TaskData
 from mulap.training.supervised_settings import SupervisedSettings, load_supervised_settings
 
 FOLDER = "folder"
-END_TO_END, SUPERVISED = "end-to-end", "supervised"
-"""Backbones that the benchmark trains: on the task itself, and on another task's labels."""
 
 
 @dataclass(frozen=True)
@@ -92,21 +91,6 @@ class TaskEntry:
 
 
 @dataclass(frozen=True)
-class BackboneEntry:
-    """A backbone of the benchmark.
-
-    Attributes:
-        name: as the file gives it; part of every row.
-        label: as tables print it.
-        source: what `load_encoder` takes: the name, with a path made absolute.
-    """
-
-    name: str
-    label: str
-    source: str
-
-
-@dataclass(frozen=True)
 class BenchmarkConfig:
     """What is compared.
 
@@ -123,7 +107,7 @@ class BenchmarkConfig:
     """
 
     tasks: tuple[TaskEntry, ...]
-    backbones: tuple[BackboneEntry, ...]
+    backbones: tuple[Backbone, ...]
     protocol: str
     num_seeds: int
     supervised: SupervisedSettings
@@ -174,16 +158,6 @@ class _File:
     cache: Path | None = None
 
 
-def make_grid(protocol: str, num_seeds: int) -> tuple[ProbeSettings, ...]:
-    """Return a protocol's grid with this many seeds.
-
-    Raises:
-        ValueError: there is no such protocol.
-    """
-    seeds = tuple(range(num_seeds))
-    return tuple(replace(point, seeds=seeds) for point in find_protocol(protocol))
-
-
 def load_config(path: str | os.PathLike[str]) -> BenchmarkConfig:
     """Read and check a benchmark's file. No data is looked at.
 
@@ -224,7 +198,7 @@ def _check_tasks(entries: Sequence[TaskEntry], base: Path, where: str) -> tuple[
 
 def _name_backbones(
     entries: Sequence[str | _Named], base: Path, where: str
-) -> tuple[BackboneEntry, ...]:
+) -> tuple[Backbone, ...]:
     if not entries:
         raise ValueError(f"{where}: 'backbones' is empty: write - random")
     backbones = []
@@ -232,7 +206,7 @@ def _name_backbones(
         name, label = (entry, entry) if isinstance(entry, str) else (entry.name, entry.label)
         if not name:
             raise ValueError(f"{where}: 'backbones[{number}]' has no name: give it one, as random")
-        backbones.append(BackboneEntry(name, label or name, resolve_backbone(name, base)))
+        backbones.append(Backbone(name, label or name, resolve_backbone(name, base)))
     for what in ("name", "label"):
         seen = [getattr(backbone, what) for backbone in backbones]
         twice = next((each for each in seen if seen.count(each) > 1), None)

@@ -12,14 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mulap.benchmark.config import (
-    END_TO_END,
-    SUPERVISED,
-    BackboneEntry,
     BenchmarkConfig,
     TaskEntry,
 )
-from mulap.benchmark.pair import Pair, ProbeOptions, make_row, probe_pair, score_columns
-from mulap.benchmark.rows import (
+from mulap.benchmark.trained import find_supervised, recipe_of, train_whole
+from mulap.files import FailureLog
+from mulap.inference.encoders import Encoder, load_encoder
+from mulap.probing.pair import (
+    END_TO_END,
+    SUPERVISED,
+    Backbone,
+    Judged,
+    Pair,
+    ProbeOptions,
+    make_row,
+    probe_pair,
+    score_columns,
+)
+from mulap.probing.rows import (
     FAILURES_FILE,
     RESULTS_FILE,
     Row,
@@ -31,9 +41,6 @@ from mulap.benchmark.rows import (
     read_rows,
     write_rows,
 )
-from mulap.benchmark.trained import Judged, find_supervised, recipe_of, train_whole
-from mulap.files import FailureLog
-from mulap.inference.encoders import Encoder, load_encoder
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import TaskData
 from mulap.terminal import say
@@ -132,11 +139,11 @@ class _Pairs:
         self.options = ProbeOptions(cache, config.protocol, config.num_seeds, device)
         self.loaded: tuple[str, Encoder] | None = None
 
-    def protocol_of(self, backbone: BackboneEntry) -> str:
+    def protocol_of(self, backbone: Backbone) -> str:
         """Return the protocol that the rows of a backbone name."""
         return END_TO_END if backbone.name == END_TO_END else self.config.protocol
 
-    def make(self, data: TaskData, backbone: BackboneEntry) -> Pair:
+    def make(self, data: TaskData, backbone: Backbone) -> Pair:
         """Make a pair; the encoder is loaded, or trained, if need be."""
         if backbone.name == END_TO_END:
             return self._whole_pair(data, backbone)
@@ -158,7 +165,7 @@ class _Pairs:
         pair.more = more
         return pair
 
-    def _whole_pair(self, data: TaskData, backbone: BackboneEntry) -> Pair:
+    def _whole_pair(self, data: TaskData, backbone: Backbone) -> Pair:
         settings = self.config.supervised
         seeds = list(range(self.config.num_whole_seeds))
 

@@ -11,39 +11,20 @@ is none it is trained, and put there whole once its training has ended.
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mulap.benchmark.rows import canonical_hash
 from mulap.files import read_failures
 from mulap.inference.encoders import encoder_sha256, load_encoder
-from mulap.tasks.result import Predictions
+from mulap.probing.pair import Judged
+from mulap.probing.rows import canonical_hash
 from mulap.tasks.task import TaskData
 from mulap.training.supervised import swap_source, train_supervised, train_supervised_seeds
 from mulap.training.supervised_settings import SupervisedSettings
 
 # What decides no number; and the seed, which is told apart.
 _SILENT = ("seed", "num_workers", "log_every_steps", "save_every_steps", "report_to")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a backbone said of a task's test tracks, and what was used for it.
-
-    Attributes:
-        predictions: of the test tracks.
-        settings: the chosen ones, as plain values.
-        num_used: tracks in train, valid and test.
-        left_out: (file, reason) of tracks that could not be used.
-        sha256: of the backbone.
-    """
-
-    predictions: Predictions
-    settings: list[dict[str, Any]]
-    num_used: dict[str, int]
-    left_out: list[tuple[str, str]]
-    sha256: str
 
 
 def find_supervised(

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mulap.benchmark.printing import interval, mean_and_std, metric_name, percent, row_resampled
 from mulap.data.splits import SPLITS
+from mulap.probing.printing import interval, mean_and_std, metric_name, percent, row_resampled
 from mulap.tasks.registry import find_task, task_names
 from mulap.tasks.result import Score
 from mulap.tasks.verify import TaskReport

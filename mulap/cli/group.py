@@ -48,6 +48,7 @@ _LONGEST_LINE = 1_000  # letters of an error: some quote what they found in a da
 # without.
 _OPTIONAL_PACKAGES = {
     "accelerate": "accelerate",
+    "markdown_it": "markdown-it-py",
     "matplotlib": "matplotlib",
     "numba": "numba",
     "scipy": "scipy",

@@ -222,9 +222,8 @@ def probe(  # noqa: PLR0913  (options)
 
     Every 3-second segment of every track is embedded once, into --cache.
     """
-    from mulap.benchmark.config import BackboneEntry
-    from mulap.benchmark.pair import ProbeOptions, run_pair
     from mulap.cli.describe import describe_row
+    from mulap.probing.pair import Backbone, ProbeOptions, run_pair
     from mulap.tasks.mediaeval import write_mediaeval
     from mulap.tasks.result import Predictions
 
@@ -237,7 +236,7 @@ def probe(  # noqa: PLR0913  (options)
         raise ValueError(f"--mediaeval: {loaded.task.title} has no tags. Leave --mediaeval out.")
     tell_problems(loaded)
     options = ProbeOptions(cache, protocol, seeds, device)
-    row = run_pair(loaded, BackboneEntry(backbone, backbone, backbone), options, output)
+    row = run_pair(loaded, Backbone(backbone, backbone, backbone), options, output)
     click.echo(json.dumps(row, indent=2) if as_json else describe_row(row))
     if mediaeval and output is not None:
         for path in write_mediaeval(Predictions.load(output / row["predictions"]), output):
@@ -271,8 +270,8 @@ def pretrain_supervised(
     The best backbone, in OUTPUT/best, is the Supervised baseline for other tasks; the scores that
     are printed are the end-to-end baseline of this one. Run it again to resume.
     """
-    from mulap.benchmark.printing import resampled
     from mulap.cli.describe import describe_scores
+    from mulap.probing.printing import resampled
     from mulap.tasks.result import score_predictions
     from mulap.training.processes import fail_together, join_processes
     from mulap.training.supervised_settings import load_supervised_settings
@@ -331,6 +330,6 @@ def benchmark(config: Path, output: Path, device: str) -> None:
 @one_line_errors
 def report(folder: Path) -> None:
     """Write report.md and report.html about FOLDER, a benchmark's results."""
-    from mulap.benchmark.report import write_report
+    from mulap.benchmark.report.page import write_report
 
     click.echo(write_report(folder))

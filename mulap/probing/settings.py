@@ -5,7 +5,7 @@ tracks and which labels there are, nothing here knows.
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -102,3 +102,13 @@ def find_protocol(name: str) -> tuple[ProbeSettings, ...]:
         remedy = f"did you mean {near[0]}?" if near else f"give one of {', '.join(PROTOCOLS)}"
         raise ValueError(f"there is no protocol '{name}' ({remedy})")
     return PROTOCOLS[name]
+
+
+def make_grid(protocol: str, num_seeds: int) -> tuple[ProbeSettings, ...]:
+    """Return a protocol's grid with this many seeds.
+
+    Raises:
+        ValueError: there is no such protocol.
+    """
+    seeds = tuple(range(num_seeds))
+    return tuple(replace(point, seeds=seeds) for point in find_protocol(protocol))

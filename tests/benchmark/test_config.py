@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from mulap.benchmark.config import load_config, make_grid, resolve_backbone
+from mulap.benchmark.config import load_config, resolve_backbone
 from mulap.configs import FOLDER
 
 CONFIGS = FOLDER / "benchmark"
@@ -156,12 +156,6 @@ def test_the_home_folder_is_found_wherever_a_path_may_stand(tmp_path, monkeypatc
 
 def test_a_path_may_be_text(tmp_path):
     assert load_config(str(write(tmp_path))) == load_config(write(tmp_path))
-
-
-def test_a_grid_has_the_seeds_that_were_asked_for():
-    (point,) = make_grid("paper", 5)
-    assert point.seeds == (0, 1, 2, 3, 4)
-    assert len(make_grid("jukemir", 1)) > 1
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

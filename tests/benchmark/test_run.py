@@ -19,14 +19,14 @@ import yaml
 from launched import is_running
 from tiny import RATE, tone
 
-from mulap.benchmark import pair as pair_module
 from mulap.benchmark import run as run_module
 from mulap.benchmark.config import load_config
-from mulap.benchmark.pair import ProbeOptions, run_pair
-from mulap.benchmark.rows import read_rows
 from mulap.benchmark.run import run_benchmark
+from mulap.probing import pair as pair_module
 from mulap.probing.features import TrackFeatures
+from mulap.probing.pair import ProbeOptions, run_pair
 from mulap.probing.probe import ProbeOutcome
+from mulap.probing.rows import read_rows
 from mulap.tasks.result import Predictions, score_predictions
 
 BACKBONES = ["random", "mel", "musicnn-mtt"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mulap.probing.settings import PROTOCOLS, ProbeSettings, expand_grid, find_protocol
+from mulap.probing.settings import PROTOCOLS, ProbeSettings, expand_grid, find_protocol, make_grid
 
 
 def test_the_defaults_are_the_papers():
@@ -61,3 +61,9 @@ def test_a_value_that_cannot_be_is_refused_in_one_line(values, match):
     with pytest.raises(ValueError, match=match) as caught:
         ProbeSettings(**values)
     assert "\n" not in str(caught.value)
+
+
+def test_a_grid_has_the_seeds_that_were_asked_for():
+    (point,) = make_grid("paper", 5)
+    assert point.seeds == (0, 1, 2, 3, 4)
+    assert len(make_grid("jukemir", 1)) > 1

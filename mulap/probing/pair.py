@@ -12,19 +12,55 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mulap.benchmark.config import END_TO_END, SUPERVISED, BackboneEntry, make_grid
-from mulap.benchmark.rows import PairId, Row, canonical_hash, file_stem, plain
-from mulap.benchmark.trained import Judged
 from mulap.files import FailureLog
 from mulap.inference.encoders import Encoder, encoder_sha256, load_encoder
 from mulap.probing.features import cache_features
 from mulap.probing.probe import train_probe
+from mulap.probing.rows import PairId, Row, canonical_hash, file_stem, plain
+from mulap.probing.settings import make_grid
 from mulap.tasks.result import Predictions, score_predictions
 from mulap.tasks.task import TaskData
 from mulap.terminal import warn
 
 PREDICTIONS, LEFT_OUT = "predictions", "left_out"
+END_TO_END, SUPERVISED = "end-to-end", "supervised"
+"""Backbones that a benchmark trains: on the task itself, and on another task's labels."""
+
 _PACKAGES = ("mulap", "torch", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What is evaluated, and how it is called.
+
+    Attributes:
+        name: part of every row.
+        label: as tables print it.
+        source: what `load_encoder` takes.
+    """
+
+    name: str
+    label: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a backbone said of a task's test tracks, and what was used for it.
+
+    Attributes:
+        predictions: of the test tracks.
+        settings: the chosen ones, as plain values.
+        num_used: tracks in train, valid and test.
+        left_out: (file, reason) of tracks that could not be used.
+        sha256: of the backbone.
+    """
+
+    predictions: Predictions
+    settings: list[dict[str, Any]]
+    num_used: dict[str, int]
+    left_out: list[tuple[str, str]]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +96,7 @@ class Pair:
     """
 
     data: TaskData
-    backbone: BackboneEntry
+    backbone: Backbone
     protocol: str
     seeds: list[int]
     weights: str
@@ -85,9 +121,7 @@ class Pair:
         )
 
 
-def probe_pair(
-    data: TaskData, backbone: BackboneEntry, options: ProbeOptions, encoder: Encoder
-) -> Pair:
+def probe_pair(data: TaskData, backbone: Backbone, options: ProbeOptions, encoder: Encoder) -> Pair:
     """Make the pair of a frozen backbone and a task; nothing is run yet.
 
     Args:
@@ -115,7 +149,7 @@ def probe_pair(
 
 def run_pair(
     data: TaskData,
-    backbone: BackboneEntry,
+    backbone: Backbone,
     options: ProbeOptions,
     output: str | os.PathLike[str] | None = None,
     encoder: Encoder | None = None,

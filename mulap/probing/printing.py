@@ -7,7 +7,7 @@ paper. An empty cell is a dash.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mulap.benchmark.rows import Row
+from mulap.probing.rows import Row
 from mulap.tasks.result import TRACK
 
 EMPTY = "–"

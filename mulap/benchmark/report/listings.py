@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mulap.benchmark.document import Block, Bullets, Details, Heading, Paragraph, Table
-from mulap.benchmark.printing import metric_name, row_resampled
-from mulap.benchmark.rows import FAILURES_FILE, Row
+from mulap.benchmark.report.markdown import Table, bullets, details, heading, prose
 from mulap.files import read_failures
+from mulap.probing.printing import metric_name, row_resampled
+from mulap.probing.rows import FAILURES_FILE, Row
 
 _MAX_LISTED = 20
 
 
-def how_it_was_done(rows: Sequence[Row]) -> list[Block]:
+def how_it_was_done(rows: Sequence[Row]) -> list[str]:
     """Tell the protocols, seeds and versions of rows."""
     lines = []
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
@@ -25,7 +25,7 @@ def how_it_was_done(rows: Sequence[Row]) -> list[Block]:
     for package in dict.fromkeys(each for row in rows for each in row["versions"]):
         versions = _distinct([row["versions"].get(package) for row in rows])
         lines.append(f"{package} {versions}")
-    return [Bullets(lines)]
+    return [bullets(lines)]
 
 
 def _settings(rows: Sequence[Row]) -> str:
@@ -58,7 +58,7 @@ def _say(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def caveats(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
+def caveats(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """Tell what a task's numbers are of, and what to beware of.
 
     Args:
@@ -85,17 +85,11 @@ def caveats(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
     for row in rows:
         if row.get("trained_on"):
             lines.append(f"{row['label']} was trained on {row['trained_on']}.")
-    return [
-        Bullets(lines),
-        *[
-            Paragraph(f"Beware: {each}")
-            for each in dict.fromkeys(r["caveat"] for r in rows)
-            if each
-        ],
-    ]
+    warnings = [each for each in dict.fromkeys(row["caveat"] for row in rows) if each]
+    return [bullets(lines), *(prose(f"Beware: {each}") for each in warnings)]
 
 
-def off_centre(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
+def off_centre(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """Tell of intervals that do not hold their own score.
 
     A bootstrap draw holds tracks twice, which helps precision where positives are few.
@@ -114,14 +108,14 @@ def off_centre(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
     if not found:
         return []
     return [
-        Paragraph(
+        prose(
             f"The interval does not hold the score: {', '.join(found)}. The bootstrap is biased "
             "where positives are few; of such an interval only the width tells something."
         )
     ]
 
 
-def left_out(folder: Path, rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
+def left_out(folder: Path, rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """List the tracks that some backbone could not use, and rows of the data that were left out.
 
     Args:
@@ -140,9 +134,9 @@ def left_out(folder: Path, rows: Sequence[Row], names: Sequence[str]) -> list[Bl
         summary = f"left out: {row['left_out']}; problems of the data: {row['num_problems']}"
         told.setdefault(json.dumps([summary, entries]), ([], summary, lines))[0].append(name)
     return [
-        Details(
+        details(
             f"{', '.join(same)}: {summary}",
-            [Bullets(lines or ["The list is not there any more."])],
+            [bullets(lines or ["The list is not there any more."])],
         )
         for same, summary, lines in told.values()
     ]
@@ -159,10 +153,10 @@ def weights_table(rows: Sequence[Row]) -> Table:
     return Table(["Backbone", "name", "SHA-256", "trained here on"], unique)
 
 
-def failures(folder: Path) -> list[Block]:
+def failures(folder: Path) -> list[str]:
     """List the pairs that could not be judged."""
     entries = read_failures(folder / FAILURES_FILE)
     if not entries:
         return []
     lines = [f"{pair}: {reason}" for pair, reason in entries]
-    return [Heading("Not judged"), Bullets(lines)]
+    return [heading("Not judged"), bullets(lines)]

@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from mulap.benchmark.printing import print_percentage
 from mulap.files import atomic_path
+from mulap.probing.printing import print_percentage
 
 _COLOURS = (
     "#0072B2",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mulap.benchmark.published import (
+from mulap.benchmark.report.published import (
     MARK_INFERRED,
     MARK_OTHER,
     MARK_UNKNOWN,

@@ -5,15 +5,7 @@ import re
 import pytest
 from benchmarked import QUALITIES, make_data, make_result
 
-from mulap.benchmark.printing import (
-    interval,
-    mean_and_std,
-    metric_name,
-    percent,
-    print_percentage,
-    row_names,
-)
-from mulap.benchmark.tables import (
+from mulap.benchmark.report.tables import (
     PAPER_TABLES,
     confusion_table,
     label_table,
@@ -21,6 +13,14 @@ from mulap.benchmark.tables import (
     paper_table,
     published_table,
     task_table,
+)
+from mulap.probing.printing import (
+    interval,
+    mean_and_std,
+    metric_name,
+    percent,
+    print_percentage,
+    row_names,
 )
 from mulap.tasks.registry import find_task
 from mulap.tasks.result import Difference

@@ -3,8 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mulap.benchmark.document import Table
-from mulap.benchmark.printing import (
+from mulap.benchmark.report.markdown import Table
+from mulap.benchmark.report.published import (
+    MARKS,
+    NO_MARK,
+    Published,
+    mark_of,
+    of_paper_table,
+    of_task,
+)
+from mulap.probing.printing import (
     EMPTY,
     interval,
     mean_and_std,
@@ -13,15 +21,7 @@ from mulap.benchmark.printing import (
     print_percentage,
     row_names,
 )
-from mulap.benchmark.published import (
-    MARKS,
-    NO_MARK,
-    Published,
-    mark_of,
-    of_paper_table,
-    of_task,
-)
-from mulap.benchmark.rows import Row
+from mulap.probing.rows import Row
 from mulap.tasks.metrics import HEADLINE
 from mulap.tasks.result import Difference
 

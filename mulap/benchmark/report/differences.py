@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from mulap.benchmark.printing import row_names
-from mulap.benchmark.rows import Row, canonical_hash
 from mulap.files import atomic_path, sha256_of
+from mulap.probing.printing import row_names
+from mulap.probing.rows import Row, canonical_hash
 from mulap.tasks.result import Difference, Predictions, compare
 
 DIFFERENCES_FILE = "differences.json"

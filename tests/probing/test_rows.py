@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mulap.benchmark.rows import (
+from mulap.probing.rows import (
     append_row,
     canonical_hash,
     file_stem,

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from mulap.benchmark.figures import INK, Bar, Panel, draw_bars, draw_confusion, shorten
+from mulap.benchmark.report.figures import INK, Bar, Panel, draw_bars, draw_confusion, shorten
 
 BARS = [Bar("random", 55.0, 52.0, 58.0, 0), Bar("mel", 70.5, 66.0, 74.0, 1)]
 LINE = Bar("end-to-end", 80.25, 77.0, 83.0)

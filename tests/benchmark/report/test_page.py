@@ -7,9 +7,9 @@ import re
 import pytest
 from benchmarked import QUALITIES, make_data, make_result, make_task, write_results
 
-from mulap.benchmark.printing import print_percentage
-from mulap.benchmark.report import write_report
-from mulap.benchmark.rows import append_row, write_rows
+from mulap.benchmark.report.page import write_report
+from mulap.probing.printing import print_percentage
+from mulap.probing.rows import append_row, write_rows
 
 CLASS = make_task("class", ["rock", "jazz", "folk"], "Own genres")
 

@@ -3,8 +3,8 @@
 import pytest
 from benchmarked import make_data, make_outputs, make_result, make_task
 
-from mulap.benchmark import differences
-from mulap.benchmark.differences import compare_rows, group_rows
+from mulap.benchmark.report import differences
+from mulap.benchmark.report.differences import compare_rows, group_rows
 from mulap.tasks.result import compare
 
 DATA = make_data(make_task("class", ["rock", "jazz", "folk"]))

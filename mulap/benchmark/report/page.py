@@ -6,22 +6,13 @@ between backbones, by paired bootstrap over the saved predictions; no number is 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from mulap.benchmark.differences import TaskRows, compare_rows, group_rows
-from mulap.benchmark.document import (
-    Block,
-    Bullets,
-    Details,
-    Heading,
-    Paragraph,
-    to_html,
-    to_markdown,
-)
-from mulap.benchmark.document import Figure as FigureBlock
-from mulap.benchmark.figures import Bar, Panel, draw_bars, draw_confusion
-from mulap.benchmark.listings import (
+from mulap.benchmark.report.differences import TaskRows, compare_rows, group_rows
+from mulap.benchmark.report.figures import Bar, Panel, draw_bars, draw_confusion
+from mulap.benchmark.report.listings import (
     caveats,
     failures,
     how_it_was_done,
@@ -29,10 +20,16 @@ from mulap.benchmark.listings import (
     off_centre,
     weights_table,
 )
-from mulap.benchmark.printing import is_trained_whole, metric_name, percent
-from mulap.benchmark.published import sources
-from mulap.benchmark.rows import RESULTS_FILE, Row, file_stem, read_rows
-from mulap.benchmark.tables import (
+from mulap.benchmark.report.markdown import (
+    bullets,
+    details,
+    heading,
+    image,
+    prose,
+    to_html,
+)
+from mulap.benchmark.report.published import sources
+from mulap.benchmark.report.tables import (
     confusion_table,
     headline_of,
     label_table,
@@ -42,6 +39,8 @@ from mulap.benchmark.tables import (
     task_table,
 )
 from mulap.files import atomic_path
+from mulap.probing.printing import is_trained_whole, metric_name, percent
+from mulap.probing.rows import RESULTS_FILE, Row, file_stem, read_rows
 
 FIGURES = "figures"
 
@@ -63,46 +62,64 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     if not rows:
         raise ValueError(f"{folder / RESULTS_FILE}: holds no results (mulap benchmark writes them)")
     tasks = [compare_rows(folder, group) for group in group_rows(rows)]
-    blocks = build_report(folder, rows, tasks)
-    _write(folder / "report.md", to_markdown(blocks))
-    _write(folder / "report.html", to_html("mulap: benchmark", blocks))
+    figures = _Figures(folder)
+    text = "\n\n".join(_build_report(figures, rows, tasks)) + "\n"
+    for name, content in (
+        ("report.md", text),
+        ("report.html", to_html("mulap: benchmark", text, figures.panels)),
+    ):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
     return folder / "report.html"
 
 
-def build_report(folder: Path, rows: Sequence[Row], tasks: Sequence[TaskRows]) -> list[Block]:
-    """Build the whole report, drawing its figures.
+class _Figures:
+    """Where figures are drawn; keeps their parts as SVG for the page."""
 
-    Args:
-        folder: figures are written to a folder in it.
-        rows: all.
-        tasks: the same, by task.
-    """
-    blocks: list[Block] = [
-        Heading("Benchmark", 1),
-        Paragraph(
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.panels: dict[str, Sequence[str]] = {}
+
+    def add(self, stem: str, text: str, draw: Callable[[Path], Sequence[str]]) -> str:
+        """Draw a figure, and return it as Markdown.
+
+        Args:
+            stem: its name without an ending.
+            text: what it shows.
+            draw: writes files of a given stem, and returns the panels.
+        """
+        path = f"{FIGURES}/{stem}.png"
+        self.panels[path] = draw(self.folder / FIGURES / stem)
+        return image(path, text)
+
+
+def _build_report(figures: _Figures, rows: Sequence[Row], tasks: Sequence[TaskRows]) -> list[str]:
+    """Build the blocks of the whole report, drawing its figures."""
+    blocks = [
+        heading("Benchmark", 1),
+        prose(
             "Scores are in percent. ± is the standard deviation over seeds (n − 1); intervals are "
             "95 % bootstrap intervals of the mean over seeds. Each task says whether they resample "
             "test tracks one by one or in whole groups, such as artists. An empty cell is –."
         ),
-        Heading("How it was done"),
+        heading("How it was done"),
         *how_it_was_done(rows),
     ]
     for number in (1, 2):
         table, lines = paper_table(number, rows)
-        blocks += [Heading(f"The paper's Table {number}, and ours"), table]
-        blocks += [Bullets(lines)] if lines else []
-    blocks += _figure(folder, rows, tasks)
+        blocks += [heading(f"The paper's Table {number}, and ours"), table.markdown()]
+        blocks += [bullets(lines)] if lines else []
+    blocks += _bars(figures, rows, tasks)
     for task in tasks:
-        blocks += _task_section(folder, task)
-    blocks += [Heading("Backbones"), weights_table(rows), *failures(folder)]
+        blocks += _task_section(figures, task)
+    blocks += [heading("Backbones"), weights_table(rows).markdown(), *failures(figures.folder)]
     lines = [f"{name}: {text}." for name, text in sources().items()]
-    return [*blocks, Heading("Sources of published numbers"), Bullets(lines)]
+    return [*blocks, heading("Sources of published numbers"), bullets(lines)]
 
 
-def _figure(folder: Path, rows: Sequence[Row], tasks: Sequence[TaskRows]) -> list[Block]:
+def _bars(figures: _Figures, rows: Sequence[Row], tasks: Sequence[TaskRows]) -> list[str]:
     labels = list(dict.fromkeys(row["label"] for row in rows if not is_trained_whole(row)))
     panels = [_panel(task, labels) for task in tasks]
-    svgs = draw_bars(panels, folder / FIGURES / "baselines")
     text = "; ".join(
         f"{panel.title}, {panel.axis}: "
         + ", ".join(
@@ -112,9 +129,9 @@ def _figure(folder: Path, rows: Sequence[Row], tasks: Sequence[TaskRows]) -> lis
         for panel in panels
     )
     return [
-        Heading("The paper's Figure 3, on these tasks"),
-        FigureBlock(f"{FIGURES}/baselines.png", svgs, text),
-        Paragraph(
+        heading("The paper's Figure 3, on these tasks"),
+        figures.add("baselines", text, lambda stem: draw_bars(panels, stem)),
+        prose(
             "Bars are means over seeds, whiskers 95 % intervals over the test set, the dashed line "
             "is the end-to-end model, if there is one, and its band the interval. Bars of ROC-AUC "
             "begin at chance, 50 %, all others at 0."
@@ -138,75 +155,61 @@ def _panel(task: TaskRows, labels: Sequence[str]) -> Panel:
     return Panel(task.title, metric, f"{metric_name(metric)}, %", bars, line)
 
 
-def _task_section(folder: Path, task: TaskRows) -> list[Block]:
+def _task_section(figures: _Figures, task: TaskRows) -> list[str]:
     first = task.rows[0]
     baseline = "" if task.baseline is None else task.names[task.baseline]
-    blocks: list[Block] = [
-        Heading(task.title),
+    blocks = [
+        heading(task.title),
         *caveats(task.rows, task.names),
-        task_table(task.rows, task.names, task.differences, baseline),
+        task_table(task.rows, task.names, task.differences, baseline).markdown(),
     ]
     if baseline:
         blocks.append(
-            Paragraph(
+            prose(
                 f"Minus {baseline}: the difference by paired bootstrap over the same test set; "
                 "an interval that holds 0 leaves open which is better."
             )
         )
     others = metrics_table(task.rows, task.names)
-    blocks += [others] if others else []
+    blocks += [others.markdown()] if others else []
     blocks += off_centre(task.rows, task.names)
-    blocks += [Bullets([f"No difference: {line}" for line in task.problems])] * bool(task.problems)
-    blocks += left_out(folder, task.rows, task.names)
+    blocks += [bullets([f"No difference: {line}" for line in task.problems])] * bool(task.problems)
+    blocks += left_out(figures.folder, task.rows, task.names)
     table, lines = published_table(first["task"], first["split_name"])
     if table is not None:
-        inside: list[Block] = [table, *([Bullets(lines)] if lines else [])]
-        blocks.append(Details("What others published on this task", inside))
-    return [*blocks, *_labels(task), *_confusions(folder, task)]
+        inside = [table.markdown(), *([bullets(lines)] if lines else [])]
+        blocks.append(details("What others published on this task", inside))
+    return [*blocks, *_labels(task), *_confusions(figures, task)]
 
 
-def _labels(task: TaskRows) -> list[Block]:
-    blocks: list[Block] = []
+def _labels(task: TaskRows) -> list[str]:
+    blocks: list[str] = []
     metrics = list(dict.fromkeys(each for row in task.rows for each in row["per_label"]))
     for index, metric in enumerate(metrics):
         table, extremes = label_table(task.rows, task.names, metric)
         name = metric_name(metric)
         if index == 0:
-            blocks.append(Heading(f"{name} of each label: {task.title}", 3))
+            blocks.append(heading(f"{name} of each label: {task.title}", 3))
+            blocks.append((extremes or table).markdown())
             if extremes is None:
-                blocks.append(table)
                 continue
-            blocks.append(extremes)
-        blocks.append(Details(f"{name} of all {len(table.rows)} labels", [table]))
+        blocks.append(details(f"{name} of all {len(table.rows)} labels", [table.markdown()]))
     skipped = list(dict.fromkeys(label for row in task.rows for label in row["skipped_labels"]))
     if skipped:
-        blocks.append(Paragraph(f"Not scored, without a meaning in this test: {_join(skipped)}."))
+        names = ", ".join(skipped)
+        blocks.append(prose(f"Not scored, without a meaning in this test: {names}."))
     return blocks
 
 
-def _confusions(folder: Path, task: TaskRows) -> list[Block]:
-    blocks: list[Block] = []
+def _confusions(figures: _Figures, task: TaskRows) -> list[str]:
+    blocks: list[str] = []
     for row, name in zip(task.rows, task.names, strict=True):
         if not row["confusion"]:
             continue
         names = (row["task"], row["title"], row["split_name"], row["backbone"], row["protocol"])
         stem = "confusion--" + file_stem(*names)
-        svgs = draw_confusion(
-            row["confusion"], row["labels"], f"{name}, % of true", folder / FIGURES / stem
-        )
         text = f"Confusion matrix of {name} on {task.title}; the table has its numbers"
-        inside: list[Block] = [
-            FigureBlock(f"{FIGURES}/{stem}.png", svgs, text),
-            confusion_table(row),
-        ]
-        blocks.append(Details(f"Confusions of {name}", inside))
-    return [Heading(f"Confusions: {task.title}", 3), *blocks] if blocks else []
-
-
-def _join(words: Sequence[str]) -> str:
-    return ", ".join(words)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        draw = partial(draw_confusion, row["confusion"], row["labels"], f"{name}, % of true")
+        inside = [figures.add(stem, text, draw), confusion_table(row).markdown()]
+        blocks.append(details(f"Confusions of {name}", inside))
+    return [heading(f"Confusions: {task.title}", 3), *blocks] if blocks else []
