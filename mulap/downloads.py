@@ -1,11 +1,10 @@
-"""A file from a web server, whole or not at all. Knows no data sets and unpacks nothing.
+"""A file from a web server, whole or not at all.
 
-    NAME.part         what has come so far, and the lock: one process at a time writes to it
-    NAME.part.json    which version of the file that is, so that two are never glued together
-    NAME              appears by a rename, once size and checksum are right
+    NAME.part    what has come so far, and the lock: one process at a time writes to it
+    NAME         appears by a rename, once size and checksum are right
 
-A try goes on where the last one stopped, if the server says that the file is still the same (HTTP
-Range with If-Range); if not, or if the server cannot tell, it starts over.
+A download with a checksum resumes where the last try stopped (HTTP Range). Without a checksum it
+starts over, since parts of two versions of the file could be joined unnoticed.
 
 Plain http, which anybody on the way can change, is taken with a checksum only. An https source that
 gives neither checksum nor size may still send a wrong file.
@@ -13,7 +12,6 @@ gives neither checksum nor size may still send a wrong file.
 
 import hashlib
 import http.client
-import json
 import os
 import re
 import shutil
@@ -23,12 +21,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from email.message import Message
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mulap.files import AnyPath, atomic_path
+from mulap.files import AnyPath
 from mulap.locks import wait_for_lock
 from mulap.terminal import BYTES, Progress, say
 
@@ -49,15 +46,6 @@ class _Dropped(Exception):
 
 
 @dataclass(frozen=True)
-class _Version:
-    """Which version of a remote file a part belongs to; the validator is an ETag or a date."""
-
-    url: str
-    validator: str
-    num_bytes: int | None
-
-
-@dataclass(frozen=True)
 class _Download:
     """What `fetch` was asked for."""
 
@@ -69,10 +57,6 @@ class _Download:
     @property
     def part(self) -> Path:
         return self.target.with_name(self.target.name + ".part")
-
-    @property
-    def version_path(self) -> Path:
-        return self.target.with_name(self.target.name + ".part.json")
 
     def find_fault(self, path: Path) -> str:
         """Return what is wrong with a file's size or content, empty if nothing is."""
@@ -120,13 +104,18 @@ def fetch(url: str, target: AnyPath, checksum: str = "", num_bytes: int | None =
         with _open_alone(job) as part:
             if job.is_done():  # by the process that we waited for
                 return False
+            had_part = part.seek(0, os.SEEK_END) > 0
             _download(part, job)
+            if had_part and job.find_fault(job.part):  # it may be of an older version
+                part.truncate(0)
+                _download(part, job)
             if fault := job.find_fault(job.part):
                 part.truncate(0)  # an empty part is removed
                 raise ValueError(f"{url}: what came {fault}; it was removed (try again later)")
             os.fsync(part.fileno())
             os.replace(job.part, job.target)
-            job.version_path.unlink(missing_ok=True)
+            # Version 0.1 kept the file's version there.
+            target.with_name(f"{target.name}.part.json").unlink(missing_ok=True)
             return True
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}"
@@ -155,7 +144,6 @@ def _open_alone(job: _Download) -> Iterator[BinaryIO]:
                 yield part
             finally:
                 if _is_open(part, job.part) and not job.part.stat().st_size:
-                    job.version_path.unlink(missing_ok=True)
                     job.part.unlink()
             return
 
@@ -176,6 +164,8 @@ def _download(part: BinaryIO, job: _Download) -> None:
                 num_vain = 0 if num_bytes > most else num_vain + 1
                 most = max(most, num_bytes)
                 if num_vain > len(PAUSES_SECONDS):
+                    if not job.checksum:
+                        num_bytes = part.truncate(0)
                     kept = f"{num_bytes:,} bytes are kept (run it again later)"
                     raise ValueError(f"{job.url}: {dropped}, {num_vain} times; {kept}") from dropped
                 pause = PAUSES_SECONDS[max(num_vain - 1, 0)]
@@ -184,30 +174,20 @@ def _download(part: BinaryIO, job: _Download) -> None:
 
 
 def _try_once(part: BinaryIO, job: _Download, progress: Progress) -> None:
-    version = _read_version(job)
     start = part.seek(0, os.SEEK_END)
-    # Without anything that tells two versions apart, parts of them could be glued together.
-    if version is None or version.url != job.url or not (version.validator or job.checksum):
-        version, start = None, 0
-    if version and start and version.num_bytes == start:
+    if start and not job.checksum:
+        start = part.truncate(0)
+    if start and start == job.num_bytes:
         return  # all came, but the run was killed before the rename
-    headers = {"User-Agent": "mulap"}
-    if version and start:
-        headers["Range"] = f"bytes={start}-"
-        if version.validator:
-            headers["If-Range"] = version.validator
+    headers = {"User-Agent": "mulap"} | ({"Range": f"bytes={start}-"} if start else {})
     with _ask(job, headers) as response:
         begin, total = _find_extent(response)
         if response.status == 416 and total == start:
             return
-        arriving = _Version(job.url, _find_validator(response.headers), total)
-        if response.status == 200:
+        if begin != start:
             part.truncate(0)
-            with atomic_path(job.version_path) as temporary:
-                temporary.write_text(json.dumps(asdict(arriving)), encoding="utf-8")
-        elif not (version and begin == start and _is_same(version, arriving)):
-            part.truncate(0)  # asked for without a Range next time
-            raise _Dropped(f"the server answers {response.status}, not with the rest of the file")
+            if response.status != 200:  # asked for without a Range next time
+                raise _Dropped(f"the server answers {response.status}, not with the rest")
         _receive(part, response, total, job, progress)
 
 
@@ -292,23 +272,3 @@ def _find_extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
         return -1, None
     begin, total = found.groups()
     return int(begin or -1), None if total == "*" else int(total)
-
-
-def _find_validator(headers: Message) -> str:
-    """Return a strong ETag, else the date of the last change, else nothing."""
-    etag = headers.get("ETag", "")
-    return etag if etag.startswith('"') else headers.get("Last-Modified", "")
-
-
-def _is_same(version: _Version, arriving: _Version) -> bool:
-    """Whether two answers are of one version, as far as both say."""
-    pairs = (version.validator, arriving.validator), (version.num_bytes, arriving.num_bytes)
-    return all(not old or not new or old == new for old, new in pairs)
-
-
-def _read_version(job: _Download) -> _Version | None:
-    try:
-        values = json.loads(job.version_path.read_text(encoding="utf-8"))
-        return _Version(values["url"], values["validator"], values["num_bytes"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None  # without it, the part is worth nothing

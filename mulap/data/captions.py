@@ -13,11 +13,10 @@ too: they say what others say, and the tokenizer lowers them.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
 
 from mulap.data.clips import Manifest
 
@@ -45,7 +44,6 @@ BAD_PATTERNS: dict[str, str] = {
 """Names and regular expressions of bad captions. Each is searched for in the normalized caption;
 case matters unless the pattern begins with (?i)."""
 
-_MAX_EXAMPLES = 3
 _MAX_EXAMPLE_CHARACTERS = 80
 
 # Characters that show nothing: controls, lone surrogates (which UTF-8 cannot write), zero-width
@@ -159,90 +157,51 @@ class CleaningReport:
     """What cleaning dropped and which of the captions it kept say the same.
 
     Attributes:
-        num_captions: how many came in.
-        num_kept: how many were kept.
         num_dropped: rule -> how many captions broke it first.
-        examples: rule -> the first few captions that it dropped, shortened.
-        duplicates: (caption, how often it was kept), for those kept more than once, most frequent
-            first; captions with one `caption_key` count as one and show their first spelling.
-        num_clips_dropped: clips that lost all their captions (`clean_manifest` alone counts them).
+        examples: rule -> the first caption that it dropped, shortened.
+        num_kept: `caption_key` -> how many captions with it were kept. Duplicates are kept: two
+            tracks may well be described in the same words.
+        spelling: `caption_key` -> the first of these captions.
+        num_clips_dropped: clips that lost all their captions.
     """
 
-    num_captions: int = 0
-    num_kept: int = 0
     num_dropped: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-    duplicates: list[tuple[str, int]] = field(default_factory=list)
+    examples: dict[str, str] = field(default_factory=dict)
+    num_kept: Counter[str] = field(default_factory=Counter)
+    spelling: dict[str, str] = field(default_factory=dict)
     num_clips_dropped: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain values, for a JSON file."""
-        return {**vars(self), "num_dropped": dict(self.num_dropped.most_common())}
+    @property
+    def num_captions(self) -> int:
+        """How many captions came in."""
+        return self.num_dropped.total() + self.num_kept.total()
 
-    def lines(self) -> list[str]:
-        """Return the report in words, a line for each rule that dropped anything."""
-        lines = [f"captions kept: {self.num_kept:,} of {self.num_captions:,}"]
-        for rule, count in self.num_dropped.most_common():
-            lines.append(f"dropped as {rule}: {count:,}, such as {self.examples[rule][0]!r}")
-        if self.num_clips_dropped:
-            lines.append(f"clips left without a caption and dropped: {self.num_clips_dropped:,}")
-        if self.duplicates:
-            caption, count = self.duplicates[0]
-            repeated = sum(count for _, count in self.duplicates) - len(self.duplicates)
-            lines.append(
-                f"captions that repeat another: {repeated:,}; "
-                f"the most frequent comes {count:,} times: {_shorten(caption)!r}"
-            )
-        return lines
-
-
-class _Cleaner:
-    """Judges captions one at a time and keeps the books for the report."""
-
-    def __init__(self, rules: CaptionRules) -> None:
-        self.rules, self.report = rules, CleaningReport()
-        self.num_of_key: Counter[str] = Counter()
-        self.spelling: dict[str, str] = {}
-
-    def keep(self, caption: str) -> str | None:
-        """Return the normalized caption, or None where a rule drops it."""
+    def clean(self, caption: str, rules: CaptionRules) -> str | None:
+        """Count a caption; return its normal form, or None where a rule drops it."""
         caption = normalize_caption(caption)
-        self.report.num_captions += 1
-        if rule := self.rules.find_broken(caption):
-            self.report.num_dropped[rule] += 1
-            examples = self.report.examples.setdefault(rule, [])
-            if len(examples) < _MAX_EXAMPLES:
-                examples.append(_shorten(caption))
+        if rule := rules.find_broken(caption):
+            self.num_dropped[rule] += 1
+            self.examples.setdefault(rule, _shorten(caption))
             return None
-        self.report.num_kept += 1
         key = caption_key(caption)
-        self.num_of_key[key] += 1
+        self.num_kept[key] += 1
         self.spelling.setdefault(key, caption)
         return caption
 
-    def finish(self) -> CleaningReport:
-        self.report.duplicates = [
-            (self.spelling[key], count) for key, count in self.num_of_key.most_common() if count > 1
-        ]
-        return self.report
-
-
-def clean_captions(
-    captions: Iterable[str], rules: CaptionRules | None = None
-) -> tuple[list[str], CleaningReport]:
-    """Drop the captions that break a rule.
-
-    Args:
-        captions: raw captions.
-        rules: what to keep; None means the paper's lengths and `BAD_PATTERNS`.
-
-    Returns:
-        The captions kept, normalized, in their order; and what was dropped by which rule.
-        Duplicates are reported, not dropped: two tracks may well be told in the same words.
-    """
-    cleaner = _Cleaner(rules or CaptionRules())
-    kept = [clean for caption in captions if (clean := cleaner.keep(caption)) is not None]
-    return kept, cleaner.finish()
+    def lines(self) -> list[str]:
+        """Return the report in words, a line for each rule that dropped anything."""
+        lines = [f"captions kept: {self.num_kept.total():,} of {self.num_captions:,}"]
+        for rule, count in self.num_dropped.most_common():
+            lines.append(f"dropped as {rule}: {count:,}, such as {self.examples[rule]!r}")
+        if self.num_clips_dropped:
+            lines.append(f"clips left without a caption and dropped: {self.num_clips_dropped:,}")
+        if repeated := self.num_kept.total() - len(self.num_kept):
+            key, count = self.num_kept.most_common(1)[0]
+            lines.append(
+                f"captions that repeat another: {repeated:,}; "
+                f"the most frequent comes {count:,} times: {_shorten(self.spelling[key])!r}"
+            )
+        return lines
 
 
 def clean_manifest(
@@ -260,13 +219,11 @@ def clean_manifest(
     Raises:
         ValueError: no clip has a caption left.
     """
-    cleaner = _Cleaner(rules or CaptionRules())
-    clips = []
+    rules, report, clips = rules or CaptionRules(), CleaningReport(), []
     for clip in manifest.clips:
-        kept = [clean for caption in clip.captions if (clean := cleaner.keep(caption)) is not None]
+        kept = [clean for each in clip.captions if (clean := report.clean(each, rules)) is not None]
         if kept:
             clips.append(replace(clip, captions=tuple(kept)))
-    report = cleaner.finish()
     report.num_clips_dropped = len(manifest.clips) - len(clips)
     if not clips:
         rule, count = next(iter(report.num_dropped.most_common(1)), ("no caption", 0))
