@@ -64,6 +64,7 @@ def describe_tags(tags: Mapping[str, str], file_name: str) -> dict[str, str]:
         if text.get(key) and not _EMPTY_TAG.match(text[key])
     }
     genre = re.sub(r"^\(\d+\)", "", text.get("genre", "")).strip()
+    genre = ", ".join(filter(None, map(str.strip, genre.split(";"))))  # several tags, joined
     if not _EMPTY_TAG.match(genre) and len(genre.split()) <= 4:
         said["genre"] = genre if genre.isupper() else genre.lower()
     if year := re.search(r"\b(1[5-9]|20)\d\d\b", text.get("date", "") or text.get("year", "")):

@@ -5,6 +5,7 @@ end, and sums labels and playing time. A file that decodes may still be another 
 the source publishes checksums, `mulap.tasks.fetch` compared them.
 """
 
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,11 +136,15 @@ def verify_task(
 
 def _look(path: Path) -> str:
     """Say why a file cannot be audio, without opening it; "" if it may be."""
-    if not path.exists():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return MISSING
-    if not path.is_file():
+    except OSError as error:  # in a folder that is closed to us
+        return f"cannot be read: {error.strerror} (check the file and your rights to it)"
+    if not stat.S_ISREG(status.st_mode):
         return "is not a regular file (replace it)"
-    return "" if path.stat().st_size else "is empty, 0 bytes (replace the file)"
+    return "" if status.st_size else "is empty, 0 bytes (replace the file)"
 
 
 def _report_split(

@@ -19,9 +19,10 @@ from mulap.inference.devices import choose_device, computing_on
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.tasks.bootstrap import bootstrap_interval
+from mulap.terminal import warn
 from mulap.training.checkpoints import SETTINGS_FILE
 from mulap.training.evaluate import Evaluation, evaluate
-from mulap.training.initial import check_tokenizer, initial_model
+from mulap.training.initial import check_tokenizer, describe_unknown_words, initial_model
 from mulap.training.pretrain import read_clips
 from mulap.training.settings import PretrainSettings, load_settings
 from mulap.training.trainer import evaluation_collator, held_out_clips
@@ -130,6 +131,9 @@ def evaluate_run(
     dataset, num_workers = _make_dataset(settings, manifest.split(split), processor, failures)
     if not len(dataset):
         raise ValueError(f"{data}: no clip of the {split} split can be used: name another --split")
+    captions = CaptionPool(manifest.split(split))
+    if unknown := describe_unknown_words(processor.tokenizer, captions):
+        warn(unknown)
     with computing_on(device):
         how = dataset, settings, pool, num_workers
         evaluations = [_evaluate(model.to(device), processor, *how)]

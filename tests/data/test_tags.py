@@ -42,6 +42,7 @@ def test_captions_of_differing_files_and_seeds_differ():
             "a",
             {"title": "T 1", "genre": "classical"},
         ),
+        ({"title": "T", "genre": "Rock; Pop;"}, "a", {"title": "T", "genre": "rock, pop"}),
         ({"title": "T", "comment": "Visit http://x.y for the rest"}, "a", {"title": "T"}),
         ({"title": "T", "comment": "Copyright by all of us"}, "a", {"title": "T"}),
         ({"title": "T", "date": "recorded 1967?"}, "a", {"title": "T", "year": "1967"}),

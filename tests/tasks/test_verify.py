@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import soundfile as sf
+from closed_folders import closed_folder
 from tiny import RATE, tone
 
 from mulap.audio import load_audio
@@ -20,8 +21,8 @@ SECONDS = (1.0, 2.0, 0.5, 1.5, 1.0, 0.25)
 def make_data(folder, kind="class", published=(3, 1, 2), groups="abcdef", names=None, folds=None):
     """Six tracks: class or tags rock and pop by turns, or two numbers."""
     names = names or [f"audio/{index}.wav" for index in range(6)]
-    (folder / "audio").mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         sf.write(folder / name, tone(index, SECONDS[index]), RATE)
     targets = {
         "class": ["rock", "pop"] * 3,
@@ -60,6 +61,19 @@ def test_labels_are_summed_by_split(tmp_path, kind, train, test):
     report = verify_task(make_data(tmp_path, kind), decode=False)
     assert report.splits["train"].labels == train
     assert report.splits["test"].labels == test
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_a_closed_folder_costs_its_own_files_only(tmp_path, decode):
+    data = make_data(tmp_path, names=["closed/0.wav", *(f"audio/{n}.wav" for n in range(1, 6))])
+    with closed_folder(tmp_path / "closed"):
+        report = verify_task(data, decode, num_processes=1)
+    assert report.missing == []
+    ((name, reason),) = report.undecodable
+    assert (name, reason.partition(" (")[0]) == (
+        "closed/0.wav",
+        "cannot be read: Permission denied",
+    )
 
 
 def test_missing_and_spoilt_files_are_listed_with_the_reason_and_counted(tmp_path):

@@ -1,5 +1,6 @@
 """A finished run is evaluated beside the model that it started from; damage is a line."""
 
+import csv
 import json
 import shutil
 
@@ -70,6 +71,24 @@ def test_a_split_that_is_too_large_to_keep_is_read_again_with_the_same_figures(
     assert kept == [True, False]
     assert read_again.trained.metrics == whole.trained.metrics
     assert read_again.untrained.metrics == whole.untrained.metrics
+
+
+def test_words_that_the_model_does_not_know_are_reported(finished, tmp_path, capsys):
+    corpus = finished / "corpus"
+    table = corpus / "metadata.csv"
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    other = tmp_path / "metadata.csv"
+    with open(other, "w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, rows[0])
+        writer.writeheader()
+        for row in rows:
+            row |= {"file_name": str(corpus / row["file_name"]), "caption": "เพลงช้า 🎹"}
+            writer.writerow(row)
+    evaluate_run(finished / "run", other, "valid", with_untrained=False)
+    assert (
+        "captions: 100.0% of their words are unknown to the text model" in capsys.readouterr().err
+    )
 
 
 def test_a_split_without_clips_is_a_line(finished):
