@@ -19,7 +19,7 @@ What becomes of unusual input:
     folder: AudioError
 
 A note is one line, "<path>: <what is wrong>", that goes to the logger `mulap.audio` as a warning,
-once a process for each file: to standard error, unless the program configures logging.
+once per file and process: to standard error, unless the program configures logging.
 
 Scope: samples. Codecs are `mulap.decode`'s, features and segments `MulapFeatureExtractor`'s.
 """
@@ -337,7 +337,7 @@ class _Mixer:
         # make a vector jump where a file comes just over the threshold.
         is_heard = self._power > _SILENT_POWER * self.num_samples
         if is_heard and self._mixed_power < _CANCELLED_POWER * self._power:
-            return {"its channels cancel each other: their mean is nearly silent (invert one)"}
+            return {"its channels cancel, so their mean is nearly silent. Invert one channel."}
         return set()
 
 

@@ -191,7 +191,9 @@ class _JoinedReader:
             try:
                 reader = _make_reader(part, self.path)
             except (FFmpegError, sf.SoundFileError):
-                self.notes.add("is damaged: not all of the files that it was joined from are heard")
+                self.notes.add(
+                    "is damaged: not all files joined in it can be decoded. Replace the file."
+                )
                 continue
             with closing(reader):
                 yield reader

@@ -81,13 +81,17 @@ class FFmpegReader:
                     continue
                 for frame in frames:
                     if num_failed and num_samples:  # else before the first: no audio yet
-                        self.notes.add("is damaged: parts of it cannot be decoded")
+                        self.notes.add(
+                            "is damaged: parts of it cannot be decoded. Replace the file."
+                        )
                     num_failed = 0
                     num_samples += frame.samples
                     yield frame
         except FFmpegError:  # what came before is used
             seconds = num_samples / self.sampling_rate_hz
-            self.notes.add(f"is damaged: nothing behind {seconds:.1f} s can be decoded")
+            self.notes.add(
+                f"is damaged: nothing behind {seconds:.1f} s can be decoded. Replace the file."
+            )
 
 
 def open_container(file: FilePart) -> InputContainer:

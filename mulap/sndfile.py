@@ -123,14 +123,18 @@ class SoundFileReader:
         with catch_chatter() as lines:
             yield
         if lines and is_heard:  # before, what a frame needs of those before it may be missing
-            self.notes.add("is damaged: parts of it cannot be decoded")
+            self.notes.add("is damaged: parts of it cannot be decoded. Replace the file.")
 
     def _note_end(self, seconds: float, is_whole: bool) -> None:
         claimed = self._claimed_seconds
         if not is_whole:
-            self.notes.add(f"is damaged: nothing behind {seconds:.1f} s can be decoded")
+            self.notes.add(
+                f"is damaged: nothing behind {seconds:.1f} s can be decoded. Replace the file."
+            )
         elif claimed - seconds > _MISSING_SECONDS and is_plausible(claimed, self._file):
-            self.notes.add(f"is cut short: holds {seconds:.1f} s of {claimed:.1f} s")
+            self.notes.add(
+                f"is cut short: holds {seconds:.1f} s of {claimed:.1f} s. Replace the file."
+            )
 
     def _safe_start(self, start: int) -> int:
         """Where to seek to so that everything from `start` on is as in a full decode."""
@@ -216,6 +220,8 @@ class _MemoryStream:
     def take(self) -> str:
         """Return what was written, and forget it."""
         self._libc.fflush(self._stream)
+        if not self._size.value:
+            return ""
         text = ctypes.string_at(self._text, self._size.value)
         self._libc.rewind(self._stream)
         return text.decode("utf-8", "replace")

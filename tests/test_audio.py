@@ -135,7 +135,7 @@ def test_channels_that_cancel_are_told_and_averaged_all_the_same(tmp_path, caplo
     music = make_music(2, 44_100, 1)
     samples = np.concatenate([music, noise * np.roll(music, 999) - music], axis=1)
     path = write_sound(tmp_path / "wide.wav", samples, 44_100, "WAV", "FLOAT")
-    told = f"{path}: its channels cancel each other: their mean is nearly silent (invert one)"
+    told = f"{path}: its channels cancel, so their mean is nearly silent. Invert one channel."
     waveform = load_audio(path)
     expected = soxr.resample(samples.mean(axis=1), 44_100, SAMPLING_RATE)
     np.testing.assert_allclose(waveform, expected, atol=1e-6)

@@ -168,7 +168,7 @@ def test_of_joined_ogg_files_those_that_can_be_decoded_are_heard_and_it_is_told(
     once = load_audio(good)
     np.testing.assert_allclose(load_audio(path)[:-50], np.tile(once, 2)[:-50], atol=0.05)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: is damaged: not all of the files that it was joined from are heard"
+        f"{path}: is damaged: not all files joined in it can be decoded. Replace the file."
     ]
 
 

@@ -64,7 +64,7 @@ def test_damaged_packets_are_told(tmp_path, caplog):
     path.write_bytes(content)
     load_audio(path)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: is damaged: parts of it cannot be decoded"
+        f"{path}: is damaged: parts of it cannot be decoded. Replace the file."
     ]
 
 

@@ -48,7 +48,9 @@ def test_odd_tags_are_not_complained_about(mp3, capfd, caplog):
 def test_a_cut_mp3_is_told_by_its_name_and_nothing_else_is_written(mp3, capfd, caplog):
     content = mp3.read_bytes()
     mp3.write_bytes(content[: len(content) * 6 // 10])
-    assert notes_of(mp3, caplog) == [f"{mp3}: is cut short: holds 5.4 s of 9.0 s"]
+    assert notes_of(mp3, caplog) == [
+        f"{mp3}: is cut short: holds 5.4 s of 9.0 s. Replace the file."
+    ]
     assert capfd.readouterr().err == ""
     assert notes_of(mp3, caplog) == []  # once is enough
 
@@ -60,7 +62,7 @@ def test_a_damaged_mp3_is_told_by_its_name_and_nothing_else_is_written(mp3, capf
         content[position] ^= 0x55
     mp3.write_bytes(content)
     notes = notes_of(mp3, caplog)
-    assert f"{mp3}: is damaged: parts of it cannot be decoded" in notes
+    assert f"{mp3}: is damaged: parts of it cannot be decoded. Replace the file." in notes
     assert capfd.readouterr().err == ""
 
 

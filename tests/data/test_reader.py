@@ -54,7 +54,7 @@ def test_every_file_is_decoded_once_in_any_number_of_processes(paths, caplog, nu
         seconds = found[index].num_samples / RATE
         assert found[index].duration_seconds == pytest.approx(seconds, abs=1 / RATE)
     assert found[1].num_samples == found[3].num_samples == 0
-    told = f"{paths[2]}: is cut short: holds 10.0 s of 20.0 s"
+    told = f"{paths[2]}: is cut short: holds 10.0 s of 20.0 s. Replace the file."
     assert [record.getMessage() for record in caplog.records] == [told]
 
 
