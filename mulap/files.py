@@ -1,4 +1,4 @@
-"""Files on disk: atomic writes, hashes, and the list of inputs that failed. Knows no audio.
+"""Files on disk: atomic writes, hashes, and the list of inputs that failed.
 
 A job over many files must neither stop at the first bad one nor lose it: `FailureLog` counts every
 failure and writes it down with its reason.

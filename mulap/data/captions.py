@@ -6,8 +6,8 @@ effect downstream and reports results on all of them. It does not print its patt
 are our own guess at what production-music libraries write where a description should be, and a
 dictionary of others takes their place.
 
-Knows nothing of music, so a caption that is well formed and wrong stays. Captions in capitals stay
-too: they say what others say, and the tokenizer lowers them.
+Limits: a caption that is well formed and wrong stays. Captions in capitals stay too: they say what
+others say, and the tokenizer makes them lower case.
 """
 
 import re

@@ -5,7 +5,7 @@ relative to its metadata file and tools refuse what lies outside; links keep a l
 from being stored twice. With `clip_seconds` the tracks are cut and written as FLAC instead, so
 that a few long tracks make many clips. Nothing is written over that an earlier run did not make.
 
-What it cannot know: whether two spellings mean one artist.
+Limits: two spellings of one artist are two groups.
 """
 
 import shutil
@@ -75,7 +75,7 @@ class CorpusOptions:
         clip_seconds: cut tracks into clips of this length; None links whole tracks.
         max_clips_per_track: at most so many, spread evenly over the track; None means all.
         captions_per_clip: differing captions of each clip, one row each, where the tags allow.
-        group_by: what the split must not tear apart: artist, album, folder or track. Where a track
+        group_by: what the split keeps together: artist, album, folder or track. Where a track
             has no such tag, its folder.
         copy: copy the files instead of linking to them.
         seed: of the choice of wordings.

@@ -10,7 +10,7 @@ Read are: a Hugging Face audiofolder (`metadata.csv`, `.jsonl` or `.parquet`, at
                                 several rows of one file: several captions
     split                       optional: train, valid or test
     track_id (or audio_id)      optional; else the file's path inside the folder
-    group, artist, album        optional: what must not be torn apart by the split, see `splits`
+    group, artist, album        optional: what the split keeps together, see `splits`
 
 Trouble in one row never stops a run: the row is left out and listed with its reason. Trouble that
 leaves nothing to work with (no caption column, not UTF-8, every file missing) is a ValueError.

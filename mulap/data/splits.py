@@ -3,10 +3,10 @@
 A split that the data names itself (a folder, a column) is kept. Where it names none, the split is
 a pure function of the track's group: a SHA-256 of the group's name picks one of the three, 80/10/10
 as in the paper's section 3.1. So adding tracks moves none, the order of the rows does not matter,
-and one artist (or album) is never both learnt from and tested on. Knows nothing of files.
+and one artist (or album) is never in both the training and the test set.
 
-What it cannot know: that two spellings are one artist, or that two albums share an artist whom no
-column names.
+Limits: two spellings of an artist are two groups, and so are two albums of an artist whom no column
+names.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ SPLIT_FRACTIONS = (0.8, 0.1, 0.1)
 """Shares of train, valid and test among groups (paper, section 3.1)."""
 
 SPLIT_SALT = "mulap-split-1:"
-"""Put before the group's name in the hash. Changing it deals all tracks anew, so it never changes:
-figures from two versions of this package would no longer be about the same test set."""
+"""Put before the group's name in the hash. It never changes: all tracks would be assigned again,
+and figures from two versions of this package would no longer be about the same test set."""
 
 GROUP_COLUMNS = ("group", "artist", "album")
 """Columns that may hold the group: the first with a value wins, after all of them the track id."""

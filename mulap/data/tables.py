@@ -23,7 +23,7 @@ from mulap.data.splits import find_split
 from mulap.files import AnyPath
 
 UNFINISHED = ".unfinished"
-"""In a folder that a command of ours has not finished, or has not finished anew."""
+"""Lies in a folder that a command of this package has not finished writing."""
 
 _METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
@@ -163,7 +163,7 @@ def read_utf8(path: AnyPath, remedy: str = "") -> str:
 
     Args:
         path: the file.
-        remedy: what to do if it cannot be read; by default to check the path, or to save it anew.
+        remedy: what to do if it cannot be read; by default the path or UTF-8 is named.
 
     Raises:
         ValueError: it cannot be read or decoded: file, line, byte and remedy in one line.

@@ -1,4 +1,4 @@
-"""A task's files -> its folder: fetched, checked, unpacked, and not done twice. Knows no task.
+"""A task's files -> its folder: fetched, checked and unpacked once.
 
     FOLDER/<remote.path>              each file, whole or not there (`mulap.downloads`)
     FOLDER/<remote.unpack_to>/...     what was in the archives (`mulap.archives`)
@@ -35,7 +35,7 @@ class FetchReport:
         already_there: paths of those that were there and right, or unpacked before.
         unpacked: paths of archives unpacked now; the first part stands for all.
         num_unpacked_files: how many files came out of them.
-        by_hand: what must be asked for or placed by hand; empty if nothing.
+        by_hand: instructions for files that the user must get; empty if there are none.
     """
 
     task: str
@@ -73,11 +73,11 @@ def fetch_task(task: Task, folder: AnyPath, split_name: str = "") -> FetchReport
         split_name: one of the task's splits; empty means the default.
 
     Returns:
-        What was fetched, what was there, and what is left to do by hand.
+        What was fetched, what was there, and what the user must get.
 
     Raises:
         ValueError: there is no such split, or a file cannot be fetched or unpacked. What was
-            fetched before stays; the next run goes on from there.
+            fetched before stays; the next run resumes.
     """
     folder, split_name = Path(folder), split_name or next(iter(task.splits), "")
     if split_name and split_name not in task.splits:

@@ -8,10 +8,10 @@ Read are CSV, TSV, JSON lines, JSON and parquet files. Columns:
     split or fold  optional: train, valid, test; or the fold in which a track is tested
     group, artist or album    optional: what train, valid and test of a fold must not share
 
-A split or fold column is kept as it is, and groups that it tears apart are reported. Where nothing
-is said, whole groups are dealt by a seed: the test tracks of k folds, and valid tracks.
+A split or fold column is kept as it is, and groups that it splits are reported. Without such a
+column, a seed assigns whole groups: the test tracks of k folds, and valid tracks.
 
-What it cannot know: that two spellings are one artist, or that two files are one recording.
+Limits: two spellings of an artist are two groups, and two files of one recording are two tracks.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ from mulap.data.splits import (
 )
 from mulap.data.tables import PlacedRow, Row, find_column, read_table
 from mulap.files import AnyPath
-from mulap.tasks.folds import deal_folds, hold_out
+from mulap.tasks.folds import assign_folds, hold_out
 from mulap.tasks.labels import find_mark, infer_kind, parse_label
 from mulap.tasks.task import (
     Example,
@@ -101,8 +101,8 @@ def read_folder(  # noqa: PLR0913  (all but two say how to read a table that lea
         split: the column that says train, valid or test; None takes `split` if there is one.
         fold: the column that says in which fold a track is tested; None takes `fold`.
         group: the column of what must stay together; None takes `group`, `artist` or `album`.
-        num_folds: how many folds are dealt where no column says any; fewer if groups are fewer.
-        seed: of the dealing.
+        num_folds: number of folds if no column names any; fewer if there are fewer groups.
+        seed: random seed for folds and valid tracks.
         title: as tables print it; empty makes one of the file's name.
 
     Returns:
@@ -219,7 +219,7 @@ def _merge_rows(
 ) -> list[Example]:
     """Make one example of all rows of a file; a file of which two rows disagree is left out."""
     merged: dict[str, Example] = {}
-    torn: set[str] = set()
+    conflicting: set[str] = set()
     for row in rows:
         try:
             target = parse_label(kind, names, row.values, mark)
@@ -241,9 +241,9 @@ def _merge_rows(
             )
         disagreement = _compare(before, said)
         if disagreement:
-            torn.add(row.file_name)
+            conflicting.add(row.file_name)
             problems.append((row.source, f"{row.file_name!r} is left out: {disagreement}"))
-    return [example for name, example in merged.items() if name not in torn]
+    return [example for name, example in merged.items() if name not in conflicting]
 
 
 def _compare(before: Example, said: Example) -> str:
@@ -288,7 +288,7 @@ def _make_folds(
             if part not in places:
                 column = f"the column {columns.split!r}"
                 raise ValueError(
-                    f"{column} has no track in {part} (mark some, or rename it to have folds dealt)"
+                    f"{column} has no track in {part} (mark some, or rename it for folds by a seed)"
                 )
         if "valid" in places:
             return name, examples, None
@@ -301,7 +301,7 @@ def _make_folds(
         return f"{name}, valid {by_seed}", examples, None
     examples = [replace(example, split="") for example in examples]
     if not columns.fold:
-        folds = deal_folds(groups, labels, num_folds, seed)
+        folds = assign_folds(groups, labels, num_folds, seed)
         return f"{len(folds)}-fold {by_seed}", examples, folds
     # 2 before 10, and both before words.
     numbers = {name: read_number(name) for name in places.tolist()}
@@ -309,7 +309,7 @@ def _make_folds(
     if len(names) < 2:
         raise ValueError(
             f"the fold column {columns.fold!r} says {names[0]!r} of every track "
-            "(rename it to have folds dealt)"
+            "(rename it for folds by a seed)"
         )
     folds = []
     for index, name in enumerate(names):
@@ -342,7 +342,7 @@ def _describe_labels(data: TaskData, names: Sequence[str], mark: str) -> list[st
 
 
 def _check_folds(table: Path, data: TaskData, columns: _Columns) -> list[tuple[str, str]]:
-    """Return as problems: groups that a fold column tears, and labels that no train track has."""
+    """Return as problems: groups that a fold column splits, and labels that no train track has."""
     labels, problems = _mark_labels(data.task, data.examples), []
     tested = ((data.examples[i].group, fold.name) for fold in data.folds for i in fold.test)
     leaks = find_leaking_groups((group, name) for group, name in tested if group)

@@ -1,8 +1,8 @@
-"""Dealing tracks into folds and valid tracks by a seed, so that no group is torn. Knows no files.
+"""Folds and valid tracks by a seed; a group is never split.
 
-Groups are dealt whole, and as evenly by label as scikit-learn's splitters can. Everything is a pure
-function of the arrays and the seed. A group that is larger than a part should be stays whole, so
-parts may be of unequal size: no tearing goes before evenness.
+Labels are spread as evenly as scikit-learn's splitters can. Everything is a pure function of the
+arrays and the seed. A group that is larger than a part should be stays whole, so parts may be of
+unequal size.
 """
 
 import warnings
@@ -16,7 +16,7 @@ VALID_SHARE = 1 / 8
 """Share of the tracks not tested in a fold that are held out as valid, if groups allow it."""
 
 
-def deal_folds(groups: np.ndarray, labels: np.ndarray, num_folds: int, seed: int) -> list[Fold]:
+def assign_folds(groups: np.ndarray, labels: np.ndarray, num_folds: int, seed: int) -> list[Fold]:
     """Make folds that test each track once.
 
     Args:
@@ -39,7 +39,7 @@ def deal_folds(groups: np.ndarray, labels: np.ndarray, num_folds: int, seed: int
             f"only {num_groups} groups: train, valid and test need one each at least (add tracks, "
             "or group by another column; file_name keeps no tracks together)"
         )
-    tests = _deal(groups, labels, min(num_folds, num_groups), seed)
+    tests = _assign(groups, labels, min(num_folds, num_groups), seed)
     everything = np.arange(len(groups))
     folds = []
     for index, test in enumerate(tests):
@@ -65,15 +65,15 @@ def hold_out(
         one that leaves most labels in train, then has most of them itself, then is nearest in size.
 
     Raises:
-        ValueError: all tracks are of one group, so it would have to be torn.
+        ValueError: all tracks are of one group, so it would have to be split.
     """
     num_groups = len(np.unique(groups[tracks]))
     if num_groups < 2:
         raise ValueError(
             f"the {len(tracks)} tracks outside test are of one group: valid cannot be taken from "
-            "them without tearing it (add tracks, or group by another column)"
+            "them without splitting it (add tracks, or group by another column)"
         )
-    parts = _deal(groups[tracks], labels[tracks], min(round(1 / VALID_SHARE), num_groups), seed)
+    parts = _assign(groups[tracks], labels[tracks], min(round(1 / VALID_SHARE), num_groups), seed)
 
     def badness(part: np.ndarray) -> tuple[int, int, float]:
         valid = labels[tracks[part]].any(0)
@@ -84,7 +84,7 @@ def hold_out(
     return np.delete(tracks, valid), tracks[valid]
 
 
-def _deal(groups: np.ndarray, labels: np.ndarray, num_parts: int, seed: int) -> list[np.ndarray]:
+def _assign(groups: np.ndarray, labels: np.ndarray, num_parts: int, seed: int) -> list[np.ndarray]:
     """Return positions of `num_parts` parts, none empty; there are at least as many groups."""
     # Tags are balanced by their rarest one, which is the one most easily missing from a part.
     rarity = labels.sum(0) + np.arange(labels.shape[1]) / (labels.shape[1] + 1)
@@ -103,6 +103,6 @@ def _deal(groups: np.ndarray, labels: np.ndarray, num_parts: int, seed: int) -> 
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         parts = [part for _, part in splitter.split(classes, classes, given)]
     if not all(len(part) for part in parts):
-        # Balancing labels can leave a part without a track; dealing groups alone cannot.
+        # Balancing labels can leave a part without a track; assigning groups alone cannot.
         parts = [part for _, part in by_group.split(classes, classes, groups)]
     return parts

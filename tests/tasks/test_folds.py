@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mulap.tasks.folds import VALID_SHARE, deal_folds, hold_out
+from mulap.tasks.folds import VALID_SHARE, assign_folds, hold_out
 
 
 def one_label(classes: np.ndarray, num_labels: int | None = None) -> np.ndarray:
@@ -35,14 +35,14 @@ def test_no_group_is_torn_and_every_track_is_tested_once(data):
     seed = data.draw(st.integers(0, 2**31), "seed")
     labels = np.random.default_rng(seed).random((num_tracks, num_labels)) < 0.4
     num_folds = data.draw(st.integers(3, 8), "folds")
-    folds = deal_folds(groups, labels, num_folds, seed)
+    folds = assign_folds(groups, labels, num_folds, seed)
     assert len(folds) == min(num_folds, len(set(groups.tolist())))
     check(folds, groups)
 
 
 def test_the_same_seed_deals_the_same_and_another_deals_anew():
     groups, labels = np.arange(40) // 2, one_label(np.arange(40) % 3)
-    first, again, other = (deal_folds(groups, labels, 4, seed) for seed in (3, 3, 4))
+    first, again, other = (assign_folds(groups, labels, 4, seed) for seed in (3, 3, 4))
     for fold, same in zip(first, again, strict=True):
         for part in ("train", "valid", "test"):
             np.testing.assert_array_equal(getattr(fold, part), getattr(same, part))
@@ -52,7 +52,7 @@ def test_the_same_seed_deals_the_same_and_another_deals_anew():
 @pytest.mark.parametrize("group_size", [1, 4])
 def test_classes_are_spread_evenly(group_size):
     classes = np.repeat(np.arange(4), 80)
-    folds = deal_folds(np.arange(320) // group_size, one_label(classes), 5, seed=0)
+    folds = assign_folds(np.arange(320) // group_size, one_label(classes), 5, seed=0)
     for fold in folds:
         np.testing.assert_allclose(np.bincount(classes[fold.test]), 16, atol=group_size)
         assert 0.1 <= len(fold.valid) / 256 <= 0.2
@@ -88,7 +88,7 @@ def test_rare_tags_come_to_every_part_that_they_can_reach():
     tags[:, 0] = True
     tags[:30, 1] = True
     tags[:10, 2] = True  # the rarest, five folds of two
-    folds = deal_folds(np.arange(60), tags, 5, seed=0)
+    folds = assign_folds(np.arange(60), tags, 5, seed=0)
     assert [int(tags[fold.test, 2].sum()) for fold in folds] == [2] * 5
 
 
@@ -99,4 +99,4 @@ def test_rare_tags_come_to_every_part_that_they_can_reach():
 def test_too_few_groups_or_folds_are_refused(num_groups, num_folds, message):
     groups = np.arange(18) % num_groups
     with pytest.raises(ValueError, match=message):
-        deal_folds(groups, np.zeros((18, 0), bool), num_folds, seed=0)
+        assign_folds(groups, np.zeros((18, 0), bool), num_folds, seed=0)
