@@ -23,7 +23,6 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,6 @@ _TRACK_SECONDS = 240.0  # what a whole track is taken to last when shards are pl
 _ROWS_AT_ONCE = 65_536
 _HF_FILES = ("dataset_info.json", "state.json")
 _IS_OURS = re.compile(r"data-\d{5,}-of-\d{5,}\.arrow|\d{5,}\.tar|\..+\.partial.*")
-_WAIT_SECONDS = 15.0  # workers that outlive a killed run let go of its lock within this time
 
 
 @dataclass(frozen=True)
@@ -120,10 +118,10 @@ def prepare(
         raise ValueError(f"{data}: is prepared already; name the audio that it was made of")
     manifest = read_manifest(data, group_column=recipe.group_column, cache_folder=cache_folder)
     plan = _make_plan(manifest, recipe)
-    with ExitStack() as stack:
-        _check_output(output, data)
-        output.mkdir(parents=True, exist_ok=True)
-        _enter_lock(stack, output)
+    _check_output(output, data)
+    output.mkdir(parents=True, exist_ok=True)
+    message = f"{output}: another process is at work here. Wait for it, or end it."
+    with hold_lock(output / LOCK_FILE, message):
         if force:
             _remove_ours(output)
         if _is_finished(output, plan):
@@ -260,19 +258,6 @@ def _check_output(output: Path, data: Path) -> None:
     is_ours = any((output / name).exists() for name in (SUMMARY_FILE, UNFINISHED, LOCK_FILE))
     if output.is_dir() and not is_ours and any(output.iterdir()):
         raise ValueError(f"{output}: holds other files; name a new folder")
-
-
-def _enter_lock(stack: ExitStack, output: Path) -> None:
-    message = f"{output}: another process is at work here; wait for it or end it"
-    until = time.monotonic() + _WAIT_SECONDS
-    while True:
-        try:
-            stack.enter_context(hold_lock(output / LOCK_FILE, message))
-            return
-        except ValueError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
 
 
 def _is_finished(output: Path, plan: dict[str, Any]) -> bool:
