@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from mulap.tasks import gtzan, magnatagatune, mtg_jamendo
+from mulap.tasks.sets import gtzan, magnatagatune, mtg_jamendo
 
 SHARED_SPLITS = Path(__file__).resolve().parents[2] / "shared" / "splits"
 SPLITS = ("train", "valid", "test")
@@ -95,7 +95,7 @@ def write_mtg_jamendo(
     folder: Path, subset: str = "genre", tracks_per_split: int = 4, seconds: float = 0.0
 ) -> Path:
     """The three tables of split-0 (CRLF, as published) and, if it has any length, audio."""
-    labels = next(task.labels for task in mtg_jamendo.TASKS.values() if task.read.args[0] == subset)
+    labels = next(labels for name, _, labels, _ in mtg_jamendo.SUBSETS.values() if name == subset)
     header = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
     number = 214
     for position, (_, name) in enumerate(mtg_jamendo.SPLIT_FILES.items()):

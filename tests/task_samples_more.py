@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from mulap.tasks import fma_small, nsynth
+from mulap.tasks.sets import fma_small, nsynth
 
 FMA_SPLITS = {"training": 3, "validation": 1, "test": 1}
 """Official name of a split -> clips a genre."""

@@ -1,6 +1,6 @@
-"""The tasks that an encoder is judged by: which tracks, which labels, which split, which score.
+"""The tasks that encoders are evaluated on: which tracks, which labels, which split, which score.
 
-Reading order: `task` (what a task is), `registry` (name -> task), one file of constants a task,
-`folder` (labels of your own), `verify` (is a download whole?), `metrics` and `result` (how
-predictions are scored). A task knows files and labels, and nothing of encoders.
+Reading order: `task` (what a task is), `registry` (name -> task), `sets` (official data sets),
+`folder` (labels of your own), `verify` (is a download whole?), `metrics`, `bootstrap` and `result`
+(how predictions are scored). Scope: files and labels, no encoders.
 """

@@ -1,6 +1,7 @@
 """Names of tasks -> tasks. A new task is a file of constants and a line here (docs/tasks.md)."""
 
 import difflib
+from dataclasses import replace
 from importlib import import_module
 
 from mulap.tasks.task import Task
@@ -34,5 +35,5 @@ def find_task(name: str) -> Task:
         near = difflib.get_close_matches(name, _MODULES, 1)
         remedy = f"did you mean {near[0]}?" if near else f"give one of {', '.join(_MODULES)}"
         raise ValueError(f"there is no task '{name}' ({remedy})")
-    tasks: dict[str, Task] = import_module(f"mulap.tasks.{_MODULES[name]}").TASKS
-    return tasks[name]
+    module = import_module(f"mulap.tasks.sets.{_MODULES[name]}")
+    return replace(module.TASKS[name], read=module.read)

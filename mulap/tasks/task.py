@@ -22,6 +22,9 @@ from mulap.files import AnyPath
 Kind = Literal["tags", "class", "numbers"]
 """`tags`: any number of labels a track; `class`: exactly one; `numbers`: a value for each label."""
 
+Problems = list[tuple[str, str]]
+"""The source and the reason of each row left out."""
+
 
 @dataclass(frozen=True)
 class Remote:
@@ -75,9 +78,9 @@ class Task:
         labels: in the official order; the columns of every array about this task.
         group_name: what an example's `group` is, as in "intervals resample artists": "artist".
         splits: its named splits, the default first, with the sizes of train, valid and test.
-        read: (folder, split name) -> examples and problems, the (source, reason) of each row left
-            out. ValueError, in one line, where the files are missing or of another format. All
-            fields from `splits` on are for tasks of the registry; `folder` makes tasks without.
+        read: (task, folder, split name) -> examples and problems, the (source, reason) of each row
+            left out. ValueError, in one line, where files are missing or of another format. The
+            registry sets it; all fields from `splits` on are for its tasks, not for `folder`.
         remotes: what may be fetched, by split name; "" holds what every split needs.
         by_hand: what must be asked for or placed by hand, as instructions; empty if nothing.
         licence: of the data, and who holds it.
@@ -93,7 +96,7 @@ class Task:
     labels: tuple[str, ...]
     group_name: str = "group"
     splits: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    read: Callable[[AnyPath, str], tuple[list[Example], list[tuple[str, str]]]] | None = None
+    read: "Callable[[Task, Path, str], tuple[list[Example], Problems]] | None" = None
     remotes: dict[str, tuple[Remote, ...]] = field(default_factory=dict)
     by_hand: str = ""
     licence: str = ""
@@ -129,7 +132,7 @@ class Task:
                 f"{folder}: no such folder (mulap download {self.name} --output {folder})"
             )
         assert self.read is not None, "a task of the registry says how it is read"
-        examples, problems = self.read(folder, split_name)
+        examples, problems = self.read(self, folder, split_name)
         return build_task_data(self, split_name, folder, examples, problems)
 
 

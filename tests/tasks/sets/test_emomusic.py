@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from task_samples_more import emomusic_songs, write_emomusic
 
-from mulap.tasks.emomusic import LABELS, NUMBERS, SONGS, SPLITS, choose_split
 from mulap.tasks.registry import find_task
+from mulap.tasks.sets.emomusic import LABELS, NUMBERS, SONGS, SPLITS, choose_split
 
 TASK = find_task("emomusic")
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "splits" / "emomusic.csv"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mulap.tasks.official_files import (
+from mulap.tasks.sets.official_files import (
     find_layout,
     read_lines,
     read_pickled_strings,

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_samples import SPLITS, shared_splits, tar_gz, write_gtzan
 
-from mulap.tasks import gtzan
 from mulap.tasks.registry import find_task
+from mulap.tasks.sets import gtzan
 
 TASK = find_task("gtzan")
 

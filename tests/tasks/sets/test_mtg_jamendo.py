@@ -6,8 +6,8 @@ import pytest
 from task_samples import SPLITS, mtg_jamendo_row, shared_splits, write_mtg_jamendo
 
 from mulap.data.splits import find_leaking_groups
-from mulap.tasks import mtg_jamendo
 from mulap.tasks.registry import find_task
+from mulap.tasks.sets import mtg_jamendo
 
 # task -> (name in the files, labels, published sizes)
 PUBLISHED = {

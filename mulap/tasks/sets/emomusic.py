@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mulap.data.tables import Row, read_table
-from mulap.files import AnyPath
-from mulap.tasks.task import Example, Task
+from mulap.tasks.task import Example, Problems, Task
 
 HOMEPAGE = "https://cvml.unige.ch/databases/emoMusic/"
 
@@ -36,6 +35,28 @@ The authors ask for a form to be filled in: {HOMEPAGE}
 3. Unpack the annotations here, or into a folder annotations: {SONGS}, {NUMBERS}, ..."""
 
 
+TASKS = {
+    "emomusic": Task(
+        name="emomusic",
+        title="Emomusic",
+        kind="numbers",
+        labels=LABELS,
+        group_name="artist",
+        splits=SPLITS,
+        by_hand=BY_HAND,
+        licence="None that we know of for the annotations (University of Geneva, on request); the "
+        "songs are from the Free Music Archive, each under its artist's licence.",
+        citation="M. Soleymani, M. N. Caro, E. M. Schmidt, C.-Y. Sha, Y.-H. Yang. 1000 Songs for "
+        "Emotional Analysis of Music. CrowdMM 2013.",
+        homepage=HOMEPAGE,
+        split_source="jukemir (R. Castellon, C. Donahue, P. Liang. Codified audio language "
+        "modeling learns useful representations for music information retrieval. ISMIR 2021).",
+        caveat="65 of the 125 test clips are by an artist of train or valid; train and valid share "
+        "none.",
+    )
+}
+
+
 def choose_split(artist: str, media_eval_set: str) -> str:
     """Return the split of a song in jukemir: a hash of its artist's name divides what is not test.
 
@@ -51,10 +72,11 @@ def choose_split(artist: str, media_eval_set: str) -> str:
     return "valid" if int(digest, 16) % 10 >= 8 else "train"
 
 
-def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
     """Read the songs that have both numbers.
 
     Args:
+        task: one of this file.
         folder: holds `clips_45seconds`, and the tables, themselves or in `annotations`.
         split_name: there is only `jukemir`.
 
@@ -64,7 +86,6 @@ def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[st
     Raises:
         ValueError: a table is missing or of another format.
     """
-    folder = Path(folder)
     numbers, problems = _read_rows(folder, NUMBERS, ("mean_arousal", "mean_valence"))
     songs, more_problems = _read_rows(folder, SONGS, ("Artist", SET_COLUMN))
     problems += more_problems
@@ -116,26 +137,3 @@ def _numbers_of(row: Row) -> tuple[float, ...] | None:
     except (KeyError, ValueError):
         return None
     return target if all(1 <= each <= 9 for each in target) else None
-
-
-TASKS = {
-    "emomusic": Task(
-        name="emomusic",
-        title="Emomusic",
-        kind="numbers",
-        labels=LABELS,
-        group_name="artist",
-        splits=SPLITS,
-        read=read,
-        by_hand=BY_HAND,
-        licence="None that we know of for the annotations (University of Geneva, on request); the "
-        "songs are from the Free Music Archive, each under its artist's licence.",
-        citation="M. Soleymani, M. N. Caro, E. M. Schmidt, C.-Y. Sha, Y.-H. Yang. 1000 Songs for "
-        "Emotional Analysis of Music. CrowdMM 2013.",
-        homepage=HOMEPAGE,
-        split_source="jukemir (R. Castellon, C. Donahue, P. Liang. Codified audio language "
-        "modeling learns useful representations for music information retrieval. ISMIR 2021).",
-        caveat="65 of the 125 test clips are by an artist of train or valid; train and valid share "
-        "none.",
-    )
-}

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mulap.data.splits import SPLITS, choose_group
-from mulap.files import AnyPath
-from mulap.tasks.official_files import (
+from mulap.tasks.sets.official_files import (
     find_layout,
     read_lines,
     read_pickled_strings,
     read_table,
 )
-from mulap.tasks.task import Example, Remote, Task
+from mulap.tasks.task import Example, Problems, Remote, Task
 
 # By use, the most used first; spelled as in the annotations (the lists' own file says "newAge").
 LABELS = tuple(
@@ -65,10 +64,57 @@ _LISTS = (
 _LIST_BYTES = {"train": 1_208_643, "valid": 122_390, "test": 353_102}
 
 
-def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+TASKS = {
+    "magnatagatune": Task(
+        name="magnatagatune",
+        title="MagnaTagATune",
+        kind="tags",
+        labels=LABELS,
+        group_name="artist",
+        splits={"clean": (15_244, 1_529, 4_332), "full": (18_706, 1_825, 5_329)},
+        remotes={
+            "": (
+                *(
+                    Remote(f"{_HOST}/{name}", name, f"sha256:{checksum}")
+                    for name, checksum in _TABLES.items()
+                ),
+                *(
+                    Remote(
+                        f"{_HOST}/mp3.zip.00{number}",
+                        f"mp3.zip.00{number}",
+                        f"sha256:{checksum}",
+                        unpack_to="audio",
+                    )
+                    for number, checksum in enumerate(_AUDIO, 1)
+                ),
+            ),
+            "clean": tuple(
+                Remote(
+                    f"{_LISTS}/{split}_list_pub.cP",
+                    f"{split}_list_pub.cP",
+                    num_bytes=_LIST_BYTES[split],
+                )
+                for split in SPLITS
+            ),
+        },
+        licence="CC BY-NC-SA 3.0; the music is Magnatune's",
+        citation="E. Law, K. West, M. Mandel, M. Bay, J. S. Downie: Evaluation of algorithms using "
+        "games: the case of music tagging. ISMIR 2009",
+        homepage="https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset",
+        split_source="clean: J. Lee, github.com/jongpillee/music_dataset_split; full: by folder, "
+        "12:1:3, as in github.com/jordipons/musicnn-training",
+        caveat="clean and full do not compare. Artists recur: by file name, 2,668 of the 4,332 "
+        "test clips of clean are by an artist who is also in train or valid. A tag that nobody "
+        "gave counts as absent, and tags that mean the same are kept apart.",
+    )
+}
+
+
+def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
     """Read the clips of one split, with their artist as the group.
 
     Args:
+        task: one of this file.
         folder: holds the two tables, for `clean` the lists (`train_list_pub.cP` or
             `train_list.txt` and so on), and the audio, as `audio/0/NAME.mp3` or `0/NAME.mp3`.
         split_name: `clean` or `full`.
@@ -80,7 +126,6 @@ def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[st
     Raises:
         ValueError: a file is missing or of another format.
     """
-    folder = Path(folder)
     examples, problems = [], []
     artists = {row["clip_id"]: row["artist"] for _, row, _ in read_table(folder / CLIPS, _CLIP)}
     clips = _read_annotations(folder / ANNOTATIONS)
@@ -131,50 +176,3 @@ def _split_by_folder(clips: dict[str, tuple[str, str, tuple[str, ...]]]) -> Iter
         if path[1:2] != "/" or not splits:
             raise ValueError(f"{where}: {path!r} lies in none of the folders 0 to f")
         yield splits[0], path, ANNOTATIONS
-
-
-TASKS = {
-    "magnatagatune": Task(
-        name="magnatagatune",
-        title="MagnaTagATune",
-        kind="tags",
-        labels=LABELS,
-        group_name="artist",
-        splits={"clean": (15_244, 1_529, 4_332), "full": (18_706, 1_825, 5_329)},
-        read=read,
-        remotes={
-            "": (
-                *(
-                    Remote(f"{_HOST}/{name}", name, f"sha256:{checksum}")
-                    for name, checksum in _TABLES.items()
-                ),
-                *(
-                    Remote(
-                        f"{_HOST}/mp3.zip.00{number}",
-                        f"mp3.zip.00{number}",
-                        f"sha256:{checksum}",
-                        unpack_to="audio",
-                    )
-                    for number, checksum in enumerate(_AUDIO, 1)
-                ),
-            ),
-            "clean": tuple(
-                Remote(
-                    f"{_LISTS}/{split}_list_pub.cP",
-                    f"{split}_list_pub.cP",
-                    num_bytes=_LIST_BYTES[split],
-                )
-                for split in SPLITS
-            ),
-        },
-        licence="CC BY-NC-SA 3.0; the music is Magnatune's",
-        citation="E. Law, K. West, M. Mandel, M. Bay, J. S. Downie: Evaluation of algorithms using "
-        "games: the case of music tagging. ISMIR 2009",
-        homepage="https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset",
-        split_source="clean: J. Lee, github.com/jongpillee/music_dataset_split; full: by folder, "
-        "12:1:3, as in github.com/jordipons/musicnn-training",
-        caveat="clean and full do not compare. Artists recur: by file name, 2,668 of the 4,332 "
-        "test clips of clean are by an artist who is also in train or valid. A tag that nobody "
-        "gave counts as absent, and tags that mean the same are kept apart.",
-    )
-}

@@ -15,8 +15,7 @@ import pyarrow.csv
 
 from mulap.data.splits import find_split
 from mulap.data.tables import one_line
-from mulap.files import AnyPath
-from mulap.tasks.task import Example, Remote, Task
+from mulap.tasks.task import Example, Problems, Remote, Task
 
 HOMEPAGE = "https://github.com/mdeff/fma"
 _HOST = "https://os.unil.cloud.switch.ch/fma/"
@@ -37,16 +36,7 @@ REMOTES = (
     ),
 )
 
-LABELS = (
-    "Electronic",
-    "Experimental",
-    "Folk",
-    "Hip-Hop",
-    "Instrumental",
-    "International",
-    "Pop",
-    "Rock",
-)
+LABELS = tuple("Electronic Experimental Folk Hip-Hop Instrumental International Pop Rock".split())
 
 BROKEN = {
     98565: "1.6 s of audio",
@@ -66,10 +56,31 @@ TABLE = "fma_metadata/tracks.csv"
 COLUMNS = ("set,split", "set,subset", "artist,id", "track,genre_top")
 
 
-def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+TASKS = {
+    "fma_small": Task(
+        name="fma_small",
+        title="FMA-small",
+        kind="class",
+        labels=LABELS,
+        group_name="artist",
+        splits=SPLITS,
+        remotes={"": REMOTES},
+        licence="Audio: each artist's choice of Creative Commons licence; metadata: CC BY 4.0 "
+        "(the authors of FMA). For research.",
+        citation="M. Defferrard, K. Benzi, P. Vandergheynst, X. Bresson. FMA: A Dataset for Music "
+        "Analysis. ISMIR 2017.",
+        homepage=HOMEPAGE,
+        split_source="The data set's own, column `set, split` of tracks.csv; no artist in two.",
+        caveat="MuLaP's code reports the validation clips as its test; this is the true test set.",
+    )
+}
+
+
+def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
     """Read the rows of the small subset.
 
     Args:
+        task: one of this file.
         folder: holds `fma_metadata/tracks.csv` and `fma_small/000/000002.mp3` and so on.
         split_name: `playable`, or `all` to keep the broken clips.
 
@@ -79,7 +90,6 @@ def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[st
     Raises:
         ValueError: the table is missing or of another format.
     """
-    folder = Path(folder)
     path = folder / TABLE
     table = _read_columns(path)
     examples, problems = [], []
@@ -125,24 +135,3 @@ def _read_columns(path: Path) -> pa.Table:
         )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read to its end ({one_line(error)})") from error
-
-
-TASKS = {
-    "fma_small": Task(
-        name="fma_small",
-        title="FMA-small",
-        kind="class",
-        labels=LABELS,
-        group_name="artist",
-        splits=SPLITS,
-        read=read,
-        remotes={"": REMOTES},
-        licence="Audio: each artist's choice of Creative Commons licence; metadata: CC BY 4.0 "
-        "(the authors of FMA). For research.",
-        citation="M. Defferrard, K. Benzi, P. Vandergheynst, X. Bresson. FMA: A Dataset for Music "
-        "Analysis. ISMIR 2017.",
-        homepage=HOMEPAGE,
-        split_source="The data set's own, column `set, split` of tracks.csv; no artist in two.",
-        caveat="MuLaP's code reports the validation clips as its test; this is the true test set.",
-    )
-}

@@ -9,14 +9,10 @@ import re
 from pathlib import Path
 
 from mulap.data.splits import SPLITS
-from mulap.files import AnyPath
-from mulap.tasks.official_files import find_layout, read_lines
-from mulap.tasks.task import Example, Remote, Task
+from mulap.tasks.sets.official_files import find_layout, read_lines
+from mulap.tasks.task import Example, Problems, Remote, Task
 
-LABELS = (
-    *("blues", "classical", "country", "disco", "hiphop"),
-    *("jazz", "metal", "pop", "reggae", "rock"),
-)
+LABELS = tuple("blues classical country disco hiphop jazz metal pop reggae rock".split())
 
 _LINE = re.compile(rf"(?P<genre>{'|'.join(LABELS)})/(?P<name>(?P=genre)\.[0-9]{{5}})\.(wav|au)")
 
@@ -42,43 +38,6 @@ _CHECKSUMS = {
 }
 
 
-def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
-    """Read the excerpts of the fault-filtered lists.
-
-    Args:
-        folder: holds `train_filtered.txt`, `valid_filtered.txt`, `test_filtered.txt` and the audio,
-            in one of `LAYOUTS`.
-        split_name: `filtered`, the only one.
-
-    Returns:
-        The examples, in the lists' order, and no problems: nothing is left out here.
-
-    Raises:
-        ValueError: a list is missing or of another format.
-    """
-    folder = Path(folder)
-    rows = []
-    for split in SPLITS:
-        path = folder / f"{split}_filtered.txt"
-        for line in read_lines(path):
-            match = _LINE.fullmatch(line)
-            if not match:
-                raise ValueError(f"{path}: {line!r} is not like 'blues/blues.00029.wav'")
-            rows.append((split, match["name"], match["genre"]))
-    layout = find_layout(folder, LAYOUTS, (f"{genre}/{name}" for _, name, genre in rows))
-    examples = [
-        Example(
-            track_id=name,
-            file_name=layout.format(f"{genre}/{name}"),
-            target=genre,
-            split=split,
-            source=f"{split}_filtered.txt: {name}",
-        )
-        for split, name, genre in rows
-    ]
-    return examples, []
-
-
 TASKS = {
     "gtzan": Task(
         name="gtzan",
@@ -86,7 +45,6 @@ TASKS = {
         kind="class",
         labels=LABELS,
         splits={"filtered": (443, 197, 290)},
-        read=read,
         remotes={
             "": (
                 *(
@@ -108,3 +66,40 @@ TASKS = {
         "is broken in the copies in circulation, so 442 excerpts may remain to learn from.",
     )
 }
+
+
+def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
+    """Read the excerpts of the fault-filtered lists.
+
+    Args:
+        task: one of this file.
+        folder: holds `train_filtered.txt`, `valid_filtered.txt`, `test_filtered.txt` and the audio,
+            in one of `LAYOUTS`.
+        split_name: `filtered`, the only one.
+
+    Returns:
+        The examples, in the lists' order, and no problems: nothing is left out here.
+
+    Raises:
+        ValueError: a list is missing or of another format.
+    """
+    rows = []
+    for split in SPLITS:
+        path = folder / f"{split}_filtered.txt"
+        for line in read_lines(path):
+            match = _LINE.fullmatch(line)
+            if not match:
+                raise ValueError(f"{path}: {line!r} is not like 'blues/blues.00029.wav'")
+            rows.append((split, match["name"], match["genre"]))
+    layout = find_layout(folder, LAYOUTS, (f"{genre}/{name}" for _, name, genre in rows))
+    examples = [
+        Example(
+            track_id=name,
+            file_name=layout.format(f"{genre}/{name}"),
+            target=genre,
+            split=split,
+            source=f"{split}_filtered.txt: {name}",
+        )
+        for split, name, genre in rows
+    ]
+    return examples, []

@@ -6,8 +6,8 @@ import pytest
 from task_samples_more import nsynth_notes, pack, write_nsynth
 
 from mulap.archives import unpack
-from mulap.tasks.nsynth import LABELS, SPLITS
 from mulap.tasks.registry import find_task
+from mulap.tasks.sets.nsynth import LABELS, SPLITS
 
 TASK = find_task("nsynth")
 

@@ -6,8 +6,8 @@ import pytest
 from task_samples_more import fma_rows, pack, write_fma_small
 
 from mulap.archives import unpack
-from mulap.tasks.fma_small import BROKEN, LABELS, SPLITS, TABLE
 from mulap.tasks.registry import find_task
+from mulap.tasks.sets.fma_small import BROKEN, LABELS, SPLITS, TABLE
 
 TASK = find_task("fma_small")
 # By two other projects' counts all of the broken clips are in train.

@@ -16,8 +16,8 @@ from task_samples import (
 )
 
 from mulap.audio import load_audio
-from mulap.tasks import magnatagatune
 from mulap.tasks.registry import find_task
+from mulap.tasks.sets import magnatagatune
 
 TASK = find_task("magnatagatune")
 

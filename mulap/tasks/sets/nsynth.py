@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from mulap.data.splits import SPLITS as SPLIT_NAMES
 from mulap.data.tables import one_line, read_utf8
-from mulap.files import AnyPath
-from mulap.tasks.task import Example, Remote, Task
+from mulap.tasks.task import Example, Problems, Remote, Task
 
 HOMEPAGE = "https://magenta.tensorflow.org/datasets/nsynth"
 
@@ -36,23 +35,32 @@ REMOTES = tuple(
 )
 
 # In the order of `instrument_family`, 0 to 10.
-LABELS = (
-    "bass",
-    "brass",
-    "flute",
-    "guitar",
-    "keyboard",
-    "mallet",
-    "organ",
-    "reed",
-    "string",
-    "synth_lead",
-    "vocal",
-)
+LABELS = tuple("bass brass flute guitar keyboard mallet organ reed string synth_lead vocal".split())
 
 FAMILIES = frozenset(enumerate(LABELS))
 
 SPLITS = {"official": (289205, 12678, 4096)}
+
+
+TASKS = {
+    "nsynth": Task(
+        name="nsynth",
+        title="NSynth",
+        kind="class",
+        labels=LABELS,
+        group_name="instrument",
+        splits=SPLITS,
+        remotes={"": REMOTES},
+        licence="CC BY 4.0 (Google Inc.)",
+        citation="J. Engel, C. Resnick, A. Roberts, S. Dieleman, D. Eck, K. Simonyan, M. Norouzi. "
+        "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders. ICML 2017.",
+        homepage=HOMEPAGE,
+        split_source="The data set's own.",
+        caveat="No instrument of train is in valid or test, but nobody promises that of valid and "
+        "test; others count ten of the eleven families in test, and 71 noise notes there "
+        "(brass_acoustic_046, magenta issue 2092).",
+    )
+}
 
 
 class _Note(NamedTuple):
@@ -63,10 +71,11 @@ class _Note(NamedTuple):
     instrument: str
 
 
-def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[str, str]]]:
+def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
     """Read the notes of all three sets.
 
     Args:
+        task: one of this file.
         folder: holds `nsynth-train/examples.json`, `nsynth-train/audio/*.wav` and so on.
         split_name: there is only `official`.
 
@@ -76,7 +85,6 @@ def read(folder: AnyPath, split_name: str) -> tuple[list[Example], list[tuple[st
     Raises:
         ValueError: a file is missing or of another format.
     """
-    folder = Path(folder)
     examples, problems = [], []
     for split in SPLIT_NAMES:
         table = f"nsynth-{split}/examples.json"
@@ -114,25 +122,3 @@ def _shorten(pairs: list[tuple[str, Any]]) -> _Note | list[tuple[str, Any]]:
     if type(family) is int and isinstance(family_name, str) and isinstance(instrument, str):
         return _Note(family, sys.intern(family_name), sys.intern(instrument))
     return pairs
-
-
-TASKS = {
-    "nsynth": Task(
-        name="nsynth",
-        title="NSynth",
-        kind="class",
-        labels=LABELS,
-        group_name="instrument",
-        splits=SPLITS,
-        read=read,
-        remotes={"": REMOTES},
-        licence="CC BY 4.0 (Google Inc.)",
-        citation="J. Engel, C. Resnick, A. Roberts, S. Dieleman, D. Eck, K. Simonyan, M. Norouzi. "
-        "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders. ICML 2017.",
-        homepage=HOMEPAGE,
-        split_source="The data set's own.",
-        caveat="No instrument of train is in valid or test, but nobody promises that of valid and "
-        "test; others count ten of the eleven families in test, and 71 noise notes there "
-        "(brass_acoustic_046, magenta issue 2092).",
-    )
-}

@@ -5,12 +5,10 @@ Only split-0 is here, the one that papers report; the sizes of split-1 to split-
 with them. The audio is fetched with MTG's own script (hundreds of gigabytes), see `BY_HAND`.
 """
 
-from functools import partial
 from pathlib import Path
 
-from mulap.files import AnyPath
-from mulap.tasks.official_files import find_layout, read_table
-from mulap.tasks.task import Example, Remote, Task
+from mulap.tasks.sets.official_files import find_layout, read_table
+from mulap.tasks.task import Example, Problems, Remote, Task
 
 GENRES = tuple(
     f"genre---{name}"
@@ -101,19 +99,67 @@ The audio comes with MTG's own script, into the folder 'audio' of this task's fo
   cd mtg-jamendo-dataset
   pip install -r scripts/requirements.txt
   mkdir -p DIR/audio
-  python3 scripts/download/download.py --dataset {dataset} --type audio DIR/audio --unpack --remove
-That is {size}. '--type audio-low' is the same music in a smaller size, and is read as well.
+  python3 scripts/download/download.py --dataset {} --type audio DIR/audio --unpack --remove
+That is {}. '--type audio-low' is the same music in a smaller size, and is read as well.
 Afterwards DIR/audio/15/215.mp3 (or DIR/audio/15/215.low.mp3) is a file. The four mtg_jamendo tasks
 can share one folder: give each the same DIR."""
 
 
-def read(
-    subset: str, folder: AnyPath, split_name: str
-) -> tuple[list[Example], list[tuple[str, str]]]:
+def _table_path(subset: str, split_name: str, name: str) -> str:
+    return f"data/splits/{split_name}/autotagging_{subset}-{name}.tsv"
+
+
+def _remotes(subset: str) -> dict[str, tuple[Remote, ...]]:
+    remotes = []
+    for name, (num_bytes, digest) in zip(SPLIT_FILES.values(), _FILES[subset], strict=True):
+        path = _table_path(subset, "split-0", name)
+        checksum = f"sha256:{digest}" if digest else ""
+        remotes.append(Remote(f"{_REPOSITORY}/{path}", path, checksum, num_bytes))
+    if subset in _TAG_LISTS:
+        name, num_bytes = _TAG_LISTS[subset]
+        path = f"data/tags/{name}"
+        remotes.append(Remote(f"{_REPOSITORY}/{path}", path, num_bytes=num_bytes))
+    return {"split-0": tuple(remotes)}
+
+
+# name -> subset, as files call it; title; labels; sizes of split-0.
+SUBSETS = {
+    "mtg_jamendo_top50": ("top50tags", "top 50", TOP_50, (32_136, 10_888, 11_356)),
+    "mtg_jamendo_genre": ("genre", "genre", GENRES, (32_572, 11_043, 11_479)),
+    "mtg_jamendo_instrument": ("instrument", "instrument", INSTRUMENTS, (14_395, 5_466, 5_115)),
+    "mtg_jamendo_moodtheme": ("moodtheme", "mood/theme", MOODS, (9_949, 3_802, 4_231)),
+}
+_MEDIAEVAL = {"moodtheme": "Split and 56 tags of MediaEval 2020's Emotion and Theme Recognition. "}
+_AUDIO = {"moodtheme": ("autotagging_moodtheme", "152 GB")}
+
+TASKS = {
+    name: Task(
+        name=name,
+        title=f"MTG-Jamendo {title}",
+        kind="tags",
+        labels=labels,
+        group_name="artist",
+        splits={"split-0": sizes},
+        remotes=_remotes(subset),
+        by_hand=BY_HAND.format(*_AUDIO.get(subset, ("raw_30s", "508 GB"))),
+        licence="tables CC BY-NC-SA 4.0; each track under its own Creative Commons licence",
+        citation="D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo dataset "
+        "for automatic music tagging. ML4MD workshop, ICML 2019",
+        homepage="https://github.com/MTG/mtg-jamendo-dataset",
+        split_source="MTG, split-0: no artist in two splits",
+        caveat=_MEDIAEVAL.get(subset, "") + "Tags are the uploaders'; one that nobody gave counts "
+        "as absent. The four tasks share tracks. Some hundred recordings are in the data twice, "
+        "under two ids (issue 52 of its repository).",
+    )
+    for name, (subset, title, labels, sizes) in SUBSETS.items()
+}
+
+
+def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
     """Read the tracks of one subset, with their artist as the group.
 
     Args:
-        subset: `top50tags`, `genre`, `instrument` or `moodtheme`.
+        task: one of the four.
         folder: holds `data/splits/SPLIT/autotagging_SUBSET-train.tsv` and so on, as MTG's
             repository does, and the audio, as `audio/15/215.mp3`, `15/215.mp3` or `.low.mp3`.
         split_name: `split-0`.
@@ -124,7 +170,7 @@ def read(
     Raises:
         ValueError: a table is missing or of another format.
     """
-    folder = Path(folder)
+    subset = SUBSETS[task.name][0]
     rows = []
     for split, name in SPLIT_FILES.items():
         path = folder / _table_path(subset, split_name, name)
@@ -145,87 +191,3 @@ def read(
         for where, track_id, stem, tags, split, group in rows
     ]
     return examples, []
-
-
-def _table_path(subset: str, split_name: str, name: str) -> str:
-    return f"data/splits/{split_name}/autotagging_{subset}-{name}.tsv"
-
-
-def _remotes(subset: str) -> dict[str, tuple[Remote, ...]]:
-    remotes = []
-    for name, (num_bytes, digest) in zip(SPLIT_FILES.values(), _FILES[subset], strict=True):
-        path = _table_path(subset, "split-0", name)
-        checksum = f"sha256:{digest}" if digest else ""
-        remotes.append(Remote(f"{_REPOSITORY}/{path}", path, checksum, num_bytes))
-    if subset in _TAG_LISTS:
-        name, num_bytes = _TAG_LISTS[subset]
-        path = f"data/tags/{name}"
-        remotes.append(Remote(f"{_REPOSITORY}/{path}", path, num_bytes=num_bytes))
-    return {"split-0": tuple(remotes)}
-
-
-def _task(
-    name: str,
-    subset: str,
-    title: str,
-    labels: tuple[str, ...],
-    sizes: tuple[int, int, int],
-    caveat: str = "",
-) -> Task:
-    is_mood = subset == "moodtheme"
-    dataset = "autotagging_moodtheme" if is_mood else "raw_30s"
-    return Task(
-        name=name,
-        title=title,
-        kind="tags",
-        labels=labels,
-        group_name="artist",
-        splits={"split-0": sizes},
-        read=partial(read, subset),
-        remotes=_remotes(subset),
-        by_hand=BY_HAND.format(dataset=dataset, size="152 GB" if is_mood else "508 GB"),
-        licence="tables CC BY-NC-SA 4.0; each track under its own Creative Commons licence",
-        citation="D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo dataset "
-        "for automatic music tagging. ML4MD workshop, ICML 2019",
-        homepage="https://github.com/MTG/mtg-jamendo-dataset",
-        split_source="MTG, split-0: no artist in two splits",
-        caveat=caveat + "Tags are the uploaders'; one that nobody gave counts as absent. The four "
-        "tasks share tracks. Some hundred recordings are in the data twice, under two ids "
-        "(issue 52 of its repository).",
-    )
-
-
-TASKS = {
-    task.name: task
-    for task in (
-        _task(
-            "mtg_jamendo_top50",
-            "top50tags",
-            "MTG-Jamendo top 50",
-            TOP_50,
-            (32_136, 10_888, 11_356),
-        ),
-        _task(
-            "mtg_jamendo_genre",
-            "genre",
-            "MTG-Jamendo genre",
-            GENRES,
-            (32_572, 11_043, 11_479),
-        ),
-        _task(
-            "mtg_jamendo_instrument",
-            "instrument",
-            "MTG-Jamendo instrument",
-            INSTRUMENTS,
-            (14_395, 5_466, 5_115),
-        ),
-        _task(
-            "mtg_jamendo_moodtheme",
-            "moodtheme",
-            "MTG-Jamendo mood/theme",
-            MOODS,
-            (9_949, 3_802, 4_231),
-            "Split and 56 tags of MediaEval 2020's Emotion and Theme Recognition. ",
-        ),
-    )
-}
