@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole of mulap in a few minutes on two cores: the table of contents of this repository.
+# All of mulap in about 13 minutes on two cores: the table of contents of this repository.
 #
 #   make tour            writes tour/, ends with tour/report.md
 #

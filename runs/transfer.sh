@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Frozen encoders on real labelled audio that pip, npm and apt give: how docs/transfer.md was made.
+# Reproduces docs/transfer.md: frozen encoders on labelled audio from pip, npm and apt packages.
 #
 #   bash runs/transfer.sh [CHECKPOINT]     writes transfer/, ends with transfer/report/report.md
 #

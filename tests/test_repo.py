@@ -304,6 +304,23 @@ def test_no_pickle_is_loaded():
     assert {name_of(path): uses for path in modules() if (uses := pickle_uses(parse(path)))} == {}
 
 
+ONE_SYSTEM = {"fcntl", "grp", "msvcrt", "posix", "pty", "pwd", "resource", "termios", "winreg"}
+
+
+def test_no_module_needs_one_operating_system():
+    found = {}
+    for path in modules():
+        names = set()
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module)
+        if used := names & ONE_SYSTEM:
+            found[name_of(path)] = used
+    assert found == {}
+
+
 # What draws from, or sets, a random state that all code shares.
 TORCH_DRAWS = re.compile(
     r"torch\.(rand|randn|randint|randperm|rand_like|randn_like|randint_like|normal|bernoulli|"
