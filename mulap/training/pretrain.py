@@ -1,6 +1,7 @@
 """`pretrain(settings, data, output)`: from a manifest to a checkpoint.
 
 OUT/settings.yaml, corpus.json   what the run is of
+OUT/lengths.json                 how long each file is, for random crops
 OUT/failures.jsonl               rows and files that could not be used
 OUT/checkpoint-N/                the newest and the best, with the optimiser's state
 OUT/best/, OUT/last/             the models alone
