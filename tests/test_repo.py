@@ -111,16 +111,19 @@ def test_a_tree_is_read_by_its_indentation():
     }
 
 
-def test_the_tree_in_the_readme_is_the_tree_of_the_package():
-    blocks = re.findall(r"^```\w*\n(mulap/.*?)^```$", read("README.md"), re.MULTILINE | re.DOTALL)
-    assert blocks, "README.md has no fenced block that begins with `mulap/`: draw the tree there"
+def test_the_layout_page_is_the_tree_of_the_package():
+    page = read("docs/layout.md")
+    blocks = re.findall(r"^```\w*\n(mulap/.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert blocks, (
+        "docs/layout.md has no fenced block that begins with `mulap/`: draw the tree there"
+    )
     drawn = read_tree(blocks[0])
     python = {path for path in modules() if not path.name.startswith("__")}
     folders = {path.parent for path in modules()} | {PACKAGE / "weights"}
     wanted = {name_of(path) for path in python} | {f"{name_of(folder)}/" for folder in folders}
-    assert sorted(wanted - drawn) == [], "missing in README.md's tree"
+    assert sorted(wanted - drawn) == [], "missing in docs/layout.md"
     gone = [name for name in drawn if not (ROOT / name).exists()]
-    assert gone == [], "in README.md's tree, but nowhere else"
+    assert gone == [], "in docs/layout.md, but nowhere else"
 
 
 def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
