@@ -7,12 +7,12 @@
     cache:       the folder of embeddings
 
 Relative paths are relative to the file (to the current folder in the configurations that come with
-mulap), and `~` is the home folder. Nothing here decodes audio or
-loads a model.
+mulap), and `~` is the home folder.
 """
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,45 +90,20 @@ class TaskEntry:
         return self.title or f"{self.data.stem} ({names})"
 
 
-@dataclass(frozen=True)
-class BenchmarkConfig:
-    """What is compared.
-
-    Attributes:
-        tasks: in the order of the tables.
-        backbones: in the order of the tables.
-        protocol: of the probe.
-        num_seeds: of the probe, from 0 up.
-        supervised: how `supervised` and `end-to-end` are trained.
-        num_whole_seeds: of `end-to-end`, whose training is much longer than a probe's.
-        checkpoints: where the backbones of `supervised` are, a folder each named for the task they
-            were trained on; None for a folder in the output.
-        cache: of embeddings; None for a folder in the output.
-    """
-
-    tasks: tuple[TaskEntry, ...]
-    backbones: tuple[Backbone, ...]
-    protocol: str
-    num_seeds: int
-    supervised: SupervisedSettings
-    num_whole_seeds: int
-    checkpoints: Path | None
-    cache: Path | None
-
-
 def _check_seeds(seeds: int) -> None:
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}: give a whole number from 1 up")
 
 
 @dataclass(frozen=True)
-class _Named:
-    name: str
-    label: str = ""
+class ProbeEntry:
+    """How encoders are probed.
 
+    Attributes:
+        protocol: name of the grid.
+        seeds: how many classifiers.
+    """
 
-@dataclass(frozen=True)
-class _Probe:
     protocol: str = "paper"
     seeds: int = 3
 
@@ -138,7 +113,16 @@ class _Probe:
 
 
 @dataclass(frozen=True)
-class _Supervised:
+class SupervisedEntry:
+    """How `supervised` and `end-to-end` are trained.
+
+    Attributes:
+        settings: file of settings; None for the defaults.
+        seeds: how many of `end-to-end`, whose training is much longer than a probe's.
+        checkpoints: where the backbones of `supervised` are, a folder each named for the task they
+            were trained on; None for a folder in the output.
+    """
+
     settings: Path | None = None
     seeds: int = 1
     checkpoints: Path | None = None
@@ -146,16 +130,43 @@ class _Supervised:
     def __post_init__(self) -> None:
         _check_seeds(self.seeds)
 
+    def load(self) -> SupervisedSettings:
+        """Read the settings; ValueError where they cannot be used."""
+        return load_supervised_settings(self.settings)
+
 
 @dataclass(frozen=True)
-class _File:
-    """What the YAML file may hold."""
+class BenchmarkConfig:
+    """What is compared, as the file says.
+
+    Attributes:
+        tasks: in the order of the tables.
+        backbones: in the order of the tables.
+        probe: how encoders are probed.
+        supervised: how those are trained that the benchmark trains.
+        cache: of embeddings; None for a folder in the output.
+    """
 
     tasks: list[TaskEntry]
-    backbones: list[str | _Named]
-    probe: _Probe = _Probe()
-    supervised: _Supervised = _Supervised()
+    backbones: list[Backbone]
+    probe: ProbeEntry = ProbeEntry()
+    supervised: SupervisedEntry = SupervisedEntry()
     cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError("'tasks' is empty: write - {name: ..., data: DIR}")
+        if not self.backbones:
+            raise ValueError("'backbones' is empty: write - random")
+        if twice := _find_twice(map(str, self.tasks)):
+            raise ValueError(f"the task {twice} is there twice: give another split or title")
+        for what in ("name", "label"):
+            if twice := _find_twice(getattr(each, what) for each in self.backbones):
+                raise ValueError(f"two backbones have the {what} '{twice}': give another")
+
+
+def _find_twice(names: Iterable[str]) -> str:
+    return next((name for name, count in Counter(names).items() if count > 1), "")
 
 
 def load_config(path: str | os.PathLike[str]) -> BenchmarkConfig:
@@ -168,51 +179,29 @@ def load_config(path: str | os.PathLike[str]) -> BenchmarkConfig:
         ValueError: the file cannot be read, a key or name is not known, something is named twice.
     """
     path = Path(path)
-    where, base = str(path), path.resolve().parent
+    values, base = load_yaml(path), path.resolve().parent
     if base.is_relative_to(FOLDER_OF_CONFIGS):
         base = Path.cwd()
-    file = build_settings(_File, load_yaml(path), where)
-    probe, supervised = file.probe, file.supervised
-    return BenchmarkConfig(
-        tasks=_check_tasks(file.tasks, base, where),
-        backbones=_name_backbones(file.backbones, base, where),
-        protocol=probe.protocol,
-        num_seeds=probe.seeds,
-        supervised=load_supervised_settings(supervised.settings and base / supervised.settings),
-        num_whole_seeds=supervised.seeds,
-        checkpoints=supervised.checkpoints and base / supervised.checkpoints,
-        cache=file.cache and base / file.cache,
+    if isinstance(values, dict) and isinstance(values.get("backbones"), list):
+        named = [{"name": b} if isinstance(b, str) else b for b in values["backbones"]]
+        values = {**values, "backbones": named}
+    config = build_settings(BenchmarkConfig, values, str(path))
+    supervised = config.supervised
+    config = replace(
+        config,
+        tasks=[replace(each, data=base / each.data) for each in config.tasks],
+        backbones=[
+            replace(each, source=resolve_backbone(each.source, base)) for each in config.backbones
+        ],
+        supervised=replace(
+            supervised,
+            settings=supervised.settings and base / supervised.settings,
+            checkpoints=supervised.checkpoints and base / supervised.checkpoints,
+        ),
+        cache=config.cache and base / config.cache,
     )
-
-
-def _check_tasks(entries: Sequence[TaskEntry], base: Path, where: str) -> tuple[TaskEntry, ...]:
-    if not entries:
-        raise ValueError(f"{where}: 'tasks' is empty: write - {{name: ..., data: DIR}}")
-    names = [str(entry) for entry in entries]
-    for entry, name in zip(entries, names, strict=True):
-        if names.count(name) > 1:
-            remedy = "give one another title" if entry.name == FOLDER else "name another split"
-            raise ValueError(f"{where}: the task {name} is there twice: {remedy}")
-    return tuple(replace(entry, data=base / entry.data) for entry in entries)
-
-
-def _name_backbones(
-    entries: Sequence[str | _Named], base: Path, where: str
-) -> tuple[Backbone, ...]:
-    if not entries:
-        raise ValueError(f"{where}: 'backbones' is empty: write - random")
-    backbones = []
-    for number, entry in enumerate(entries, 1):
-        name, label = (entry, entry) if isinstance(entry, str) else (entry.name, entry.label)
-        if not name:
-            raise ValueError(f"{where}: 'backbones[{number}]' has no name: give it one, as random")
-        backbones.append(Backbone(name, label or name, resolve_backbone(name, base)))
-    for what in ("name", "label"):
-        seen = [getattr(backbone, what) for backbone in backbones]
-        twice = next((each for each in seen if seen.count(each) > 1), None)
-        if twice is not None:
-            raise ValueError(f"{where}: two backbones have the {what} '{twice}': give another")
-    return tuple(backbones)
+    config.supervised.load()  # a file that is wrong is refused before anything is done
+    return config
 
 
 def resolve_backbone(name: str, base: Path) -> str:

@@ -136,12 +136,13 @@ class _Pairs:
     ) -> None:
         self.config, self.output, self.tasks = config, output, tasks
         cache = config.cache or output / "cache"
-        self.options = ProbeOptions(cache, config.protocol, config.num_seeds, device)
+        self.options = ProbeOptions(cache, config.probe.protocol, config.probe.seeds, device)
+        self.settings = config.supervised.load()
         self.loaded: tuple[str, Encoder] | None = None
 
     def protocol_of(self, backbone: Backbone) -> str:
         """Return the protocol that the rows of a backbone name."""
-        return END_TO_END if backbone.name == END_TO_END else self.config.protocol
+        return END_TO_END if backbone.name == END_TO_END else self.config.probe.protocol
 
     def make(self, data: TaskData, backbone: Backbone) -> Pair:
         """Make a pair; the encoder is loaded, or trained, if need be."""
@@ -149,14 +150,8 @@ class _Pairs:
             return self._whole_pair(data, backbone)
         source, more = backbone.source, {}
         if backbone.name == SUPERVISED:
-            config = self.config
-            checkpoints = config.checkpoints or self.output / SUPERVISED
-            folder = find_supervised(
-                data.task.name,
-                checkpoints,
-                self.tasks,
-                config.supervised,
-            )
+            checkpoints = self.config.supervised.checkpoints or self.output / SUPERVISED
+            folder = find_supervised(data.task.name, checkpoints, self.tasks, self.settings)
             source, more = str(folder), {"trained_on": folder.name}
         if self.loaded is None or self.loaded[0] != source:
             self.loaded = None  # let go of the last before the next is loaded
@@ -166,16 +161,15 @@ class _Pairs:
         return pair
 
     def _whole_pair(self, data: TaskData, backbone: Backbone) -> Pair:
-        settings = self.config.supervised
-        seeds = list(range(self.config.num_whole_seeds))
+        seeds = list(range(self.config.supervised.seeds))
 
         def judge() -> Judged:
             # Runs with other settings or data have folders of their own.
             names = (data.task.name, data.split_name, pair.key()[:12])
             folder = self.output / END_TO_END / file_stem(*names)
-            return train_whole(data, folder, settings, seeds)
+            return train_whole(data, folder, self.settings, seeds)
 
-        recipe = recipe_of(settings)
+        recipe = recipe_of(self.settings)
         pair = Pair(data, backbone, END_TO_END, seeds, END_TO_END, recipe, judge)
         return pair
 

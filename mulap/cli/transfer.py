@@ -236,7 +236,7 @@ def probe(  # noqa: PLR0913  (options)
         raise ValueError(f"--mediaeval: {loaded.task.title} has no tags. Leave --mediaeval out.")
     tell_problems(loaded)
     options = ProbeOptions(cache, protocol, seeds, device)
-    row = run_pair(loaded, Backbone(backbone, backbone, backbone), options, output)
+    row = run_pair(loaded, Backbone(backbone), options, output)
     click.echo(json.dumps(row, indent=2) if as_json else describe_row(row))
     if mediaeval and output is not None:
         for path in write_mediaeval(Predictions.load(output / row["predictions"]), output):

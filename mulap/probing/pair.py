@@ -35,13 +35,19 @@ class Backbone:
 
     Attributes:
         name: part of every row.
-        label: as tables print it.
-        source: what `load_encoder` takes.
+        label: as tables print it; the name where not given.
+        source: what `load_encoder` takes; the name where not given.
     """
 
     name: str
-    label: str
-    source: str
+    label: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a backbone has no name: give it one, as random")
+        object.__setattr__(self, "label", self.label or self.name)
+        object.__setattr__(self, "source", self.source or self.name)
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,12 @@ class ProbeOutcome:
         valid_scores: the best validation score of every fold, point and seed, float64 (F, P, S);
             -inf for a model that never had one.
         num_used: tracks in train, valid and test, summed over folds.
-        num_left_out: tracks without features, which are in none of these.
     """
 
     predictions: Predictions
     settings: tuple[ProbeSettings, ...]
     valid_scores: np.ndarray
     num_used: dict[str, int]
-    num_left_out: int
 
 
 def train_probe(
@@ -93,7 +91,6 @@ def train_probe(
         tuple(result.settings for result in results),
         np.stack([result.valid_scores for result in results]),
         {part: sum(len(getattr(f, part)) for f in folds) for part in ("train", "valid", "test")},
-        int((~has_features).sum()),
     )
 
 

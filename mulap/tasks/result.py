@@ -169,7 +169,6 @@ class TaskResult:
         scores: metric -> score; all are macro means but the ones that end in `_micro`.
         per_label: metric -> label -> mean over seeds, without the labels that have no value.
         confusion: of a class: mean counts over seeds, rows are true; None for other kinds.
-        num_test: n.
         unit: what the intervals resample: `track`, or the task's groups, such as `artist`.
         num_units: how many of them the test has.
         skipped_labels: those that macro means leave out: a tag without a positive or without a
@@ -179,7 +178,6 @@ class TaskResult:
     scores: dict[str, Score]
     per_label: dict[str, dict[str, float]]
     confusion: list[list[float]] | None
-    num_test: int
     unit: str
     num_units: int
     skipped_labels: tuple[str, ...]
@@ -190,18 +188,14 @@ class Difference:
     """How much better the first of two is, over the same draws of the test set.
 
     Attributes:
-        metric: the headline metric of the kind of task.
-        mean: first minus second, each the mean over its seeds.
+        mean: first minus second, each the mean over its seeds, in the headline metric.
         low: lower end of the difference's 95 % bootstrap interval; None as a score's.
         high: its upper end.
-        share_above: of the draws, how many have the first above; a tie counts half.
     """
 
-    metric: str
     mean: float
     low: float | None
     high: float | None
-    share_above: float
 
 
 def score_predictions(
@@ -248,7 +242,6 @@ def score_predictions(
             for name, values in plain_labels.items()
         },
         confusion=_mean_confusion(predictions) if kind == "class" else None,
-        num_test=len(predictions.track_ids),
         unit=predictions.unit,
         num_units=len(np.unique(units)),
         skipped_labels=tuple(
@@ -291,11 +284,8 @@ def compare(
     for each in (first, second):
         means.append(_measure(kind, labels, each, None, headline_only=True)[0][metric].mean())
         draws.append(_measure(kind, labels, each, counts, headline_only=True)[0][metric].mean(0))
-    difference = draws[0] - draws[1]
-    difference = difference[~np.isnan(difference)]
-    low, high = interval_of_draws(difference, units) or (None, None)
-    share_above = (difference > 0).mean() + 0.5 * (difference == 0).mean()
-    return Difference(metric, float(means[0] - means[1]), low, high, float(share_above))
+    low, high = interval_of_draws(draws[0] - draws[1], units) or (None, None)
+    return Difference(float(means[0] - means[1]), low, high)
 
 
 def _measure(

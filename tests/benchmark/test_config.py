@@ -20,9 +20,9 @@ def write(folder, **sections):
 
 def test_what_is_not_said_has_the_papers_values(tmp_path):
     config = load_config(write(tmp_path))
-    assert (config.protocol, config.num_seeds, config.num_whole_seeds) == ("paper", 3, 1)
+    assert (config.probe.protocol, config.probe.seeds, config.supervised.seeds) == ("paper", 3, 1)
     assert config.cache is None
-    assert config.checkpoints is None
+    assert config.supervised.checkpoints is None
 
 
 def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
@@ -44,7 +44,10 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
         ("mel", "mel", "mel"),
         ("./best", "ours", str(tmp_path / "best")),
     ]
-    assert (config.cache, config.checkpoints) == (tmp_path / "features", tmp_path / "trained")
+    assert (config.cache, config.supervised.checkpoints) == (
+        tmp_path / "features",
+        tmp_path / "trained",
+    )
 
 
 def test_the_columns_of_a_table_are_passed_on(tmp_path):
@@ -82,9 +85,11 @@ def test_the_columns_of_a_table_are_passed_on(tmp_path):
         ({"tasks": [OWN | {"label": 3}]}, r"'tasks\[1\].label' is 3: give a str"),
         ({"tasks": [OWN | {"label": ["genre", 3]}]}, r"'tasks\[1\].label\[2\]' is 3: give a str"),
         ({"tasks": [OWN | {"title": 7}]}, r"'tasks\[1\].title' is 7: give a str"),
-        ({"tasks": [OWN, OWN]}, "is there twice: give one another title"),
+        ({"tasks": [OWN, OWN]}, "is there twice: give another split or title"),
         ({"backbones": []}, "'backbones' is empty: write - random"),
         ({"backbones": [{"name": "mel", "lable": "x"}]}, r"did you mean 'backbones\[1\].label'"),
+        ({"backbones": [{"name": ""}]}, r"backbones\[1\]: a backbone has no name"),
+        ({"backbones": [3]}, r"'backbones\[1\]' is 3: give it keys"),
         ({"backbones": ["mel", "mel"]}, "two backbones have the name 'mel'"),
         ({"backbones": ["mel", {"name": "random", "label": "mel"}]}, "have the label 'mel'"),
         ({"supervised": {"setting": "x"}}, "did you mean 'supervised.settings'"),
@@ -147,10 +152,14 @@ def test_the_home_folder_is_found_wherever_a_path_may_stand(tmp_path, monkeypatc
         f"hf:{home}/model",
         f"hear:module:{home}/weights.pt",
     ]
-    assert (config.cache, config.checkpoints) == (home / "cache", home / "trained")
-    assert config.supervised.training.num_epochs == 7
+    assert (config.cache, config.supervised.checkpoints) == (home / "cache", home / "trained")
+    assert config.supervised.load().training.num_epochs == 7
     (tmp_path / "more.yaml").write_text("extends: ~/own.yaml\ntraining: {batch_size: 3}")
-    more = load_config(write(tmp_path, supervised={"settings": "more.yaml"})).supervised.training
+    more = (
+        load_config(write(tmp_path, supervised={"settings": "more.yaml"}))
+        .supervised.load()
+        .training
+    )
     assert (more.num_epochs, more.batch_size) == (7, 3)
 
 

@@ -69,7 +69,7 @@ class Machine:
         outputs = np.random.default_rng(shape).random(shape)
         ids = tuple(data.examples[index].track_id for index in test)
         predictions = Predictions(ids, data.targets[test], outputs)
-        return ProbeOutcome(predictions, (grid[0],), np.zeros((1, 1, 1)), data.counts(), 1)
+        return ProbeOutcome(predictions, (grid[0],), np.zeros((1, 1, 1)), data.counts())
 
 
 @pytest.fixture

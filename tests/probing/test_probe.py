@@ -85,7 +85,6 @@ def test_a_probe_learns_what_can_be_learned(kind, least, hidden_size):
     outcome = train_probe(data, features, [settings])
     assert (score_on_test(data, outcome) > least).all()
     assert outcome.num_used == SPLITS
-    assert outcome.num_left_out == 0
     assert outcome.predictions.outputs.shape == (2, 21, 3)
     assert outcome.predictions.outputs.dtype == np.float32
     assert outcome.predictions.track_ids == tuple(f"track{index}" for index in range(60, 81))
@@ -262,7 +261,6 @@ def test_tracks_without_features_are_left_out_and_counted():
     counts[[0, 3, 41, 65, 80]] = 0
     outcome = train_probe(data, change(features, counts=counts), [SHORT])
     assert outcome.num_used == {"train": 38, "valid": 19, "test": 19}
-    assert outcome.num_left_out == 5
     assert "track65" not in outcome.predictions.track_ids
     assert len(outcome.predictions.targets) == 19
     # As if they had never been there.

@@ -81,7 +81,7 @@ def _compare(folder: Path, row: Row, baseline: Row) -> Difference:
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
         raise ValueError(f"{missing}: no such file (run mulap benchmark again)")
-    key = canonical_hash([row["kind"], row["labels"], *map(sha256_of, paths)])
+    key = canonical_hash(["groups", row["kind"], row["labels"], *map(sha256_of, paths)])
     known = _read(folder / DIFFERENCES_FILE)
     if key not in known:
         first, second = map(Predictions.load, paths)

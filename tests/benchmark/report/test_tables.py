@@ -139,7 +139,7 @@ def test_tables_invent_no_number(number):
 
 def test_a_task_s_table_has_intervals_and_the_difference_to_the_baseline():
     rows = [make_row(roc_auc=0.5, pr_auc=0.1), make_row("mel", roc_auc=0.75, pr_auc=0.2)]
-    difference = {1: Difference("roc_auc", 0.25, -0.01, 0.5, 0.97)}
+    difference = {1: Difference(0.25, -0.01, 0.5)}
     table = task_table(rows, ["random", "mel"], difference, "random")
     assert [list(line) for line in table.rows] == [
         ["random", "50.0 ± 1.0", "40.0 to 60.0", "–", "–"],
