@@ -4,7 +4,7 @@
 #   bash runs/transfer.sh [CHECKPOINT]     writes transfer/, ends with transfer/report/report.md
 #
 # CHECKPOINT is a pre-trained model's folder, the tour's by default. Needs npm, apt-get, dpkg and
-# unzip beside make's set-up. Every stage goes on where it was interrupted.
+# unzip beside make's set-up. Run it again to resume.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1

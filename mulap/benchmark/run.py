@@ -1,9 +1,9 @@
-"""Backbones by tasks: every pair judged once, one row each, whatever interrupts it.
+"""Every encoder on every task: one row per pair, resumable.
 
 A config gives results.jsonl, predictions/, left_out/ and failures.jsonl. A pair whose row is there
-with the same key is skipped. A key knows no audio, so that whoever changes the bytes of a file
-under its old name has to remove the row. A pair that cannot be judged is written down with its
-reason, and the others go on; a row that it has from an earlier run stays.
+with the same key is skipped. The key does not cover audio: if you replace the content of a file
+under its old name, remove the row. A pair that fails is listed with its reason, the run continues,
+and a row that the pair has from an earlier run stays.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""The file of results: one JSON line a pair of task and backbone, appended as pairs end.
+"""The file of results: one JSON line per pair of task and encoder, appended as pairs end.
 
-A kill may tear the last line, which is cut off at the next start, and may come at any pair: when a
-run ends the file is put into the order of its config, so it has the same bytes whatever happened
-before. Rows hold no clock times. Nothing here knows how a row is made.
+A killed run may leave half a last line, which the next run cuts off. When a run ends, the lines are
+put into the order of its config, so that the file has the same bytes however often the run was
+interrupted. Rows hold no clock times.
 """
 
 import json

@@ -1,7 +1,6 @@
-"""The numbers of a probe, and the named protocols that fix them.
+"""The settings of a probe, and the named protocols that fix them.
 
-A protocol is a grid: one point, or several of which each fold's validation tracks choose one. Which
-tracks and which labels there are, nothing here knows.
+A protocol is a grid: one point, or several, of which the validation tracks of each fold choose one.
 """
 
 import difflib

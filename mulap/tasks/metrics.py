@@ -1,15 +1,13 @@
-"""How good outputs are: ROC-AUC, average precision, F1, accuracy, R2; plain or bootstrapped.
+"""Scores of outputs: ROC-AUC, average precision, F1, accuracy, R2; plain or bootstrapped.
 
-There is one implementation for both. Every track has a weight, how often it counts: 1 for the plain
-score, the number of times it was drawn for a bootstrap draw. Scores are sorted once for each label;
-a draw then only adds up weights, so thousands of draws cost little. All values equal scikit-learn's
+One implementation serves both. Every track has a weight: 1 for the plain score, or the number of
+times that a bootstrap draw contains the track. Scores are sorted once per label; a draw then only
+adds up weights, so thousands of draws cost little. All values equal scikit-learn's
 (`tests/tasks/test_metrics.py`).
 
 A label has no value where it has no meaning: a tag without a positive or without a negative track,
-a class without a track, a number that is the same everywhere. It is NaN here, and macro means are
+a class without a track, a number that is the same everywhere. Its score is NaN, and macro means are
 over the other labels. Micro values are over all pairs of a track and a tag, as scikit-learn's.
-
-Knows arrays only: no task, no file, no seed of a probe.
 
 Letters of shapes: n tracks, C labels, K models, R draws.
 """

@@ -1,17 +1,16 @@
-"""What a probe said of the test tracks, and what that is worth: scores with their uncertainty.
+"""Predictions of the test tracks, and their scores with two kinds of uncertainty.
 
     Predictions    outputs of S seeds for n test tracks, in a file that anybody can score again
-    TaskResult     every metric: a value a seed, their mean and deviation, a 95 % interval
+    TaskResult     every metric: one value per seed, their mean and deviation, a 95% interval
 
-Two doubts are kept apart. The deviation is over seeds: another start of the probe. The interval is
-over the test set: another draw of it, as 1,000 bootstrap draws show; each draw scores the mean over
-seeds. Drawn are whole groups of tracks (artists, say) where the task names any, else single tracks.
-A draw that has lost all positives of a tag, or all tracks of a class, leaves that label out of its
-macro mean.
+The deviation is over seeds: the same probe, started differently. The interval is over the test set:
+1,000 bootstrap draws of it, each scored by its mean over seeds. A draw takes whole groups of tracks
+(all of an artist) if the task names groups, else single tracks. A draw without any positive of a
+tag, or any track of a class, leaves that label out of its macro mean.
 
-Where folds are pooled, each track is tested by the probe of its fold. Ranking metrics then compare
-outputs of different probes; nothing here can tell. Decisions are given a track, so they may come
-from thresholds of different folds. What a probe or a split is, this does not know.
+Where folds are pooled, each track is tested by the probe of its fold, and ranking metrics compare
+outputs of different probes. Decisions are stored per track, because each fold has its own
+thresholds.
 
 Letters of shapes: S seeds, n tracks, C labels, R draws.
 """

@@ -1,8 +1,8 @@
-"""A task's data -> is it all there, and is it what was published? Changes nothing, prints nothing.
+"""Check a task's data: is it all there, and is it what was published? Changes nothing.
 
 Counts tracks by split beside the published sizes, looks for every audio file, decodes each to its
 end, and sums labels and playing time. A file that decodes may still be another recording: where
-the source publishes checksums, `mulap.tasks.fetch` compared them.
+the source publishes checksums, `mulap.tasks.fetch` compares them.
 """
 
 import stat

@@ -1,8 +1,8 @@
-"""Reading the small files that data sets come with: tables, lists, pickled lists, audio layouts.
+"""Read the small files that data sets come with: tables, lists, pickled lists, audio layouts.
 
-These files come from strangers and from older systems. A table may lack a column or hold a cut
-line; a pickle may hold a program instead of a list. So every reader here checks what it reads and
-gives one clear line if it is something else. Nothing is unpickled.
+These files come from other people and older systems. A table may lack a column or end in the middle
+of a line; a pickle may hold a program instead of a list. Each reader checks the file, and raises an
+error of one line if it is something else. Nothing is unpickled.
 """
 
 import os
