@@ -257,7 +257,8 @@ class _EmbedFiles:
         metadata = self.encoder.describe(self.work.level)
         if fingerprint(metadata) != fingerprint(self.work.making.metadata):
             raise ValueError(f"{self.work.encoder_name}: is another model than the driver has")
-        return VectorWriter(self.parts, self.work.making.embedding_size)
+        size = self.work.making.embedding_size
+        return VectorWriter(self.parts, size, fingerprint(metadata))
 
     def _count_deaths(self) -> set[str]:
         """Return the files that ended too many processes; see at which file each one was."""

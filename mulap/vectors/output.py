@@ -37,7 +37,7 @@ from mulap.vectors.rows import (
     row_schema,
     schema_metadata,
 )
-from mulap.vectors.store import VectorStore, fingerprint, is_made_by
+from mulap.vectors.store import VectorStore, fingerprint, stored_makings
 from mulap.vectors.table import Making, StoredFile, WriteShards, keep_files, open_table, write_here
 
 _NAMES = "files.names"
@@ -91,7 +91,8 @@ class EmbeddingOutput:
                 shutil.rmtree(self.parts, ignore_errors=True)
             else:
                 self._take_over(skip_existing)
-            self.store = VectorStore(self.parts, making.embedding_size, making.metadata)
+            size, metadata = making.embedding_size, making.metadata
+            self.store = VectorStore(self.parts, size, metadata, compares_all=True)
             self._done = self._stopped_files()
             self._writer = opened.enter_context(self.store.writer())
             self._names = Journal(self.parts / _NAMES)
@@ -200,7 +201,7 @@ class EmbeddingOutput:
             )
         if not is_stopped:  # a kill before the first row may leave a folder of another making
             shutil.rmtree(self.parts, ignore_errors=True)
-        elif not is_made_by(self.parts, self.making.metadata):
+        elif stored_makings(self.parts) - {fingerprint(self.making.metadata)}:
             raise ValueError(
                 f"{self.output}: a stopped run by another model left rows for it. Name another "
                 "output, or give --force to replace them."

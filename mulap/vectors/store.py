@@ -2,7 +2,7 @@
 
     FOLDER/making.json              what makes the vectors, to be read by people
     FOLDER/host-1-3fa9c1.f32        float32 rows of length D; one writer's own
-    FOLDER/host-1-3fa9c1.journal    its journal: a line a key says where the rows are
+    FOLDER/host-1-3fa9c1.journal    its journal: what makes the rows, then where each key's rows are
 
 A key is in the store once its line is in a journal, and its rows are there before that. Rows behind
 the last line were cut short, and are not read. So a killed writer loses only the key that it was
@@ -69,41 +69,43 @@ class VectorStore:
         folder: made if it is missing.
         size: length D of a vector.
         making: what makes the vectors, as JSON; `model` in it is a name, and decides nothing.
+        compares_all: compare all rows with their checksums, so that damage costs a key and no more;
+            it reads them all. Otherwise only those that a power cut may have damaged.
 
     Attributes:
         entries: key -> where its rows are.
-
-    Raises:
-        ValueError: the folder holds vectors of another making.
     """
 
-    def __init__(self, folder: Path, size: int, making: Mapping[str, Any]) -> None:
-        self.folder, self.size, self.making = folder, size, making
+    def __init__(
+        self, folder: Path, size: int, making: Mapping[str, Any], compares_all: bool = False
+    ) -> None:
+        self.folder, self.size, self.fingerprint = folder, size, fingerprint(making)
+        self.compares_all = compares_all
         self.entries: dict[str, Entry] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / MAKING_FILE).exists():
-            if not is_made_by(folder, making):
-                raise ValueError(f"{folder}: holds embeddings by another model. Name a new folder.")
-        else:
+        if not (folder / MAKING_FILE).exists():
             with atomic_path(folder / MAKING_FILE) as temporary:
                 temporary.write_text(json.dumps(making, indent=2) + "\n", encoding="utf-8")
         self.read_journals()
 
     def read_journals(self) -> None:
-        """Take in what other writers have added; of a key that is there twice, the newest."""
-        journals = self.folder.glob(f"*{_JOURNAL}")
-        for journal in sorted(journals, key=lambda path: (path.stat().st_mtime_ns, path)):
-            entries, num_safe_rows = _read_part(journal)
-            for entry in entries:
+        """Take in what other writers have added; of a key that is there twice, the newest.
+
+        Vectors of another making, or of one that a damaged journal no longer tells, do not count.
+        """
+        for journal in _list_journals(self.folder):
+            making, entries, num_safe_rows = _read_part(journal)
+            for entry in entries if making == self.fingerprint else ():
                 end = entry.start_row + entry.num_rows
                 if entry == self.entries.get(entry.key):
                     continue
-                if self._has_rows(entry) and (end <= num_safe_rows or self._is_whole(entry)):
+                is_safe = end <= num_safe_rows and not self.compares_all
+                if self._has_rows(entry) and (is_safe or self._is_whole(entry)):
                     self.entries[entry.key] = entry
 
     def writer(self) -> "VectorWriter":
         """Return a writer with parts of its own; any number may be at work."""
-        return VectorWriter(self.folder, self.size)
+        return VectorWriter(self.folder, self.size, self.fingerprint)
 
     def add(self, entry: Entry) -> None:
         """Count a key that a writer, perhaps of another process, has added."""
@@ -141,10 +143,11 @@ class VectorWriter:
     Args:
         folder: of the store.
         size: length D of a vector.
+        making: the fingerprint of what makes the vectors.
     """
 
-    def __init__(self, folder: Path, size: int) -> None:
-        self.folder, self.size = folder, size
+    def __init__(self, folder: Path, size: int, making: str) -> None:
+        self.folder, self.size, self.making = folder, size, making
         self._part: _OpenPart | None = None
 
     def add(self, key: str, blocks: Iterable[np.ndarray]) -> Entry:
@@ -158,7 +161,7 @@ class VectorWriter:
             self.close()
         with errors_name(self.folder):
             if self._part is None:
-                self._part = _OpenPart(self.folder, self.size)
+                self._part = _OpenPart(self.folder, self.size, self.making)
             return self._part.add(key, blocks)
 
     def sync(self) -> None:
@@ -184,12 +187,13 @@ class VectorWriter:
 class _OpenPart:
     """A part that is being written."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, making: str) -> None:
         self.size = size
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         # Without a buffer: what a kill leaves is all that was written.
         self._data = open(folder / f"{self.name}{_ROWS}", "xb", buffering=0)
         self._journal = Journal(folder / f"{self.name}{_JOURNAL}")
+        self._journal.append({"making": making})
         self.num_rows = 0
         self._last_sync = time.monotonic()
 
@@ -306,24 +310,27 @@ def remove_part(folder: Path, part: str) -> None:
     (folder / f"{part}{_ROWS}").unlink(missing_ok=True)
 
 
-def is_made_by(folder: Path, making: Mapping[str, Any]) -> bool:
-    """Whether a store's vectors are of this making, whatever its name is."""
-    try:
-        before = json.loads((folder / MAKING_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(before, dict) and fingerprint(before) == fingerprint(making)
+def stored_makings(folder: Path) -> set[str]:
+    """Return the fingerprints of what made the vectors in a store's folder; it may be missing."""
+    return {making for making, *_ in map(_read_part, _list_journals(folder)) if making}
 
 
-def _read_part(journal: Path) -> tuple[list[Entry], int]:
-    """Return the entries of a part, and up to which row it certainly is on the disk."""
-    entries, num_safe_rows = [], 0
+def _list_journals(folder: Path) -> list[Path]:
+    """Return the journals of all parts, the newest last."""
+    return sorted(folder.glob(f"*{_JOURNAL}"), key=lambda path: (path.stat().st_mtime_ns, path))
+
+
+def _read_part(journal: Path) -> tuple[str, list[Entry], int]:
+    """Return the making of a part, its entries, and up to which row it surely is on the disk."""
+    making, entries, num_safe_rows = "", [], 0
     for values in read_journal(journal):
-        if "synced_rows" in values:
+        if "making" in values:
+            making = values["making"]
+        elif "synced_rows" in values:
             num_safe_rows = values["synced_rows"]
         else:
             entries.append(Entry(part=journal.stem, **values))
-    return entries, num_safe_rows
+    return making, entries, num_safe_rows
 
 
 def _damaged(path: Path, entry: Entry) -> ValueError:

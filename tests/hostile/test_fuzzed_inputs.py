@@ -267,7 +267,7 @@ def test_undamaged_inputs_have_no_fault_and_a_fault_would_be_seen(template, whol
     assert _fault(told[0] | {"code": 1, "err": "oh\n"}).startswith("no line")
 
 
-def test_parts_of_a_stopped_run_that_were_damaged_are_made_anew(tmp_path):
+def test_damaged_parts_of_a_stopped_run_are_embedded_again(tmp_path):
     """Whatever bytes of an unfinished run are flipped or cut, its output is the same."""
     music = _whole() / "music"
     embedder = Embedder.from_pretrained(toy_task.small_start())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mulap.vectors import journal as journals
 from mulap.vectors import store as stores
 from mulap.vectors.journal import read_journal
-from mulap.vectors.store import VectorStore, fingerprint, read_rows, remove_part
+from mulap.vectors.store import VectorStore, fingerprint, read_rows, remove_part, stored_makings
 
 MAKING = {"model": "m", "level": "segment"}
 SIZE = 4
@@ -102,7 +102,7 @@ def test_whatever_is_read_of_a_torn_part_is_right(tmp_path_factory, kept, is_jou
 
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(place=st.floats(0, 0.999), flip=st.integers(1, 255))
-def test_a_damaged_byte_of_the_journal_costs_one_key_and_no_vector(tmp_path_factory, place, flip):
+def test_a_damaged_byte_of_the_journal_costs_its_line_and_no_vector(tmp_path_factory, place, flip):
     folder = tmp_path_factory.mktemp("parts")
     writer, entries = write(folder, "a", "b", "c", "d")
     writer.close()
@@ -112,7 +112,7 @@ def test_a_damaged_byte_of_the_journal_costs_one_key_and_no_vector(tmp_path_fact
     data[int(place * len(data))] ^= flip
     path.write_bytes(data)
     found = found_in(folder)
-    assert len(found) >= 2  # a line break that becomes a letter joins two lines
+    assert len(found) in (0, 2, 3, 4)  # 0: who made them; 2: a line break becomes a letter
     assert all(entry in entries for entry in found)
     with open_store(folder).writer() as writer:
         writer.add("e", rows_of(9, 1))
@@ -148,8 +148,8 @@ def test_a_damaged_row_is_found_when_it_is_read(tmp_path):
 def test_a_folder_holds_vectors_of_one_making_whatever_its_name(tmp_path):
     _, entries = write(tmp_path, "a")
     assert list(open_store(tmp_path, {**MAKING, "model": "renamed"}).entries.values()) == entries
-    with pytest.raises(ValueError, match="holds embeddings by another model"):
-        open_store(tmp_path, {**MAKING, "level": "track"})
+    assert not open_store(tmp_path, {**MAKING, "level": "track"}).entries
+    assert stored_makings(tmp_path) == {fingerprint(MAKING)}
     assert json.loads((tmp_path / "making.json").read_text()) == MAKING
 
 
@@ -187,7 +187,7 @@ def test_a_full_disk_spoils_neither_what_was_there_nor_what_comes_next(tmp_path,
             writer.add("b", rows_of(1, 1))
     entry = writer.add("c", rows_of(2, 2))
     lines = list(read_journal(next(tmp_path.glob("*.journal"))))
-    assert [line["key"] for line in lines] == ["a", "c"]
+    assert [line.get("key") for line in lines] == [None, "a", "c"]
     np.testing.assert_array_equal(vectors_of(tmp_path, entry), expected_rows(2, 2))
     assert open_store(tmp_path).entries.keys() == {"a", "c"}
 
