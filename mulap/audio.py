@@ -68,7 +68,9 @@ _LOUDEST = 1e12  # far beyond any recording; the power of louder samples would n
 def log_note(path: AnyPath, note: str) -> None:
     """Log what is wrong with a file that can be used all the same."""
     with tqdm.external_write_mode():  # a progress bar is taken away meanwhile
-        logging.getLogger(__name__).warning("%s: %s", os.fspath(path), note)
+        # Bytes that are not UTF-8 are shown escaped: a log file cannot take them.
+        name = os.fsencode(path).decode("utf-8", "backslashreplace")
+        logging.getLogger(__name__).warning("%s: %s", name, note)
 
 
 @dataclass

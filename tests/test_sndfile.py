@@ -104,4 +104,6 @@ def test_a_forked_process_reads_mp3_files_too(mp3):
 def test_the_name_of_a_file_that_is_not_utf_8_can_be_told(mp3, caplog):
     path = mp3.with_name(os.fsdecode(b"\xff.mp3"))
     path.write_bytes(mp3.read_bytes()[:50_000])
-    assert "is cut short" in notes_of(path, caplog)[0]
+    (note,) = notes_of(path, caplog)
+    assert "is cut short" in note
+    assert "\\xff.mp3: " in caplog.text

@@ -179,7 +179,7 @@ def test_the_reason_is_that_of_the_first_bad_block_whatever_is_read_ahead(tmp_pa
     samples[95 * 16_000] = np.nan  # cannot be decoded
     sf.write(tmp_path / "bad.wav", samples, 16_000, subtype="FLOAT")
     ((_, _, reason),), _ = embed_all(make_embedder(), [tmp_path / "bad.wav"])
-    assert "no finite embedding near 30 s" in reason
+    assert "absurd size near 3" in reason
 
 
 @pytest.mark.parametrize("kind", ["ours", "plain", "mel"])
