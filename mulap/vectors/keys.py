@@ -6,13 +6,15 @@ what a decoder has to know besides. New tags, a new cover or another place leave
 
 import hashlib
 import os
+import stat
 import time
 from pathlib import Path
 
-import av
 from av.error import FFmpegError
 
-from mulap.audio import AudioError
+from mulap.containers import FilePart, split_ogg
+from mulap.decode import AudioError
+from mulap.ffmpeg import open_container
 from mulap.files import sha256_of
 from mulap.vectors.journal import Journal, read_journal
 
@@ -44,20 +46,22 @@ def audio_key(path: AnyPath) -> str:
         AudioError: the file cannot be read.
     """
     try:
-        return _hash_packets(path) or sha256_of(path)
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            raise AudioError(path, "is not a regular file (save the audio to a file first)")
+        with open(path, "rb", buffering=0) as file:
+            return _hash_packets(FilePart(file.fileno())) or sha256_of(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise AudioError(path, f"cannot be read: {reason}. Check its permissions.") from error
 
 
-def _hash_packets(path: AnyPath) -> str | None:
+def _hash_packets(file: FilePart) -> str | None:
     """Hash a file's first audio stream; None where the file has none, or cannot be demuxed."""
     digest = hashlib.sha256()
     num_bytes = 0
-    with open(path, "rb") as file:  # a missing file raises here, as Python says it
-        try:
-            # What the file says about itself is not shown, and may be in any encoding.
-            with av.open(file, "r", metadata_errors="replace") as container:
+    try:
+        for part in split_ogg(file):  # FFmpeg reads the first of joined files alone
+            with open_container(part) as container:
                 if not container.streams.audio:
                     return None
                 stream = container.streams.audio[0]
@@ -69,9 +73,9 @@ def _hash_packets(path: AnyPath) -> str | None:
                 for packet in container.demux(stream):
                     digest.update(packet)
                     num_bytes += packet.size
-        # A header that makes no sense; a place before the start that FFmpeg asks for.
-        except (FFmpegError, ValueError, OSError):
-            return None
+    # A header that makes no sense; a place before the start that FFmpeg asks for.
+    except (FFmpegError, ValueError, OSError):
+        return None
     return digest.hexdigest() if num_bytes else None
 
 

@@ -81,7 +81,7 @@ def test_short_and_silent_files_have_a_finite_row(embedder, tmp_path):
 def test_samples_of_absurd_size_are_refused_by_name(tmp_path):
     embedder = Embedder(random_backbone(MulapAudioConfig(variant="port", **SMALL)))
     sf.write(tmp_path / "loud.wav", noise(4) * np.float32(1e30), 16_000, subtype="FLOAT")
-    with pytest.raises(AudioError, match="loud.wav: has no finite embedding near 0 s"):
+    with pytest.raises(AudioError, match="loud.wav: has samples of absurd size near 0.0 s"):
         embedder.embed_file(tmp_path / "loud.wav")
 
 

@@ -76,6 +76,30 @@ def test_audio_that_is_longer_at_its_end_has_another_key(tmp_path):
     assert audio_key(path) != key
 
 
+def test_links_behind_the_first_of_a_chained_ogg_count(tmp_path):
+    links = [write(tmp_path / f"{seed}.ogg", seed).read_bytes() for seed in range(3)]
+    keys = set()
+    for second in (b"", links[1], links[2]):
+        (tmp_path / "chained.ogg").write_bytes(links[0] + second)
+        keys.add(audio_key(tmp_path / "chained.ogg"))
+    assert len(keys) == 3
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioError, match="pipe.wav: is not a regular file"):
+        audio_key(tmp_path / "pipe.wav")
+
+
+def test_a_playlist_makes_nobody_open_another_file(tmp_path):
+    other = write(tmp_path / "other.wav")
+    playlist = tmp_path / "list.m3u8"
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{other}\n#EXT-X-ENDLIST\n")
+    before = audio_key(playlist)
+    write(tmp_path / "other.wav", seed=1)
+    assert audio_key(playlist) == before
+
+
 def test_the_same_samples_at_another_rate_have_another_key(tmp_path):
     samples = tone(0, 1.0)
     sf.write(tmp_path / "a.wav", samples, 16_000)
