@@ -50,8 +50,7 @@ def make_outputs(data: TaskData, quality: float, num_seeds: int = 3) -> Predicti
         outputs = 1 / (1 + np.exp(-(4 * quality * truth - 2 + noise)))
         outputs = outputs / outputs.sum(2, keepdims=True) if kind == "class" else outputs
     decisions = outputs > 0.5 if kind == "tags" else None
-    ids = tuple(data.examples[index].track_id for index in test)
-    return Predictions(ids, targets, outputs, decisions)
+    return Predictions.of_tracks(data, test, outputs, decisions)
 
 
 def make_result(

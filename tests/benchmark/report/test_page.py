@@ -3,12 +3,13 @@
 import html
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from benchmarked import QUALITIES, make_data, make_result, make_task, write_results
 
 from mulap.benchmark.report.page import write_report
-from mulap.probing.printing import print_percentage
+from mulap.probing.printing import mean_and_std, print_percentage
 from mulap.probing.rows import append_row, write_rows
 
 CLASS = make_task("class", ["rock", "jazz", "folk"], "Own genres")
@@ -204,6 +205,35 @@ def test_folds_and_trained_backbones_are_told(tmp_path):
     text = read(tmp_path)[0].replace("\\", "")
     assert "5 folds" in text
     assert "supervised was trained on magnatagatune" in text
+
+
+def test_what_intervals_resample_is_told_and_results_of_version_0_1_are_read(tmp_path):
+    data = make_data(CLASS)
+    examples = [replace(e, group=f"a{index // 4}") for index, e in enumerate(data.examples)]
+    data = replace(data, examples=examples, task=replace(data.task, group_name="artist"))
+    new = make_result(tmp_path, data, "mel", 0.4)
+    assert (new["resampled"], new["num_resampled"]) == ("artist", 15)
+    write_rows(tmp_path / "results.jsonl", [new])
+    write_report(tmp_path)
+    for text in read(tmp_path):
+        assert "Intervals resample whole groups (artist: 15 in the test)." in text
+    old = {key: value for key, value in new.items() if not key.endswith("resampled")}
+    write_rows(tmp_path / "results.jsonl", [old | {"backbone": "random", "label": "random"}, new])
+    write_report(tmp_path)
+    text = read(tmp_path)[0]
+    assert "Intervals of random resample single tracks (60 in the test)." in text
+    assert "Intervals of mel resample whole groups (artist: 15 in the test)." in text
+
+
+def test_one_group_has_no_interval_and_is_drawn_without_whiskers(tmp_path):
+    data = make_data(CLASS)
+    examples = [replace(each, group="one artist") for each in data.examples]
+    row = make_result(tmp_path, replace(data, examples=examples), "mel", 0.4)
+    assert row["scores"]["accuracy"]["low"] is None
+    write_rows(tmp_path / "results.jsonl", [row])
+    write_report(tmp_path)
+    line = f"| mel | {mean_and_std(row['scores']['accuracy'])} | – |"
+    assert line in read(tmp_path)[0].replace("**", "")
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
