@@ -11,6 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -165,7 +166,7 @@ def embed_files(
         target.forget(job.file)
 
     with target:
-        jobs = list_jobs(found, failures)
+        jobs = list_jobs(found, failures, target.name_of)
         todo = [job for job in jobs if not target.has(job.file, job.version)]
         with Progress("embedding", len(found), done=len(found) - len(todo)) as shown:
             run = engine.embed_jobs if engine else _embed_jobs
@@ -184,17 +185,20 @@ def embed_files(
     )
 
 
-def list_jobs(found: Sequence[Path], failures: FailureLog) -> list[Job]:
+def list_jobs(
+    found: Sequence[Path], failures: FailureLog, name_of: Callable[[str], str]
+) -> list[Job]:
     """Return the files that are still there, with their versions as they are now.
 
     Args:
         found: the files.
-        failures: is told of those that are gone.
+        failures: takes those that are gone.
+        name_of: returns the name that a path has in the table.
     """
     jobs = []
     for path in found:
         try:
-            jobs.append(Job(path, file_name(path), file_version(path)))
+            jobs.append(Job(path, name_of(file_name(path)), file_version(path)))
         except OSError as error:  # gone since it was found
             failures.add(file_name(path), f"cannot be read: {error.strerror} (check it by hand)")
     return jobs
@@ -217,11 +221,13 @@ def _embed_jobs(
         num_embedded += 1
 
     files = [FileToEmbed(job.path) for job in jobs]
-    done = embed_missing(encoder, files, output.has_key, add, level, progress.count)
-    for job, embedded in zip(jobs, done, strict=True):
-        if embedded.reason:
-            fail(job, embedded.reason)
-        else:
-            output.name(job.file, embedded.version, embedded.key)
-        progress.end_file()
+    has_key = None if isinstance(output, LinePrinter) else output.has_key
+    missing = embed_missing(encoder, files, has_key, add, level, progress.count)
+    with closing(missing) as done:  # so that no process is at work any more when this ends
+        for job, embedded in zip(jobs, done, strict=True):
+            if embedded.reason:
+                fail(job, embedded.reason)
+            else:
+                output.name(job.file, embedded.version, embedded.key)
+            progress.end_file()
     return num_embedded

@@ -47,10 +47,12 @@ class FileToEmbed(NamedTuple):
     Attributes:
         path: where it is.
         key: of its audio, if an earlier run computed it; else None.
+        version: of the file that has this key, from `file_version`.
     """
 
     path: Path
     key: str | None = None
+    version: str = ""
 
 
 class Embedded(NamedTuple):
@@ -83,17 +85,19 @@ Blocks = Iterable[np.ndarray]
 def embed_missing(
     encoder: Encoder,
     files: Sequence[FileToEmbed],
-    has_key: Callable[[str], bool],
+    has_key: Callable[[str], bool] | None,
     add: Callable[[int, Embedded, Blocks], object],
     level: Level = "segment",
     count: Callable[[int], object] = int,
 ) -> Iterator[Embedded]:
     """Embed the files whose audio has no vectors yet, each audio once.
 
+    A copy of audio that failed is tried by itself: its twin may only have changed or gone.
+
     Args:
         encoder: makes the vectors.
         files: to embed.
-        has_key: whether the vectors of a key are there.
+        has_key: whether the vectors of a key are there. None: each file is embedded, copies too.
         add: takes a file's index, its version and key, and its vectors, each float32 (M, D); these
             raise AudioError if the file cannot be used. What else it raises ends everything.
         level: of a row.
@@ -103,10 +107,11 @@ def embed_missing(
         What became of each file, in order. Once this ends, or is closed, no process is left.
     """
     seen: set[str] = set()
-    failed: dict[str, str] = {}  # key -> reason
+    failed: set[str] = set()  # keys
 
     def choose(looked: LookedAt) -> LookedAt:
-        is_wanted = bool(looked.key) and looked.key not in seen and not has_key(looked.key)
+        is_there = has_key and (looked.key in seen or has_key(looked.key))
+        is_wanted = bool(looked.key) and not is_there
         seen.add(looked.key)
         return looked._replace(is_wanted=is_wanted)
 
@@ -114,12 +119,15 @@ def embed_missing(
     if isinstance(encoder, Embedder):
         run = _map_in_processes if encoder.frozen else _map_to_gpu
     for index, (looked, blocks) in enumerate(run(encoder, files, choose, level, count)):
-        embedded = Embedded(looked.version, looked.key, looked.reason or failed.get(looked.key, ""))
-        if looked.is_wanted:
+        embedded = Embedded(looked.version, looked.key, looked.reason)
+        if is_again := not looked.is_wanted and looked.key in failed:
+            blocks = vectors_of_file(encoder, looked.path, level, count=count)
+        if looked.is_wanted or is_again:
             try:
                 add(index, embedded, check_unchanged(looked, blocks))
+                failed.discard(looked.key)
             except AudioError as error:
-                failed[looked.key] = error.reason
+                failed.add(looked.key)
                 embedded = embedded._replace(reason=error.reason)
         yield embedded
 
@@ -250,10 +258,12 @@ def _inputs(items: Iterator[np.ndarray | AudioError | None]) -> Iterator[np.ndar
 
 
 def look(file: FileToEmbed) -> LookedAt:
-    """Hash a file's audio, unless its key is known."""
+    """Hash a file's audio, unless the key of this version of the file is known."""
     try:
         version = file_version(file.path)
-        return LookedAt(file.path, version, file.key or audio_key(file.path), "")
+        is_known = file.key and file.version == version
+        key = file.key if is_known else audio_key(file.path)
+        return LookedAt(file.path, version, key, "")
     except AudioError as error:
         return LookedAt(file.path, "", "", error.reason)
     except OSError as error:

@@ -9,6 +9,7 @@ vectors are never removed; delete the folder of an encoder to free its space.
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,21 +100,23 @@ def _embed_missing(
 ) -> list[str]:
     """Embed the audio that is not in the store; return each track's key, and fill in `reasons`."""
     paths = [data.audio_path(index) for index in range(len(data))]
-    files = [FileToEmbed(path, known.key(path)) for path in paths]
+    files = [FileToEmbed(path, known.key(path), known.version(path)) for path in paths]
     keys = []
     with store.writer() as writer, Progress("embedding", len(files), "tracks") as progress:
 
         def add(index: int, embedded: Embedded, blocks: Iterable[np.ndarray]) -> None:
             store.add(writer.add(embedded.key, blocks))
 
-        done = embed_missing(encoder, files, store.entries.__contains__, add)
-        for index, (file, embedded) in enumerate(zip(files, done, strict=True)):
-            keys.append(embedded.key)
-            if embedded.key and not file.key:
-                known.add(file.path, embedded.version, embedded.key)
-            if embedded.reason:
-                reasons[index] = embedded.reason
-            progress.advance()
+        # Closed first, so that no process is at work any more when the writer is.
+        with closing(embed_missing(encoder, files, store.entries.__contains__, add)) as done:
+            for index, (file, embedded) in enumerate(zip(files, done, strict=True)):
+                keys.append(embedded.key)
+                is_new = (embedded.key, embedded.version) != (file.key, file.version)
+                if embedded.key and is_new:
+                    known.add(file.path, embedded.version, embedded.key)
+                if embedded.reason:
+                    reasons[index] = embedded.reason
+                progress.advance()
     return keys
 
 

@@ -40,10 +40,12 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the sound lines of a journal; there are none where there is no file."""
     if not path.exists():
         return
-    for line in path.read_bytes().split(b"\n"):
-        text = line[9:]
-        if text and _seal(text)[1:] == line:
-            yield json.loads(text)
+    with open(path, "rb") as lines:
+        for line in lines:
+            sealed = line.removesuffix(b"\n")
+            text = sealed[9:]
+            if text and _seal(text)[1:] == sealed:
+                yield json.loads(text)
 
 
 def write_whole(out: Any, data: memoryview) -> None:

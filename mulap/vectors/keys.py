@@ -102,6 +102,10 @@ class KnownFiles:
         except (KeyError, OSError):  # not known, or gone
             return None
 
+    def version(self, path: AnyPath) -> str:
+        """Return which version of a file the known key belongs to; empty if none is known."""
+        return self._known.get(os.path.realpath(path), ("", ""))[0]
+
     def add(self, path: AnyPath, version: str, key: str) -> None:
         """Remember a file's key.
 
@@ -112,7 +116,7 @@ class KnownFiles:
         """
         name = os.path.realpath(path)
         self._known[name] = (version, key)
-        if time.time_ns() - int(version.split("-")[1]) > _SETTLED_NANOSECONDS:
+        if time.time_ns() - int(version.partition("-")[2]) > _SETTLED_NANOSECONDS:
             journal = Journal(self.path)
             journal.append({"file": name, "version": version, "key": key})
             journal.close()

@@ -97,6 +97,9 @@ class EmbeddingOutput:
             self._writer = opened.enter_context(self.store.writer())
             self._names = Journal(self.parts / _NAMES)
             opened.callback(self._names.close)
+            self._spelled = {
+                os.path.abspath(file): file for file in self._kept.keys() | self._done.keys()
+            }
             self._keys = {about.key: file for file, about in self._earlier.items() if about.key}
             self._opened = opened.pop_all()
 
@@ -105,6 +108,12 @@ class EmbeddingOutput:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def name_of(self, file: str) -> str:
+        """Return the name that a file has here already, relative or absolute; else its own."""
+        if file in self._done or file in self._kept:
+            return file
+        return self._spelled.get(os.path.abspath(file), file)
 
     def has(self, file: str, version: str) -> bool:
         """Whether this version of a file needs no work."""
@@ -271,9 +280,9 @@ class LinePrinter:
         """Return False: each file that is asked for is printed."""
         return False
 
-    def has_key(self, key: str) -> bool:
-        """Return False: each file that is asked for is printed."""
-        return False
+    def name_of(self, file: str) -> str:
+        """Return the name as it is."""
+        return file
 
     def name(self, file: str, version: str, key: str) -> None:
         """Do nothing: no vectors are kept."""

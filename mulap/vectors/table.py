@@ -303,12 +303,16 @@ class ShardFolder:
             yield Shard(self.path / name, parts, making, some)
 
     def _drop_rows(self, kept: Container[str]) -> None:
+        """Take out the rows of other files, and give shards of mulap 0.1 the column they lack.
+
+        Others than pyarrow refuse a folder whose shards have different columns.
+        """
         for shard in list_shards(self.path):
             schema, files = list_files(shard)
             remaining = [file in kept for file in files]
             if not any(remaining):
                 shard.unlink()
-            elif not all(remaining):
+            elif not all(remaining) or "audio_key" not in pq.read_schema(shard).names:
                 with atomic_path(shard) as temporary:
                     write_parquet(temporary, schema, keep_files(open_rows(shard)[1], kept))
 

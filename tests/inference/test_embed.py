@@ -376,3 +376,23 @@ def test_a_table_that_claims_to_be_ours_with_vectors_of_another_length_is_refuse
             out.write(json.dumps(row | {"embedding": row["embedding"][:5]}) + "\n")
     with pytest.raises(ValueError, match="out.jsonl: holds segment embeddings by another model"):
         embed_files(["music"], embedder, "out.jsonl", skip_existing=True)
+
+
+def test_standard_output_has_the_rows_of_copies_too(embedder, music, capsys):
+    shutil.copy(music / "b.wav", music / "copy.wav")
+    report = embed_files(["music"], embedder, "-")
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    vectors = {row["file"]: row["embedding"] for row in rows}
+    assert (report.num_embedded, report.num_rows, len(rows)) == (5, 28, 28)
+    assert vectors["music/copy.wav"] == vectors["music/b.wav"]
+
+
+@pytest.mark.parametrize("output", ["out.parquet", "out/"])
+def test_a_file_named_relatively_and_absolutely_has_its_rows_once(embedder, music, output):
+    embed_files(["music/a.wav"], embedder, output)
+    embed_files([music], embedder, output, skip_existing=True)
+    report = embed_files(["music"], embedder, output, skip_existing=True)
+    table = read_embeddings(output)
+    assert (report.num_skipped, len(table.embeddings)) == (4, 27)
+    others = {str(music / file) for file in ("b.wav", "sub/c.flac", "sub/d.wav")}
+    assert set(table.files) == {"music/a.wav"} | others

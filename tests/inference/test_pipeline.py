@@ -200,12 +200,49 @@ def test_the_same_audio_is_embedded_once_whatever_it_is_called(
 def test_a_key_that_is_known_is_not_computed_again(paths, monkeypatch):
     monkeypatch.setattr(pipeline, "audio_key", lambda path: pytest.fail(f"{path} was read"))
     kept = Kept()
-    files = [FileToEmbed(paths[1], "k"), FileToEmbed(paths[4], "l")]
+    files = [
+        FileToEmbed(path, key, file_version(path))
+        for path, key in [(paths[1], "k"), (paths[4], "l")]
+    ]
     assert [each.key for each in embed_missing(mel_encoder(), files, kept.has, kept.add)] == [
         "k",
         "l",
     ]
     assert kept.vectors.keys() == {"k", "l"}
+
+
+def test_a_known_key_counts_for_its_own_version_of_the_file_alone(paths, tmp_path):
+    shutil.copy(paths[1], tmp_path / "a.wav")
+    known = FileToEmbed(tmp_path / "a.wav", "k", file_version(tmp_path / "a.wav"))
+    shutil.copy(paths[4], tmp_path / "a.wav")  # while the files before it were embedded
+    kept = Kept()
+    (done,) = embed_missing(mel_encoder(), [known], kept.has, kept.add)
+    assert done == (file_version(tmp_path / "a.wav"), audio_key(paths[4]), "")
+    assert kept.vectors.keys() == {audio_key(paths[4])}
+
+
+@pytest.mark.parametrize("num_others", [0, 5])  # by threads, and in processes
+@pytest.mark.parametrize("kind", ["ours", "mel"])
+def test_a_copy_of_a_file_that_changed_meanwhile_is_embedded(
+    paths, tmp_path, kind, num_others, num_threads, monkeypatch
+):
+    encoder = {"ours": make_embedder, "mel": mel_encoder}[kind]()
+    changing, copy = tmp_path / "changing.wav", tmp_path / "copy.wav"
+    shutil.copy(paths[6], changing)
+    shutil.copy(paths[6], copy)
+    (expected,) = embed_all(encoder, [copy])[1]
+    read = type(encoder).stream_file
+
+    def write_meanwhile(self, path):
+        yield from read(self, path)
+        if path == changing:
+            os.utime(path, (1e9, 1e9))
+
+    monkeypatch.setattr(type(encoder), "stream_file", write_meanwhile)
+    done, vectors = embed_all(encoder, [changing, copy, *paths[:num_others]])
+    assert done[0].reason.startswith("changed while it was read")
+    assert not any(each.reason for each in done[1:])
+    np.testing.assert_array_equal(vectors[1], expected)
 
 
 @pytest.mark.parametrize("num_files", [1, 6])  # by threads, and in processes
@@ -281,7 +318,9 @@ def test_a_process_that_dies_is_one_line(embedder, paths):
         for child in multiprocessing.active_children():
             os.kill(child.pid, signal.SIGKILL)
 
-    files = [FileToEmbed(each, f"{number}") for number, each in enumerate(paths * 40)]
+    files = [
+        FileToEmbed(each, f"{number}", file_version(each)) for number, each in enumerate(paths * 40)
+    ]
     with pytest.raises(ValueError, match="a worker process died.*Run the same command") as caught:
         list(embed_missing(embedder, files, lambda key: False, add))
     torch.set_num_threads(before)

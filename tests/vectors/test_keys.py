@@ -145,6 +145,14 @@ def test_a_file_that_is_just_written_is_read_again_by_the_next_run(tmp_path):
     assert KnownFiles(tmp_path / "files").key(file) is None
 
 
+def test_a_file_from_before_1970_has_a_key_too(tmp_path):
+    known, file = KnownFiles(tmp_path / "files"), tmp_path / "a"
+    file.write_text("one")
+    os.utime(file, ns=(-1_000_000_001, -1_000_000_001))
+    known.add(file, file_version(file), "k")
+    assert KnownFiles(tmp_path / "files").key(file) == "k"
+
+
 def test_a_link_that_points_elsewhere_since_is_another_file(tmp_path):
     known, link = KnownFiles(tmp_path / "files"), tmp_path / "link"
     for name in ("one", "two"):

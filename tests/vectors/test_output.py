@@ -413,6 +413,19 @@ def test_a_table_of_version_0_1_is_read_and_added_to(suffix):
     assert keys == dict.fromkeys(FILES[:3], "") | {file: key_of(file) for file in FILES[3:5]}
 
 
+def test_shards_of_version_0_1_get_the_columns_of_those_that_are_added():
+    fill("out/", FILES[:12])
+    shards = sorted(os.listdir("out"))
+    assert len(shards) > 1
+    for name in shards:
+        drop_keys(f"out/{name}")
+    fill("out/", FILES, version="1-1", skip_existing=True)
+    columns = {tuple(pq.read_schema(f"out/{name}").names) for name in os.listdir("out")}
+    assert len(columns) == 1
+    assert "audio_key" in columns.pop()
+    assert set(read_embeddings("out/").files) == set(FILES)
+
+
 def drop_keys(output):
     """Make a table as version 0.1 wrote it: without the column of keys."""
     if output.endswith(".parquet"):
