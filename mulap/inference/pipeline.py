@@ -20,7 +20,7 @@ A file's audio is hashed before it is decoded, so that no audio is embedded twic
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,7 +89,7 @@ def embed_missing(
     add: Callable[[int, Embedded, Blocks], object],
     level: Level = "segment",
     count: Callable[[int], object] = int,
-) -> Iterator[Embedded]:
+) -> Generator[Embedded, None, None]:
     """Embed the files whose audio has no vectors yet, each audio once.
 
     A copy of audio that failed is tried by itself: its twin may only have changed or gone.
@@ -261,9 +261,8 @@ def look(file: FileToEmbed) -> LookedAt:
     """Hash a file's audio, unless the key of this version of the file is known."""
     try:
         version = file_version(file.path)
-        is_known = file.key and file.version == version
-        key = file.key if is_known else audio_key(file.path)
-        return LookedAt(file.path, version, key, "")
+        key = file.key if file.version == version else None
+        return LookedAt(file.path, version, key or audio_key(file.path), "")
     except AudioError as error:
         return LookedAt(file.path, "", "", error.reason)
     except OSError as error:
