@@ -71,7 +71,7 @@ def split_batch(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Targets]:
         atm_labels=inputs.pop("atm_labels"),
         audio_attention_mask=batch["audio_attention_mask"],
         is_masked_segment=batch["is_masked_segment"],
-        clip_hash=batch["caption_hash"][: len(batch["input_features"])],
+        clip_hash=batch["caption_hash"][: len(batch["audio_attention_mask"])],
         caption_hash=inputs.pop("caption_hash"),
     )
     return inputs, targets
