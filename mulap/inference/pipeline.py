@@ -37,6 +37,8 @@ from mulap.model.features import MulapFeatureExtractor
 from mulap.pools import Processes, read_ahead
 from mulap.vectors.keys import audio_key, file_version
 
+# On fewer, threads are as quick; and a process forked after torch's threads have run may hang.
+_LEAST_CORES = 4
 _LEAST_FILES_TO_SPAWN = 32  # a process that is not forked takes seconds to start
 _THREADS_OF_A_GPU = 2  # one waits for its vectors while the other hands over the next block
 
@@ -199,7 +201,7 @@ def _count_whole(num_files: int, num_cores: int) -> int:
     num_left = num_files % num_cores
     num_whole = num_files - num_left if num_left <= 2 else num_files
     is_slow_start = start_method() != "fork" and num_files < _LEAST_FILES_TO_SPAWN
-    return 0 if num_cores == 1 or is_slow_start else num_whole
+    return 0 if num_cores < _LEAST_CORES or is_slow_start else num_whole
 
 
 def _map_to_gpu(
