@@ -1,7 +1,7 @@
 """Many files through one encoder, on all cores: what the commands over many files share.
 
-Our own network on the CPU: whole files go to processes, one core each, and come back in order. One
-or two files that would leave cores idle at the end are read here instead, block after block, and
+Our own network on four or more cores: whole files go to processes and come back in order. One or
+two files that would leave cores idle at the end are read here instead, block after block, and
 threads embed the blocks:
 
     process   file 0: key, decode, log-mel, network --+
