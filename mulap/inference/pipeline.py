@@ -1,27 +1,29 @@
 """Many files through one encoder, on all cores: what the commands over many files share.
 
-Our own network on four or more cores: whole files go to processes and come back in order. One or
-two files that would leave cores idle at the end are read here instead, block after block, and
-threads embed the blocks:
+Our own network on the CPU: each core takes whole files, whose vectors come back in order. One or
+two files that would leave cores idle at the end are read here, and threads embed their blocks:
 
-    process   file 0: key, decode, log-mel, network --+
-    process   file 1: key, decode, log-mel, network --+--> vectors, file by file, in order
+    core 0    file 0: key, decode, log-mel, network --+
+    core 1    file 1: key, decode, log-mel, network --+--> vectors, file by file, in order
     threads   the last file's blocks -----------------+
 
-Processes, since a segment is some hundred operations of torch, each of which takes Python's lock
-again once it is done: threads keep two cores busy, but not sixteen (docs/log.md). The vectors of a
-few files wait in memory for their turn, 7 MB per hour of audio for musicnn. Their bits depend
-neither on how many processes nor on how many threads there are.
+A core is a thread's on few cores and a process's on many. A segment is some hundred operations of
+torch, each of which takes Python's lock again once it is done: threads keep two cores busy, but not
+sixteen (docs/log.md). The vectors of a few files wait in memory for their turn, 7 MB per hour of
+audio for musicnn. Their bits depend neither on the number of processes nor on that of threads.
 
-Our own network on a GPU: processes decode, and this one embeds. Encoders of others: a thread
+Our own network on a GPU: other cores decode, and this thread embeds. Encoders of others: a thread
 decodes a few blocks ahead, and the caller's embeds.
 
 A file's audio is hashed before it is decoded, so that no audio is embedded twice.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,13 +36,22 @@ from mulap.inference.encoders import Encoder
 from mulap.inference.stream import stream_file
 from mulap.inference.threads import block_mapper, one_torch_thread
 from mulap.model.features import MulapFeatureExtractor
-from mulap.pools import Processes, read_ahead
+from mulap.pools import Processes, map_in_order, read_ahead
 from mulap.vectors.keys import audio_key, file_version
 
 # On fewer, threads are as quick; and a process forked after torch's threads have run may hang.
 _LEAST_CORES = 4
 _LEAST_FILES_TO_SPAWN = 32  # a process that is not forked takes seconds to start
 _THREADS_OF_A_GPU = 2  # one waits for its vectors while the other hands over the next block
+
+
+class _Stopping(threading.local):
+    """In each thread, what tells it that nobody reads its results any more."""
+
+    event = threading.Event()  # never set, where a thread has none of its own
+
+
+_stopping = _Stopping()
 
 
 class FileToEmbed(NamedTuple):
@@ -119,7 +130,7 @@ def embed_missing(
 
     run: Callable[..., _Mapped] = _map_in_parent
     if isinstance(encoder, Embedder):
-        run = _map_in_processes if encoder.frozen else _map_to_gpu
+        run = _map_whole_files if encoder.frozen else _map_to_gpu
     for index, (looked, blocks) in enumerate(run(encoder, files, choose, level, count)):
         embedded = Embedded(looked.version, looked.key, looked.reason)
         if is_again := not looked.is_wanted and looked.key in failed:
@@ -167,19 +178,19 @@ _Mapped = Iterator[tuple[LookedAt, Blocks]]
 _Choose = Callable[[LookedAt], LookedAt]
 
 
-def _map_in_processes(
+def _map_whole_files(
     embedder: Embedder,
     files: Sequence[FileToEmbed],
     choose: _Choose,
     level: Level,
     count: Callable[[int], object],
 ) -> _Mapped:
-    """Embed whole files in processes, and the last one or two by threads."""
+    """Embed whole files side by side, and the last one or two on all cores together."""
     with one_torch_thread() as num_threads:
         num_whole = _count_whole(len(files), num_threads)
-        with Processes(num_threads if num_whole else 1, embedder, level) as pool:
-            looked = map(choose, pool.map(_look, files[:num_whole]))
-            for file, blocks, reason, num_segments in pool.map(_embed, looked):
+        with _side_by_side(num_threads, num_whole, embedder, level) as run:
+            looked = map(choose, run(_look, files[:num_whole]))
+            for file, blocks, reason, num_segments in run(_embed, looked):
                 count(num_segments)
                 yield file, _replay(file, blocks, reason)
     with block_mapper() as map_blocks:
@@ -192,6 +203,33 @@ def _map_in_processes(
             yield file, _vectors(check_finite(file.path, rows))
 
 
+@contextmanager
+def _side_by_side(num_cores: int, num_files: int, *given: Any) -> Iterator[Callable[..., Any]]:
+    """Open processes, or threads on few cores; yield what maps a function over tasks in them.
+
+    The function takes what is given and a task. Its results come in order, a few files ahead.
+    """
+    is_slow_start = start_method() != "fork" and num_files < _LEAST_FILES_TO_SPAWN
+    if num_cores >= _LEAST_CORES and num_files and not is_slow_start:
+        with Processes(num_cores, *given) as pool:
+            yield pool.map
+        return
+    is_stopped = threading.Event()
+
+    def call(function: Callable[..., Any], task: Any) -> Any:
+        _stopping.event = is_stopped
+        return function(*given, task)
+
+    def run(function: Callable[..., Any], tasks: Iterable[Any]) -> Iterator[Any]:
+        return map_in_order(executor, partial(call, function), tasks, 2 * num_cores)
+
+    with ThreadPoolExecutor(num_cores, thread_name_prefix="files") as executor:
+        try:
+            yield run
+        finally:
+            is_stopped.set()
+
+
 def _count_whole(num_files: int, num_cores: int) -> int:
     """Return how many of some files to give to processes, whole.
 
@@ -200,8 +238,7 @@ def _count_whole(num_files: int, num_cores: int) -> int:
     """
     num_left = num_files % num_cores
     num_whole = num_files - num_left if num_left <= 2 else num_files
-    is_slow_start = start_method() != "fork" and num_files < _LEAST_FILES_TO_SPAWN
-    return 0 if num_cores < _LEAST_CORES or is_slow_start else num_whole
+    return 0 if num_cores == 1 else num_whole
 
 
 def _map_to_gpu(
@@ -211,11 +248,11 @@ def _map_to_gpu(
     level: Level,
     count: Callable[[int], object],
 ) -> _Mapped:
-    """Decode in processes, which leave the GPU alone, and embed here."""
+    """Decode side by side, away from the GPU, and embed here."""
     with one_torch_thread() as num_threads, block_mapper(_THREADS_OF_A_GPU) as map_blocks:
-        with Processes(num_threads, embedder.feature_extractor, None) as pool:
-            looked = map(choose, pool.map(_look, files))
-            for file, log_mels, reason in pool.map(_decode, looked):
+        with _side_by_side(num_threads, len(files), embedder.feature_extractor, None) as run:
+            looked = map(choose, run(_look, files))
+            for file, log_mels, reason in run(_decode, looked):
                 inputs = _count(_replay(file, log_mels, reason), count)
                 rows = embedder.stream_rows(inputs, level, map_blocks)
                 yield file, _vectors(check_finite(file.path, rows))
@@ -273,14 +310,14 @@ def look(file: FileToEmbed) -> LookedAt:
 
 
 def _look(encoder: object, level: object, file: FileToEmbed) -> LookedAt:
-    """Hash a file's audio. Runs in a process of a pool."""
+    """Hash a file's audio. Runs beside others."""
     return look(file)
 
 
 def _embed(
     encoder: Encoder, level: Level, file: LookedAt
 ) -> tuple[LookedAt, list[np.ndarray], str, int]:
-    """Embed a file, if that is wanted; count its segments. Runs in a process of a pool."""
+    """Embed a file, if that is wanted; count its segments. Runs beside others."""
     if not file.is_wanted:
         return file, [], "", 0
     counted: list[int] = []
@@ -291,14 +328,17 @@ def _embed(
 def _decode(
     extractor: MulapFeatureExtractor, level: object, file: LookedAt
 ) -> tuple[LookedAt, list[np.ndarray], str]:
-    """Decode a file, if that is wanted. Runs in a process of a pool."""
+    """Decode a file, if that is wanted. Runs beside others."""
     return _gather(file, stream_file(extractor, file.path) if file.is_wanted else ())
 
 
 def _gather(file: LookedAt, blocks: Blocks) -> tuple[LookedAt, list[np.ndarray], str]:
     gathered: list[np.ndarray] = []
     try:
-        gathered += blocks
+        for some in blocks:
+            if _stopping.event.is_set():  # nobody reads the results any more
+                break
+            gathered.append(some)
     except AudioError as error:
         return file, gathered, error.reason
     return file, gathered, ""

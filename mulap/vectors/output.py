@@ -140,9 +140,11 @@ class EmbeddingOutput:
             num_rows = self.store.entries[key].num_rows
         else:
             num_rows = self._earlier[self._keys[key]].num_rows
-        self._kept.pop(file, None)
-        self._done[file] = FileRows(version, key, num_rows)
-        self._names.append({"file": file, "version": version, "key": key})
+        about = FileRows(version, key, num_rows)
+        if self._done.get(file) != about:
+            self._kept.pop(file, None)
+            self._done[file] = about
+            self._names.append({"file": file, "version": version, "key": key})
 
     def add(self, file: str, version: str, key: str, blocks: Iterable[np.ndarray]) -> int:
         """Keep a file's vectors: whole once this returns, and none of them if it fails.

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from mulap.inference.embedder import Embedder
 from mulap.model.config import MulapAudioConfig
 from mulap.terminal import shown
 from mulap.vectors.formats import FORMATS
+from mulap.vectors.journal import read_journal
 from mulap.vectors.table import read_embeddings
 
 SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
@@ -75,6 +77,17 @@ def test_a_folder_becomes_a_table_with_a_row_a_segment(embedder, music):
     np.testing.assert_allclose(table.start_seconds[:13], np.arange(13) * 3.0)
     assert table.metadata == embedder.describe("segment")
     assert os.listdir("new/folder") == ["out.parquet"]
+
+
+def test_a_file_is_noted_once_in_the_journal(embedder, music, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mulap.vectors.table.write_rows", stop)  # when all parts are there
+    with pytest.raises(KeyboardInterrupt):
+        embed_files(["music"], embedder, "out.parquet")
+    noted = [line["file"] for line in read_journal(Path("out.parquet.parts/files.names"))]
+    assert sorted(noted) == sorted(f"music/{file}" for file in SECONDS)
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "npz", "jsonl"])

@@ -56,7 +56,7 @@ def num_threads(request):
 
 
 def nobody_is_left():
-    names = ("blocks", "read_ahead")
+    names = ("blocks", "read_ahead", "files")
     threads = [each for each in threading.enumerate() if each.name.startswith(names)]
     return not threads and not multiprocessing.active_children()
 
@@ -109,16 +109,50 @@ def test_processes_give_the_same_bits(paths, monkeypatch):
         np.testing.assert_array_equal(found, one_by_one(embedder, path))
 
 
-def test_as_many_whole_files_as_fill_all_cores_go_to_processes(monkeypatch):
+def test_as_many_whole_files_as_fill_all_cores_go_side_by_side():
     def counts(num_cores):
         return [pipeline._count_whole(num_files, num_cores) for num_files in range(9)]
 
     assert counts(1) == [0] * 9
-    assert counts(3) == [0] * 9
+    assert counts(2) == [0, 0, 2, 2, 4, 4, 6, 6, 8]
     assert counts(4) == [0, 0, 0, 3, 4, 4, 4, 7, 8]
-    monkeypatch.setattr(pipeline, "start_method", lambda: "spawn")
-    assert counts(4) == [0] * 9
-    assert pipeline._count_whole(101, 4) == 100
+
+
+@pytest.mark.parametrize(
+    ("num_cores", "num_files", "method", "expected"),
+    [
+        (2, 99, "fork", 0),
+        (4, 0, "fork", 0),
+        (4, 9, "fork", 4),
+        (4, 9, "spawn", 0),
+        (4, 99, "spawn", 4),
+    ],
+)
+def test_processes_are_for_many_cores_and_where_they_start_slowly_for_many_files(
+    monkeypatch, num_cores, num_files, method, expected
+):
+    opened = []
+    monkeypatch.setattr(pipeline, "start_method", lambda: method)
+    monkeypatch.setattr(
+        pipeline, "Processes", lambda n, *given: opened.append(n) or pools.Processes(1)
+    )
+    with pipeline._side_by_side(num_cores, num_files):
+        assert sum(opened) == expected
+
+
+def test_files_on_few_cores_are_read_side_by_side(paths, monkeypatch):
+    """Short files, of one block each, keep all cores busy."""
+    both, before, read = threading.Barrier(2), torch.get_num_threads(), pipeline.look
+
+    def wait_for_the_other(file):
+        both.wait(timeout=60)  # raises if no second thread comes
+        return read(file)
+
+    monkeypatch.setattr(pipeline, "look", wait_for_the_other)
+    torch.set_num_threads(2)
+    done, _ = embed_all(make_embedder(), [paths[1], paths[4]])
+    torch.set_num_threads(before)
+    assert not any(each.reason for each in done)
 
 
 def test_an_encoder_of_another_kind_gives_what_it_gives_file_by_file(paths, num_threads):
