@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout, pad
 
 from benchmarks.problems import make_backbone, make_model, make_pairs
+from mulap.fast.front_end import fuse_front_end
 from mulap.model.coattention import Attention, TransformerLayer
 from mulap.model.features import mel_filters
 from mulap.model.modeling import IGNORED_LABEL
@@ -103,9 +104,7 @@ def run_backbone(num_segments: int, at_once: int = 1, is_training: bool = False)
 
 def plain_backbone() -> MusicnnBackbone:
     """Return an untrained `port` musicnn in evaluation mode that takes no fast path."""
-    backbone = make_backbone()
-    backbone.front_end.is_fused = False
-    return backbone
+    return make_backbone()
 
 
 class EagerAttention(nn.Module):
@@ -140,7 +139,7 @@ class AuthorsStep:
 
     def __init__(self, model: MulapForPreTraining, learning_rate: float = 1e-4) -> None:
         self.model, self.log_mel, self.options = model, PlainLogMel(), LossOptions()
-        model.mulap.audio_backbone.front_end.is_fused = False
+        fuse_front_end(model, False)
         model.mulap.text_encoder.set_attn_implementation("eager")
         for layer in [each for each in model.modules() if isinstance(each, TransformerLayer)]:
             layer.attention = EagerAttention(layer.attention)  # pyright: ignore

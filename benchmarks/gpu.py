@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import digits
 from benchmarks.problems import CLIP_SEGMENTS, collate, make_captions, make_model
 from benchmarks.tables import format_rows
+from mulap.fast.front_end import fuse_front_end
 from mulap.objectives.losses import LossOptions, compute_losses, weighted_sum
 from mulap.training.evaluate import split_batch
 
@@ -63,7 +64,7 @@ class GpuStep:
 
     def __call__(self, batch: dict[str, Tensor], dtype: torch.dtype | None, way: str) -> None:
         """Train on a batch."""
-        self.model.mulap.audio_backbone.front_end.is_fused = WAYS[way]
+        fuse_front_end(self.model, WAYS[way])
         self.forward(batch, dtype).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
         self.optimizer.step()
@@ -72,7 +73,7 @@ class GpuStep:
     def count_flop(self) -> float:
         """Return the operations of a pair's forward and backward pass by plain torch."""
         batch, num_pairs = self.make_batch(4), 4
-        self.model.mulap.audio_backbone.front_end.is_fused = False
+        fuse_front_end(self.model, False)
         with FlopCounterMode(display=False) as counter:
             self.forward(batch, None).backward()
         self.model.zero_grad()
@@ -169,7 +170,7 @@ def measure_parts(step: GpuStep, num_pairs: int, rounds: int) -> None:
     for precision, dtype in PRECISIONS.items():
 
         def run(way: str, dtype: torch.dtype | None = dtype) -> None:
-            front_end.is_fused = WAYS[way]
+            fuse_front_end(front_end, WAYS[way])
             mode = torch.autocast(step.device.type, dtype or torch.bfloat16, dtype is not None)
             with mode:
                 out = front_end(log_mels)

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.authors import pad_captions
 from benchmarks.problems import make_backbone, make_model, make_pairs
+from mulap.fast.front_end import fuse_front_end
 from mulap.model.modeling import IGNORED_LABEL
 
 __all__ = ["backbone", "mulap", "optimizer", "text"]
@@ -24,7 +25,7 @@ def backbone(
 ) -> Callable[[], None]:
     """Make a forward and backward pass of the `port` musicnn in training mode."""
     model = make_backbone().train()
-    model.front_end.is_fused = is_fused
+    fuse_front_end(model, is_fused)
     if is_channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore
     log_mels = torch.randn(num_segments, 96, 188)

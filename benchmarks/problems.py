@@ -16,6 +16,7 @@ from transformers.models.bert.configuration_bert import BertConfig
 
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import Item
+from mulap.fast.front_end import fuse_front_end
 from mulap.inference.backbones import random_backbone
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.model.musicnn import MusicnnBackbone
@@ -77,10 +78,17 @@ def make_backbone() -> MusicnnBackbone:
 
 
 def make_model(is_toy: bool = False) -> MulapForPreTraining:
-    """Return an untrained model, the paper's or a tiny one."""
+    """Return an untrained model, the paper's or a tiny one, as training has it."""
     torch.manual_seed(0)
+    model = MulapForPreTraining(make_config(is_toy))
+    fuse_front_end(model)
+    return model
+
+
+def make_config(is_toy: bool) -> MulapConfig:
+    """Return the paper's config, or a tiny one."""
     if not is_toy:
-        return MulapForPreTraining(MulapConfig())
+        return MulapConfig()
     text = BertConfig(
         vocab_size=len(make_tokenizer(True)),
         hidden_size=16,
@@ -88,14 +96,12 @@ def make_model(is_toy: bool = False) -> MulapForPreTraining:
         num_attention_heads=2,
         intermediate_size=16,
     )
-    return MulapForPreTraining(
-        MulapConfig(
-            text_config=text,
-            audio_config=MulapAudioConfig(**_TOY_AUDIO),
-            audio_hidden_size=16,
-            audio_num_attention_heads=2,
-            audio_intermediate_size=16,
-        )
+    return MulapConfig(
+        text_config=text,
+        audio_config=MulapAudioConfig(**_TOY_AUDIO),
+        audio_hidden_size=16,
+        audio_num_attention_heads=2,
+        audio_intermediate_size=16,
     )
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mulap.model.timbral import fused_timbral, fused_timbral_available, plain_timbral
+from mulap.fast.timbral import fused_timbral, fused_timbral_available, plain_timbral
 
 NUM_BANDS, NUM_FRAMES = 96, 188
 HEIGHTS = (67, 38)

@@ -5,7 +5,7 @@ from benchmarks.problems import CLIP_SEGMENTS, TOKENS, make_model
 from benchmarks.sizes import Sizes
 from benchmarks.tables import Goal, Table, format_memory
 
-FUSED_NOTE = "The fused front end is `mulap.model.timbral`; alone: `python -m benchmarks.timbral`."
+FUSED_NOTE = "The fused front end is `mulap.fast.timbral`; alone: `python -m benchmarks.timbral`."
 
 
 def measure_step(conditions: Conditions, sizes: Sizes) -> Table:

@@ -8,11 +8,11 @@ import torch
 from timbral_problems import Block, assert_equal, make, run
 from tiny import write_corpus, write_settings
 
+from mulap.fast.timbral import fused_timbral, kernels_for, plain_timbral
+from mulap.fast.timbral_chunks import TORCH_KERNELS
 from mulap.inference.backbones import random_backbone
 from mulap.inference.embedder import Embedder
 from mulap.model.config import MulapAudioConfig
-from mulap.model.timbral import fused_timbral, kernels_for, plain_timbral
-from mulap.model.timbral_chunks import TORCH_KERNELS
 from mulap.training.pretrain import pretrain
 from mulap.training.settings import load_settings
 from mulap.training.trainer import MulapTrainer

@@ -83,8 +83,6 @@ def make_model(seed: int = 0, **changes) -> MulapForPreTraining:
     """A model in eval mode whose backbone has seen something, so that features are not all zero."""
     torch.manual_seed(seed)
     model = MulapForPreTraining(make_config(**changes))
-    # Its compiled kernels take longer to build than these tests to run.
-    model.mulap.audio_backbone.front_end.is_fused = False
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim >= 2:

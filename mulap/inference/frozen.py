@@ -32,9 +32,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mulap.fast.timbral_spectrum import tabulate_filters
 from mulap.inference.threads import one_torch_thread
 from mulap.model.musicnn import MusicnnBackbone
-from mulap.model.timbral_spectrum import tabulate_filters
 
 # Measured with a second-level cache of 2 MB a core; half or twice as many cost some per cent.
 _CHANNELS_AT_ONCE = 12

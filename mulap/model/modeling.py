@@ -32,7 +32,6 @@ from transformers.utils.generic import ModelOutput
 from .coattention import CoAttentionStack
 from .config import MulapConfig
 from .musicnn import MusicnnBackbone
-from .sync_batch_norm import is_synchronised
 
 IGNORED_LABEL = -100
 ALWAYS_GIVEN = cast(Tensor, None)  # ModelOutput wants a default of every field
@@ -93,8 +92,9 @@ class FeatureNorm(nn.Module):
         """Map features (M, A) to features (M, A)."""
         if self.norm is None:
             return features
-        # One segment has no statistics of its own.
-        if len(features) == 1 and not is_synchronised(self.norm):
+        # One segment has no statistics of its own. (Training over several processes puts in a
+        # BatchNorm that has those of all of them.)
+        if len(features) == 1 and type(self.norm) is nn.BatchNorm1d:
             return batch_norm(features, self.norm.running_mean, self.norm.running_var)
         return self.norm(features)
 

@@ -31,8 +31,6 @@ from transformers import initialization as init
 
 from .bundled import locate_weights
 from .config import MulapAudioConfig
-from .sync_batch_norm import is_synchronised, normalise_synchronised, update_running
-from .timbral import fused_timbral, fused_timbral_available
 
 _TIMBRAL_FRAMES = 7
 _TIMBRAL_SHARES = {"port": (0.7, 0.4), "original": (0.4, 0.7)}  # of the bands, the kernels' heights
@@ -105,8 +103,6 @@ class FrontEnd(nn.Module):
     def __init__(self, config: MulapAudioConfig) -> None:
         super().__init__()
         variant, num_bins = config.variant, config.num_mel_bins
-        # Train the timbral blocks of `port` the fast way where that is possible.
-        self.is_fused = True
         self.spectrogram_bn = nn.BatchNorm2d(1, eps=_BATCH_NORM_EPS[variant])
         self.timbral = nn.ModuleList(
             TimbralBlock(config.num_timbral_filters, int(share * num_bins), variant)
@@ -119,52 +115,19 @@ class FrontEnd(nn.Module):
 
     def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
         """Return (M, C, N) for a log-mel (M, F, N)."""
-        is_fused = self.is_fused and self._is_fusible(log_mel)
         # Decibels lose their small differences in half precision, so this part never runs in it.
         with torch.autocast(log_mel.device.type, enabled=False):
-            if is_fused:
-                # The fused blocks take the affine part of this BatchNorm apart from it.
-                x_hat = _standardise(self.spectrogram_bn, log_mel[:, None])[:, 0]
-                scale, shift = self.spectrogram_bn.weight[0], self.spectrogram_bn.bias[0]
-                spectrogram = scale * x_hat + shift
-            else:
-                # In single or double precision, as the parameters are.
-                dtype = torch.promote_types(self.spectrogram_bn.weight.dtype, torch.float)
-                spectrogram = self.spectrogram_bn(log_mel.to(dtype)[:, None])[:, 0]
+            # In single or double precision, as the parameters are.
+            dtype = torch.promote_types(self.spectrogram_bn.weight.dtype, torch.float)
+            spectrogram = self.spectrogram_bn(log_mel.to(dtype)[:, None])[:, 0]
         spectrogram = spectrogram.to(next(self.timbral.parameters()).dtype)
-        if is_fused:
-            timbral = fused_timbral(x_hat, scale, shift, list(self.timbral))
-        elif spectrogram.is_cuda and not self.training:
+        if spectrogram.is_cuda and not self.training:
             # Some at a time: a validation batch of 512 clips took 43 GB where training takes 10.
             parts = spectrogram.split(_EVALUATED_AT_ONCE)
             timbral = [torch.cat([block(part) for part in parts]) for block in self.timbral]
         else:
             timbral = [block(spectrogram) for block in self.timbral]
         return torch.cat([*timbral, *(block(spectrogram) for block in self.temporal)], dim=1)
-
-    def _is_fusible(self, log_mel: torch.Tensor) -> bool:
-        return (
-            self.training
-            and torch.is_grad_enabled()
-            and self.timbral[0].variant == "port"
-            and fused_timbral_available(log_mel, list(self.timbral))
-        )
-
-
-def _standardise(bn: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
-    """Return a training pass of BatchNorm without its weight and bias."""
-    if is_synchronised(bn):
-        return normalise_synchronised(bn, x, is_affine=False)
-    if x.is_cuda:
-        # torch gives a channel one block of threads, and here is one channel: 45 ms for 512 clips.
-        variance, mean = torch.var_mean(x, correction=0)
-        update_running(bn, mean[None], variance[None], x.numel())
-        return (x - mean) * torch.rsqrt(variance + bn.eps)
-    assert bn.momentum is not None
-    assert bn.num_batches_tracked is not None
-    bn.num_batches_tracked.add_(1)
-    running = bn.running_mean, bn.running_var
-    return F.batch_norm(x, *running, training=True, momentum=bn.momentum, eps=bn.eps)
 
 
 class MidEnd(nn.Module):

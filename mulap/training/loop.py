@@ -31,6 +31,8 @@ from transformers.integrations.integration_utils import (
 )
 
 from mulap.data.dataset import KeyedSampler
+from mulap.fast.front_end import fuse_front_end
+from mulap.fast.sync_batch_norm import convert_sync_batch_norm
 from mulap.files import atomic_path
 from mulap.training.checkpoints import (
     check_checkpoint,
@@ -89,6 +91,18 @@ def parameter_groups(
         }
         for (decays, is_pretrained), parameters in sorted(groups.items())
     ]
+
+
+def speed_up(model: nn.Module, settings: AnyTraining) -> None:
+    """Put into a model what makes its training faster, or as one over several processes.
+
+    Args:
+        model: changed in place; its parameters and their names stay.
+        settings: `fused_front_end` and `sync_batch_norm`.
+    """
+    fuse_front_end(model, settings.fused_front_end)
+    if settings.sync_batch_norm and joined_processes().count > 1:
+        convert_sync_batch_norm(model)
 
 
 def check_reporting(report_to: Sequence[str]) -> None:

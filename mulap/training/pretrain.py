@@ -27,7 +27,6 @@ from mulap.data.reader import LENGTHS_FILE
 from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
-from mulap.model.sync_batch_norm import convert_sync_batch_norm
 from mulap.terminal import is_shown, say, shown, warn, without_transformers_bars
 from mulap.training.checkpoints import (
     check_settings,
@@ -38,7 +37,7 @@ from mulap.training.checkpoints import (
 )
 from mulap.training.evaluate import choose_pool
 from mulap.training.initial import describe_unknown_words, initial_model
-from mulap.training.loop import RunCallback, check_reporting, newest_checkpoint
+from mulap.training.loop import RunCallback, check_reporting, newest_checkpoint, speed_up
 from mulap.training.processes import (
     check_same_data,
     check_same_settings,
@@ -240,9 +239,7 @@ def _prepare(
     unknown = describe_unknown_words(processor.tokenizer, captions)
     if unknown and joined_processes().is_main:
         warn(unknown)
-    model.mulap.audio_backbone.front_end.is_fused = settings.training.fused_front_end
-    if settings.training.sync_batch_norm and joined_processes().count > 1:
-        convert_sync_batch_norm(model)
+    speed_up(model, settings.training)
     datasets = make_datasets(settings, manifest, processor, failures)
     arguments = training_arguments(settings, run, len(datasets["train"]))
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)

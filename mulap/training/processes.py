@@ -2,7 +2,7 @@
 
 `torchrun` or `accelerate launch` start them, on one machine or on several, and say by environment
 variables who is who. All that training asks of `torch.distributed` is asked here, but for BatchNorm
-(`mulap.model.sync_batch_norm`) and for the gradients, which the Trainer has averaged. Without a
+(`mulap.fast.sync_batch_norm`) and for the gradients, which the Trainer has averaged. Without a
 launcher there is one process, and everything here leaves things as they are.
 """
 

@@ -117,7 +117,7 @@ class TrainingSettings:
             group; 0 for none.
         log_every_steps: optimiser steps between two lines of the log.
         report_to: `tensorboard`, `wandb`, both or none.
-        fused_front_end: train musicnn's front end the fast way (`mulap.model.timbral`) where that
+        fused_front_end: train musicnn's front end the fast way (`mulap.fast.timbral`) where that
             is possible; the same numbers to rounding.
         sync_batch_norm: take BatchNorm's statistics over the micro-batches of all processes at
             once, which costs a few exchanges of small vectors. They are then of micro_batch_size x

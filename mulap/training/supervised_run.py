@@ -22,7 +22,6 @@ from mulap.files import FailureLog
 from mulap.inference.backbones import RANDOM, hash_weights
 from mulap.model.config import MulapAudioConfig
 from mulap.model.musicnn import MusicnnBackbone
-from mulap.model.sync_batch_norm import convert_sync_batch_norm
 from mulap.tasks.metrics import HEADLINE, choose_thresholds, decide
 from mulap.tasks.task import Fold, TaskData
 from mulap.terminal import say
@@ -33,7 +32,7 @@ from mulap.training.checkpoints import (
     remove_incomplete,
 )
 from mulap.training.classifier import MusicnnClassifier, classifier_config, load_classifier
-from mulap.training.loop import RunCallback, newest_checkpoint
+from mulap.training.loop import RunCallback, newest_checkpoint, speed_up
 from mulap.training.processes import fail_together, joined_processes
 from mulap.training.progress import ProgressCallback
 from mulap.training.supervised_settings import SupervisedSettings
@@ -183,9 +182,7 @@ def initial_classifier(
         model = MusicnnClassifier(config, settings.model.dropout)
     if start is not None:
         model.backbone.load_state_dict(start.state_dict())
-    model.backbone.front_end.is_fused = settings.training.fused_front_end
-    if settings.training.sync_batch_norm and joined_processes().count > 1:
-        convert_sync_batch_norm(model)
+    speed_up(model, settings.training)
     return model
 
 

@@ -19,8 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.authors import pad_captions, plain_backbone
 from benchmarks.problems import collate, make_captions, make_clips, make_model
+from mulap.fast import timbral
+from mulap.fast.front_end import fuse_front_end
 from mulap.inference.embedder import Embedder
-from mulap.model import timbral
 from mulap.objectives.losses import LossOptions, compute_losses, weighted_sum
 from mulap.training.evaluate import split_batch
 
@@ -185,7 +186,7 @@ def score_every_word(model, batch):
 
 
 def leave_front_end_plain(model, batch):
-    model.mulap.audio_backbone.front_end.is_fused = False
+    fuse_front_end(model, False)
     return batch
 
 

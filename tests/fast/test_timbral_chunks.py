@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from timbral_problems import Block, assert_equal, make, problems, run
 from torch import nn
 
-from mulap.model import timbral_chunks
+from mulap.fast import timbral_chunks
+from mulap.fast.front_end import fuse_front_end
+from mulap.fast.timbral import fused_timbral, plain_timbral
+from mulap.fast.timbral_chunks import TORCH_KERNELS
 from mulap.model.config import MulapAudioConfig
 from mulap.model.musicnn import MusicnnBackbone
-from mulap.model.timbral import fused_timbral, plain_timbral
-from mulap.model.timbral_chunks import TORCH_KERNELS
 
 chunked = functools.partial(fused_timbral, kernels=TORCH_KERNELS)
 
@@ -30,7 +31,7 @@ def test_outputs_gradients_and_statistics_equal_plain_torch(problem, scale, shif
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 99), st.data())
 def test_moments_are_those_of_the_compiled_kernels(num_taps, num_bands, seed, data):
-    compiled = pytest.importorskip("mulap.model.timbral_kernels").KERNELS
+    compiled = pytest.importorskip("mulap.fast.timbral_kernels").KERNELS
     generator, width = torch.Generator().manual_seed(seed), num_bands + 1
     draw = functools.partial(torch.randn, generator=generator, dtype=torch.double)
     products, edges = draw(width, num_taps, width), draw((num_taps - 1, width) * 2)
@@ -89,7 +90,7 @@ def test_under_autocast_it_is_as_near_as_the_precision_allows():
 
 def on_a_gpu():
     """There is none, so the question for its kernels is answered here."""
-    return mock.patch("mulap.model.timbral.kernels_for", return_value=TORCH_KERNELS)
+    return mock.patch("mulap.fast.timbral.kernels_for", return_value=TORCH_KERNELS)
 
 
 def test_the_backbone_takes_them_where_the_compiled_ones_cannot_run():
@@ -112,9 +113,9 @@ def test_under_autocast_the_backbone_convolves_in_its_precision_as_without_it(mo
         dtypes.extend(each.dtype for each in outputs)
         return outputs
 
-    monkeypatch.setattr("mulap.model.musicnn.fused_timbral", watched)
+    monkeypatch.setattr("mulap.fast.front_end.fused_timbral", watched)
     torch.manual_seed(0)
-    backbone = MusicnnBackbone(MulapAudioConfig(num_mel_bins=12)).train()
+    backbone = fuse_front_end(MusicnnBackbone(MulapAudioConfig(num_mel_bins=12)).train())
     with torch.autocast("cpu", torch.bfloat16), on_a_gpu():
         backbone(torch.randn(3, 12, 9))
     assert given == [torch.float32]  # log-mels lose too much in less
@@ -125,7 +126,7 @@ def run_backbone(is_fused):
     torch.manual_seed(0)
     sizes = {"num_timbral_filters": 3, "num_temporal_filters": 2, "num_midend_filters": 3}
     backbone = MusicnnBackbone(MulapAudioConfig(num_mel_bins=12, **sizes)).double().train()
-    backbone.front_end.is_fused = is_fused
+    fuse_front_end(backbone, is_fused)
     generator = torch.Generator().manual_seed(1)
     y = backbone(torch.randn((5, 12, 9), generator=generator, dtype=torch.double))
     y.square().sum().backward()

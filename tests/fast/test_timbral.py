@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from timbral_problems import Block, assert_equal, make, problems, run
 from torch import nn
 
-from mulap.model import timbral
-from mulap.model.timbral import fused_timbral, fused_timbral_available, plain_timbral
+from mulap.fast import timbral
+from mulap.fast.timbral import fused_timbral, fused_timbral_available, plain_timbral
 
 pytest.importorskip("numba")
 
@@ -206,14 +206,14 @@ def test_too_little_input_is_one_clear_error(sizes):
 
 
 def test_importing_the_model_does_not_import_numba():
-    code = "import sys, mulap.model.timbral; assert 'numba' not in sys.modules"
+    code = "import sys, mulap.fast.timbral; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.slow
 def test_a_cache_folder_that_cannot_be_written_only_costs_time():
     code = (
-        "from tests.timbral_problems import *\nfrom mulap.model.timbral import fused_timbral\n"
+        "from tests.timbral_problems import *\nfrom mulap.fast.timbral import fused_timbral\n"
         "run(fused_timbral, *make(2, 9, 14, [Block(3, 5)]))"
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": os.path.join(os.devnull, "cache")}

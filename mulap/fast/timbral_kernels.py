@@ -2,8 +2,7 @@
 
 Tensors in, tensors out, loops compiled by numba. `timbral` says what the sums are for. They are
 apart because numba is an extra and takes a second to import: only `timbral` imports this file, and
-only to train on a CPU. The import of numba stands in a `try` because transformers demands whatever
-remote code imports outside of one.
+only to train on a CPU.
 
 The loops let go of the interpreter lock and Python threads share the items among them. numba's own
 `parallel=True` is avoided: its default threading layer stops the process when two threads enter it
@@ -22,17 +21,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .timbral_spectrum import PAIRS, TERMS, choose_width, tabulate_filters, transform_bands
-
-try:
-    import numba
-except ImportError as error:
-    raise ImportError("the fused front end needs numba. Run pip install numba") from error
+from mulap.fast.timbral_spectrum import (
+    PAIRS,
+    TERMS,
+    choose_width,
+    tabulate_filters,
+    transform_bands,
+)
 
 #: Pieces of work per thread: enough to even out the load, few enough to cost nothing.
 PIECES_PER_THREAD = 8
@@ -266,8 +267,9 @@ def maximise_correlation(
     values = torch.empty((len(spectrum), num_channels, num_frames), dtype=dtype)
     positions = torch.empty(values.shape, dtype=torch.int16)
     width, num_items = choose_width(num_frames), len(spectrum) * num_channels
-    arguments = problem, width, values, positions
-    _run_in_threads(num_threads, _maximise_correlation, num_items, *arguments)
+    _run_in_threads(
+        num_threads, _maximise_correlation, num_items, problem, width, values, positions
+    )
     return values, positions
 
 
@@ -289,8 +291,7 @@ def add_windows(
     num_channels, num_frames = grad.shape[1:]
     by_frame = torch.empty((num_channels, num_frames), dtype=torch.double)
     total = torch.empty((num_channels, *shape), dtype=torch.double)
-    arguments = grad, positions, rows, by_frame, total
-    _run_in_threads(num_threads, _add_windows, num_channels, *arguments)
+    _run_in_threads(num_threads, _add_windows, num_channels, grad, positions, rows, by_frame, total)
     return total, by_frame
 
 

@@ -6,8 +6,7 @@ process with the whole batch. Nothing is summed in evaluation mode or outside of
 there it is the BatchNorm that it was made from. Every process has to take part in each training
 forward and backward pass, also one that has a single segment.
 
-It is the one place in `mulap.model` that knows of processes. Which they are and when they leave is
-for whoever trains.
+Scope: sums over the process group that there is; `mulap.training.processes` joins and leaves it.
 
 Shapes: M items of this process, C channels, ... any dimensions after the channels.
 """

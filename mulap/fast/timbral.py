@@ -40,8 +40,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from .sync_batch_norm import SyncBatchNorm2d, is_synchronised, sum_over_processes, update_running
-from .timbral_chunks import TORCH_KERNELS
+from mulap.fast.sync_batch_norm import (
+    SyncBatchNorm2d,
+    is_synchronised,
+    sum_over_processes,
+    update_running,
+)
+from mulap.fast.timbral_chunks import TORCH_KERNELS
 
 #: Segments whose windows are laid out at a time, to bound their memory: on a CPU, elsewhere.
 SEGMENTS_AT_ONCE = 8, 256
@@ -132,18 +137,19 @@ def fused_timbral(
             num_taps = conv.weight.shape[3]
             with torch.no_grad():
                 if num_taps not in inputs:
-                    given = x_hat, (scale, shift), num_taps, dtype, kernels
-                    inputs[num_taps] = _prepare(*given)
+                    inputs[num_taps] = _prepare(x_hat, scale, shift, num_taps, dtype, kernels)
                     if is_synchronised(norm):
                         inputs[num_taps] = _share(inputs[num_taps])
                 shared = inputs[num_taps]
-                given = shared, scale, shift, conv.weight, norm.eps, kernels
-                statistics = _derive_statistics(*given)
+                statistics = _derive_statistics(
+                    shared, scale, shift, conv.weight, norm.eps, kernels
+                )
                 mean = statistics.mean if conv.bias is None else statistics.mean + conv.bias
                 update_running(norm, mean, statistics.variance, statistics.count)
             parameters = (scale, shift, conv.weight, conv.bias, norm.weight, norm.bias)
-            tools = kernels, num_threads
-            outputs.append(_FusedBlock.apply(shared, statistics, tools, x_hat, *parameters))
+            outputs.append(
+                _FusedBlock.apply(shared, statistics, kernels, num_threads, x_hat, *parameters)
+            )
     return outputs
 
 
@@ -216,17 +222,21 @@ def _one_torch_thread() -> Iterator[int]:
 @functools.cache
 def _load_kernels() -> dict[str, Callable]:
     """Return the compiled sums by name, or nothing without numba."""
-    # numba is optional and slow to import. `from . import` would read better, but transformers
-    # would then not see that a checkpoint with code of its own needs this file.
+    # numba is optional and slow to import.
     try:
-        from .timbral_kernels import KERNELS  # noqa: PLC0415
+        from mulap.fast.timbral_kernels import KERNELS  # noqa: PLC0415
     except ImportError:
         return {}
     return KERNELS
 
 
 def _prepare(
-    x_hat: Tensor, affine: tuple[Tensor, ...], num_taps: int, dtype: torch.dtype, kernels: Kernels
+    x_hat: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    num_taps: int,
+    dtype: torch.dtype,
+    kernels: Kernels,
 ) -> _Input:
     num_segments, num_bands, num_frames = x_hat.shape
     interior = x_hat.new_ones((num_segments, 1, num_frames))
@@ -241,7 +251,7 @@ def _prepare(
     edges = (ends.T @ ends - starts.T @ starts).view((num_taps - 1, width) * 2)
     second = kernels["shift_products"](products.view(width, num_taps, width), edges)
     first = rows.sum(0).unfold(0, num_frames, 1).sum(2)
-    x = affine[0] * rows[..., :-1] + affine[1] * rows[..., -1:]
+    x = scale * rows[..., :-1] + shift * rows[..., -1:]
     laid_out = kernels["lay_out"](x, num_taps, dtype)
     return _Input((num_segments, num_bands, num_frames), laid_out, first, second)
 
@@ -290,16 +300,21 @@ class _FusedBlock(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, shared: _Input, statistics: _Statistics, tools: tuple[Any, int], *tensors: Tensor
+        ctx: Any,
+        shared: _Input,
+        statistics: _Statistics,
+        kernels: Kernels,
+        num_threads: int,
+        *tensors: Tensor,
     ) -> Tensor:
         """Return the maximum over bands, (M, C, N)."""
         x_hat, scale, shift, weight, bias, gamma, beta = tensors
         slope = gamma.double() / statistics.deviation
         taps = weight.double()[:, 0].transpose(1, 2) * slope.view(-1, 1, 1)
         offset = beta.double() - statistics.mean * slope
-        kernels, num_threads = tools
-        given = shared.laid_out, taps, offset, shared.size[1:], num_threads
-        values, positions = kernels["maximise_correlation"](*given)
+        values, positions = kernels["maximise_correlation"](
+            shared.laid_out, taps, offset, shared.size[1:], num_threads
+        )
         ctx.statistics, ctx.kernels, ctx.has_bias = statistics, kernels, bias is not None
         ctx.dtype = shared.laid_out.dtype
         ctx.save_for_backward(x_hat, scale, shift, weight, gamma, positions)
@@ -311,7 +326,7 @@ class _FusedBlock(torch.autograd.Function):
         """Return the gradients of scale, shift, weight, bias, gamma and beta."""
         with _one_torch_thread() as num_threads:
             gradients = _differentiate(ctx, grad_outputs[0], num_threads)
-        return (None, None, None, None, *gradients)
+        return (None, None, None, None, None, *gradients)
 
 
 def _differentiate(ctx: Any, grad: Tensor, num_threads: int) -> tuple[Tensor | None, ...]:
@@ -320,8 +335,9 @@ def _differentiate(ctx: Any, grad: Tensor, num_threads: int) -> tuple[Tensor | N
     num_channels, _, height, num_taps = weight.shape
     padding = (num_taps // 2, num_taps // 2)
     rows = pad(x_hat.to(ctx.dtype).transpose(1, 2), (0, 0, *padding)).contiguous()
-    given = grad.contiguous(), positions, rows, (num_taps, height), num_threads
-    on_input, by_frame = ctx.kernels["add_windows"](*given)
+    on_input, by_frame = ctx.kernels["add_windows"](
+        grad.contiguous(), positions, rows, (num_taps, height), num_threads
+    )
     interior = pad(by_frame.new_ones(x_hat.shape[2]), padding).unfold(0, num_taps, 1)  # (N, J)
     sparse = torch.cat([on_input.flatten(1), by_frame @ interior], 1)  # (C, J * I + J)
 

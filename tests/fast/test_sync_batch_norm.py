@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
-from mulap.model.config import MulapAudioConfig
-from mulap.model.musicnn import MusicnnBackbone
-from mulap.model.sync_batch_norm import (
+from mulap.fast.front_end import fuse_front_end
+from mulap.fast.sync_batch_norm import (
     SyncBatchNorm1d,
     SyncBatchNorm2d,
     convert_sync_batch_norm,
     is_synchronised,
 )
-from mulap.model.timbral import kernels_for
-from mulap.model.timbral_chunks import TORCH_KERNELS
+from mulap.fast.timbral import kernels_for
+from mulap.fast.timbral_chunks import TORCH_KERNELS
+from mulap.model.config import MulapAudioConfig
+from mulap.model.musicnn import MusicnnBackbone
 
 SHARES = slice(0, 2), slice(2, 5)  # uneven
 
@@ -40,8 +41,7 @@ def make_backbone(is_fused: bool) -> nn.Module:
     torch.manual_seed(0)
     sizes = {"num_timbral_filters": 3, "num_temporal_filters": 2, "num_midend_filters": 3}
     backbone = MusicnnBackbone(MulapAudioConfig(num_mel_bins=12, **sizes)).double().train()
-    backbone.front_end.is_fused = is_fused
-    return backbone
+    return fuse_front_end(backbone, is_fused)
 
 
 CASES = {
@@ -62,7 +62,7 @@ def run(name: str, share: slice, is_shared: bool) -> dict[str, torch.Tensor]:
     x = torch.randn((2, *shape), generator=generator, dtype=torch.double) * 2 + 0.5
     in_chunks = name == "backbone in chunks"  # as on a GPU
     kernels = TORCH_KERNELS if in_chunks else kernels_for(x)
-    with mock.patch("mulap.model.timbral.kernels_for", return_value=kernels):
+    with mock.patch("mulap.fast.timbral.kernels_for", return_value=kernels):
         for step in x:
             y = model(step[share])
     direction = torch.randn((shape[0], y.shape[1]), generator=generator, dtype=torch.double)
