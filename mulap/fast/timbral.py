@@ -30,9 +30,8 @@ Legend: M segments, C channels, F mel bins, N frames, I band taps and J time tap
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -46,6 +45,7 @@ from mulap.fast.sync_batch_norm import (
     sum_over_processes,
     update_running,
 )
+from mulap.fast.threads import one_torch_thread
 from mulap.fast.timbral_chunks import TORCH_KERNELS
 
 #: Segments whose windows are laid out at a time, to bound their memory: on a CPU, elsewhere.
@@ -132,7 +132,9 @@ def fused_timbral(
     dtype = torch.get_autocast_dtype(device) if is_mixed else x_hat.dtype
     inputs: dict[int, _Input] = {}
     outputs = []
-    with _one_torch_thread() as num_threads, torch.autocast(device, enabled=False):
+    # Around the loops there are many small operations. On a machine with other work, each that is
+    # split waits for threads that have no core, which together took longer than the loops did.
+    with one_torch_thread() as num_threads, torch.autocast(device, enabled=False):
         for conv, norm in map(block_parts, blocks):
             num_taps = conv.weight.shape[3]
             with torch.no_grad():
@@ -202,21 +204,6 @@ def is_fusible(blocks: Sequence[nn.Module]) -> bool:
         and conv.padding_mode == "zeros"
         for conv, norm in map(block_parts, blocks)
     )
-
-
-@contextlib.contextmanager
-def _one_torch_thread() -> Iterator[int]:
-    """Keep torch to one thread and yield the number it had, for the compiled loops.
-
-    Around the loops there are many small operations. On a machine with other work, each that is
-    split waits for threads that have no core, which together took longer than the loops did.
-    """
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield num_threads
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 @functools.cache
@@ -324,7 +311,7 @@ class _FusedBlock(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of scale, shift, weight, bias, gamma and beta."""
-        with _one_torch_thread() as num_threads:
+        with one_torch_thread() as num_threads:
             gradients = _differentiate(ctx, grad_outputs[0], num_threads)
         return (None, None, None, None, None, *gradients)
 

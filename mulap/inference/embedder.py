@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from mulap.audio import AudioError
+from mulap.fast.threads import BlockMapper, block_mapper
 from mulap.inference.backbones import hash_weights, load_backbone
 from mulap.inference.devices import computing_on
 from mulap.inference.frozen import FrozenBackbone, is_freezable
 from mulap.inference.stream import stream_file, stream_log_mels
-from mulap.inference.threads import BlockMapper, block_mapper
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnBackbone
 

@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mulap.fast.threads import one_torch_thread
 from mulap.fast.timbral_spectrum import tabulate_filters
-from mulap.inference.threads import one_torch_thread
 from mulap.model.musicnn import MusicnnBackbone
 
 # Measured with a second-level cache of 2 MB a core; half or twice as many cost some per cent.

@@ -31,10 +31,10 @@ import numpy as np
 
 from mulap.audio import AudioError
 from mulap.cores import start_method
+from mulap.fast.threads import block_mapper, one_torch_thread
 from mulap.inference.embedder import Embedder, Level, Rows, check_finite
 from mulap.inference.encoders import Encoder
 from mulap.inference.stream import stream_file
-from mulap.inference.threads import block_mapper, one_torch_thread
 from mulap.model.features import MulapFeatureExtractor
 from mulap.pools import Processes, map_in_order, read_ahead
 from mulap.vectors.keys import audio_key, file_version

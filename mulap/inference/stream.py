@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mulap.audio import stream_audio
-from mulap.inference.threads import one_torch_thread
+from mulap.fast.threads import one_torch_thread
 from mulap.model.features import MulapFeatureExtractor
 
 SEGMENTS_AT_ONCE = 10

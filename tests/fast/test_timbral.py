@@ -218,3 +218,18 @@ def test_a_cache_folder_that_cannot_be_written_only_costs_time():
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": os.path.join(os.devnull, "cache")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_overlapping_calls_leave_torch_its_number_of_threads():
+    torch.manual_seed(0)
+    problem = make(2, 9, 14, [Block(3, 5)])
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: run(fused_timbral, *problem), range(64)))
+        with ThreadPoolExecutor(1) as fresh:
+            assert fresh.submit(torch.get_num_threads).result() == 3
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -17,13 +17,13 @@ import torch
 from audio_samples import write_noises
 
 from mulap import pools
+from mulap.fast.threads import one_torch_thread
 from mulap.inference import pipeline
 from mulap.inference.backbones import random_backbone
 from mulap.inference.embed import embed_files
 from mulap.inference.embedder import Embedder
 from mulap.inference.mel import mel_encoder
 from mulap.inference.pipeline import FileToEmbed, embed_missing
-from mulap.inference.threads import one_torch_thread
 from mulap.model.config import MulapAudioConfig
 from mulap.vectors.keys import audio_key, file_version
 

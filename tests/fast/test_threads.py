@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from mulap.inference.threads import block_mapper, one_torch_thread
+from mulap.fast.threads import block_mapper, one_torch_thread
 
 
 @pytest.fixture(autouse=True)
