@@ -21,10 +21,7 @@ SETTINGS_FILE = "settings.yaml"
 CORPUS_FILE = "corpus.json"
 LOCK_FILE = ".lock"
 # What a finished model folder does not need of a checkpoint.
-_TRAINING_STATE = (
-    "optimizer.pt", "scheduler.pt", "rng_state*", "scaler.pt", "trainer_state.json",
-    "optimizer.bin", "pytorch_model_fsdp.bin",  # FSDP's
-)  # fmt: skip
+_TRAINING_STATE = "optimizer.pt", "scheduler.pt", "rng_state*", "scaler.pt", "trainer_state.json"
 
 
 @contextmanager

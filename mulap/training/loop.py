@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate.utils import convert_outputs_to_fp32
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -193,22 +192,10 @@ class KeyedTrainer(Trainer):
         leave_group_at_exit()
         super().__init__(**kwargs)
         self.processes = joined_processes()
-        if self.is_fsdp_enabled:
-            self._compute_as_without_fsdp()
         if not self.processes.is_main:
             # Or every process would drop out the same places of its own micro-batches.
             entropy = np.random.SeedSequence([training.seed, self.processes.rank])
             torch.manual_seed(int(entropy.generate_state(1)[0]))
-
-    def _compute_as_without_fsdp(self) -> None:
-        """Have bf16 by autocast, whose choices are per operation, also where FSDP parts the model.
-
-        By accelerate's policy for bf16, FSDP would cast all weights and inputs, log-mels too, and
-        average gradients in bf16; and without a policy nothing would be bf16.
-        """
-        plugin, model = cast(Any, self.accelerator.state.fsdp_plugin), cast(Any, self.model)
-        plugin.mixed_precision_policy = None
-        model.forward = convert_outputs_to_fp32(self.accelerator.autocast()(model.forward))
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> KeyedSampler:
         num_items = len(cast(Sized, self.train_dataset))
@@ -331,16 +318,21 @@ def newest_checkpoint(run: Path, processes: Processes) -> Path | None:
             )
         if newest and processes.is_main:
             check_checkpoint(newest)
-            _check_count(newest, processes)
+            _check_writer(newest, processes)
     return newest
 
 
-def _check_count(checkpoint: Path, processes: Processes) -> None:
-    """Refuse to go on with another number of processes, each of which left a state of its own.
+def _check_writer(checkpoint: Path, processes: Processes) -> None:
+    """Refuse to resume with another number of processes, each of which left a state of its own.
 
     A step would take another share of an epoch: the Trainer would train some of it twice or leave
     some out, and set the learning rate for another number of steps.
     """
+    if (checkpoint / "pytorch_model_fsdp.bin").exists():
+        raise ValueError(
+            f"{checkpoint}: was written under FSDP by mulap 0.1, which later versions do not "
+            "support. Give another --output, or finish the run with version 0.1."
+        )
     num_before = len(list(checkpoint.glob("rng_state*.pth")))
     if num_before not in (0, processes.count):
         raise ValueError(

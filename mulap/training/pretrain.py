@@ -243,11 +243,6 @@ def _prepare(
     datasets = make_datasets(settings, manifest, processor, failures)
     arguments = training_arguments(settings, run, len(datasets["train"]))
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
-    if trainer.is_fsdp_enabled and settings.model.has_contrastive_head:
-        raise ValueError(
-            "FSDP cannot part the temperature of the contrastive head, one number: set "
-            "model.has_contrastive_head to false, or train without FSDP"
-        )
     trainer.add_callback(RunCallback(trainer, run))
     return trainer, datasets
 

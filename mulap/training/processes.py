@@ -145,7 +145,15 @@ def join_processes() -> Processes:
 
     Returns:
         Who this process is among them.
+
+    Raises:
+        FailedTogetherError: the launcher asks for FSDP.
     """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise FailedTogetherError(
+            "distributed_type: FSDP is not supported. Start from `mulap config two_nodes_ddp`, or "
+            "use torchrun."
+        )
     on_cpu = not torch.cuda.is_available()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         leave_group_at_exit()

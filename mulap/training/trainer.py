@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 from transformers import TrainingArguments
 
@@ -21,7 +20,7 @@ from mulap.data.clips import Clip
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.model.features import MulapFeatureExtractor
-from mulap.model.pretraining import MulapForPreTraining, MulapForPreTrainingOutput
+from mulap.model.pretraining import MulapForPreTrainingOutput
 from mulap.model.processor import MulapProcessor
 from mulap.objectives.losses import Targets, compute_losses, feature_spread, weighted_sum
 from mulap.training.evaluate import EVALUATION_SEED, evaluate, split_batch
@@ -211,7 +210,7 @@ class MulapTrainer(KeyedTrainer):
         """Evaluate on the validation clips, which the processes share."""
         training = self.settings.training
         assert isinstance(self.eval_dataset, ClipDataset)
-        model = whole_model(self.accelerator.unwrap_model(self.model))
+        model = self.accelerator.unwrap_model(self.model)
         self.processes.share_buffers(model)
         result = evaluate(
             model,
@@ -228,22 +227,6 @@ class MulapTrainer(KeyedTrainer):
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._logged_at = time.monotonic()
         return metrics
-
-
-def whole_model(model: MulapForPreTraining) -> MulapForPreTraining:
-    """Return the model, or a copy with all weights in this process where FSDP has parted them.
-
-    A parted model answers only where all processes ask at once, and these share the clips.
-    """
-    weights = model.state_dict()
-    if not any(isinstance(value, DTensor) for value in weights.values()):
-        return model
-    with torch.random.fork_rng(devices=[]):
-        copy = MulapForPreTraining(model.config)  # pyright: ignore[reportArgumentType]
-    copy.load_state_dict(
-        {name: v.full_tensor() if isinstance(v, DTensor) else v for name, v in weights.items()}
-    )
-    return copy.to(next(iter(weights.values())).device)  # pyright: ignore[reportArgumentType]
 
 
 def held_out_clips(

@@ -114,6 +114,16 @@ def test_a_run_goes_on_with_as_many_processes_as_wrote_its_checkpoint_only(
         assert "\n" not in str(caught.value)
 
 
+def test_a_checkpoint_that_fsdp_wrote_is_refused_in_a_line(tmp_path):
+    checkpoint = tmp_path / "checkpoint-10"
+    checkpoint.mkdir()
+    for name in ("optimizer.bin", "pytorch_model_fsdp.bin", "rng_state_0.pth"):
+        (checkpoint / name).touch()
+    mark_complete(checkpoint)
+    with pytest.raises(ValueError, match="10: was written under FSDP .* Give another --output"):
+        newest_checkpoint(tmp_path, ALONE)
+
+
 def test_a_package_to_report_to_that_is_missing_is_a_line_with_its_command(monkeypatch):
     monkeypatch.setattr(loop, "get_available_reporting_integrations", lambda: ["tensorboard"])
     for names in ([], ["none"], ["all"], ["tensorboard"]):

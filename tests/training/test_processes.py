@@ -18,11 +18,8 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
-from tiny import make_batch, make_model, write_corpus, write_settings
+from tiny import write_corpus, write_settings
 from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 
 from mulap.configs import find_config
 from mulap.model.pretraining import MulapForPreTraining
@@ -38,7 +35,6 @@ from mulap.training.processes import (
 )
 from mulap.training.report import evaluate_run
 from mulap.training.settings import load_settings
-from mulap.training.trainer import whole_model
 
 
 @pytest.fixture
@@ -90,20 +86,6 @@ def test_processes_wait_for_a_slow_one_longer_than_nccl_would(monkeypatch):
     assert joined == [{"cpu": True, "timeout": timedelta(hours=2)}]
 
 
-def test_a_model_in_parts_is_put_together_for_evaluation_and_another_left_alone(group):
-    model, batch = make_model(), make_batch()
-    with torch.no_grad():
-        before = model(**batch).atm_logits
-    assert whole_model(model) is model
-    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
-    state = torch.get_rng_state()
-    whole = whole_model(model).eval()
-    assert torch.equal(torch.get_rng_state(), state)
-    assert not any(isinstance(parameter, DTensor) for parameter in whole.parameters())
-    with torch.no_grad():
-        torch.testing.assert_close(whole(**batch).atm_logits, before)
-
-
 def test_alone_nothing_is_exchanged_and_errors_stay_what_they_are():
     rows = torch.eye(2)
     assert ALONE.gather_rows(rows) is rows
@@ -149,13 +131,17 @@ def test_the_processes_of_a_machine_share_its_cores_unless_they_are_told(
     assert told == ([] if expected is None else [expected])
 
 
-@pytest.mark.parametrize("name", ["two_nodes_ddp", "fsdp"])
-def test_the_accelerate_configs_are_read_and_name_layers_that_there_are(name):
-    config = load_config_from_file(str(find_config(f"accelerate/{name}")))
+def test_the_accelerate_config_is_one_that_accelerate_reads():
+    config = load_config_from_file(str(find_config("accelerate/two_nodes_ddp")))
     assert not config.use_cpu
-    wanted = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap", "").split(",")
-    there = {type(module).__name__ for module in make_model().modules()}
-    assert set(wanted) - {""} <= there
+
+
+def test_fsdp_is_refused_before_processes_join(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as `accelerate launch` does
+    with pytest.raises(
+        FailedTogetherError, match="FSDP is not supported. Start from `mulap config two_"
+    ):
+        processes.join_processes()
 
 
 # Two processes with micro-batches of 2 do what one does with those of 2 (apart) or of 4 (joint).
