@@ -59,7 +59,10 @@ def atomic_path(path: AnyPath) -> Iterator[Path]:
                 os.fsync(written.fileno())
             os.replace(temporary, target)
         except BaseException:
-            temporary.unlink(missing_ok=True)  # while it is locked: no other's can be there
+            # After the move (a signal may raise there) another writer's file may have the name.
+            # Before it ours has, and stays ours: it is locked.
+            if _is_at(descriptor, temporary):
+                temporary.unlink()
             raise
         finally:
             os.close(descriptor)
@@ -74,6 +77,32 @@ def leftover_path(path: AnyPath) -> Path:
     return target.with_name(f".{stem}.partial{target.suffix}")
 
 
+def remove_leftover(path: AnyPath) -> None:
+    """Remove a temporary file that a kill left; one that is being written stays.
+
+    Args:
+        path: of the temporary file. It may be gone already, or go meanwhile.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        # Without locks (None) whoever sweeps is alone: the user was told so.
+        if try_lock(descriptor, path) is not False and _is_at(descriptor, path):
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: AnyPath) -> bool:
+    """Return whether an open file still has a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
 def _open_temporary(target: Path) -> tuple[Path, int]:
     """Return an empty file that is this writer's alone, and its descriptor, which locks it."""
     path, flags = leftover_path(target), os.O_RDWR | os.O_NOFOLLOW
@@ -82,15 +111,11 @@ def _open_temporary(target: Path) -> tuple[Path, int]:
         descriptor = os.open(path, flags | (os.O_CREAT | os.O_EXCL if is_new else 0), 0o666)
     except (PermissionError, FileExistsError, FileNotFoundError):
         return _open_other(target)  # another user's, or another writer was quicker
-    try:
-        # What a kill left is ours once it is locked. Where there are no locks it is not, as
-        # another may be writing it. Another may also have finished, and removed or renamed it.
-        is_locked = try_lock(descriptor, path)
-        is_ours = is_new if is_locked is None else is_locked
-        is_ours = is_ours and os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        is_ours = False
-    if not is_ours:
+    # What a kill left is ours once it is locked. Where there are no locks it is not, as another may
+    # be writing it. Another may also have finished, and removed or renamed it.
+    is_locked = try_lock(descriptor, path)
+    is_ours = is_new if is_locked is None else is_locked
+    if not (is_ours and _is_at(descriptor, path)):
         os.close(descriptor)
         return _open_other(target)
     os.ftruncate(descriptor, 0)
@@ -130,7 +155,7 @@ class FailureLog:
         """Write the list; a list left by an earlier run is removed where nothing failed now."""
         if not self.failures:
             self.path.unlink(missing_ok=True)
-            leftover_path(self.path).unlink(missing_ok=True)
+            remove_leftover(leftover_path(self.path))
             return
         with (
             atomic_path(self.path) as temporary,

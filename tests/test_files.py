@@ -9,7 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mulap.files import FailureLog, atomic_path, leftover_path, read_failures, sha256_of
+from mulap import files
+from mulap.files import (
+    FailureLog,
+    atomic_path,
+    leftover_path,
+    read_failures,
+    remove_leftover,
+    sha256_of,
+)
 
 
 def test_a_file_appears_whole_and_its_folder_is_made(tmp_path):
@@ -119,6 +127,33 @@ def test_two_that_write_one_file_at_once_do_not_mix(tmp_path):
             assert first != second
         assert target.read_text() == "second"
     assert target.read_text() == "first"
+    assert os.listdir(tmp_path) == ["report.md"]
+
+
+def test_one_that_is_ended_right_after_its_move_leaves_the_next_writers_file(tmp_path, monkeypatch):
+    target = tmp_path / "report.md"
+
+    def move_then_end(source, moved_to):
+        os.rename(source, moved_to)
+        leftover_path(target).write_text("of another writer")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "replace", move_then_end)
+    with pytest.raises(KeyboardInterrupt), atomic_path(target) as temporary:
+        temporary.write_text("first")
+    assert leftover_path(target).read_text() == "of another writer"
+    assert target.read_text() == "first"
+
+
+def test_sweeping_leaves_what_is_being_written(tmp_path):
+    target = tmp_path / "report.md"
+    with atomic_path(target) as temporary:
+        remove_leftover(temporary)
+        temporary.write_text("first")
+    assert target.read_text() == "first"
+    leftover_path(target).touch()
+    remove_leftover(leftover_path(target))
+    remove_leftover(leftover_path(target))  # gone already
     assert os.listdir(tmp_path) == ["report.md"]
 
 

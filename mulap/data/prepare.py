@@ -35,7 +35,14 @@ from mulap.data.prepared import CLIPS_FILE, SUMMARY_FILE, VERSION, is_prepared, 
 from mulap.data.recipe import Recipe
 from mulap.data.shards import CLIP_FIELDS, write_shard
 from mulap.data.tables import UNFINISHED
-from mulap.files import AnyPath, FailureLog, atomic_path, read_failures, sha256_of
+from mulap.files import (
+    AnyPath,
+    FailureLog,
+    atomic_path,
+    read_failures,
+    remove_leftover,
+    sha256_of,
+)
 from mulap.locks import hold_lock
 from mulap.pools import run_tasks
 from mulap.terminal import Progress
@@ -283,7 +290,7 @@ def _start_or_go_on(output: Path, plan: dict[str, Any]) -> None:
             "--force begins anew"
         )
     for litter in output.glob(".*.partial*"):
-        litter.unlink()
+        remove_leftover(litter)  # processes of a killed run may still be tidying theirs up
 
 
 def _remove_ours(output: Path) -> None:
