@@ -99,18 +99,19 @@ class Processes:
     Args:
         num_processes: how many; with one, all is done in this process.
         given: what each process gets once, and `map` hands to the function before each task.
+        method: how they start, as `multiprocessing` names it; as is usual here where not given.
 
     Raises:
         ValueError: fewer than one process.
     """
 
-    def __init__(self, num_processes: int, *given: Any) -> None:
+    def __init__(self, num_processes: int, *given: Any, method: str | None = None) -> None:
         if num_processes < 1:
             raise ValueError(f"{num_processes} processes: must be 1 or more.")
         self.num_processes, self._given = num_processes, given
         self._executor: ProcessPoolExecutor | None = None
         if num_processes > 1:
-            context = multiprocessing.get_context(start_method())
+            context = multiprocessing.get_context(method or start_method())
             # What is read from it ends when its one writer, this process, closes it or is killed.
             reader, self._writer = context.Pipe(duplex=False)
             # A spawned process gets a copy of all this; a forked one shares its memory.

@@ -39,8 +39,7 @@ from mulap.model.features import MulapFeatureExtractor
 from mulap.pools import Processes, map_in_order, read_ahead
 from mulap.vectors.keys import audio_key, file_version
 
-# On fewer, threads are as quick; and a process forked after torch's threads have run may hang.
-_LEAST_CORES = 4
+_LEAST_CORES = 4  # on fewer, threads are as quick
 _LEAST_FILES_TO_SPAWN = 32  # a process that is not forked takes seconds to start
 _THREADS_OF_A_GPU = 2  # one waits for its vectors while the other hands over the next block
 
@@ -209,9 +208,11 @@ def _side_by_side(num_cores: int, num_files: int, *given: Any) -> Iterator[Calla
 
     The function takes what is given and a task. Its results come in order, a few files ahead.
     """
-    is_slow_start = start_method() != "fork" and num_files < _LEAST_FILES_TO_SPAWN
+    # Another thread may hold a lock of MKL's allocator, which nobody in a fork would release.
+    method = start_method() if threading.active_count() == 1 else "spawn"
+    is_slow_start = method != "fork" and num_files < _LEAST_FILES_TO_SPAWN
     if num_cores >= _LEAST_CORES and num_files and not is_slow_start:
-        with Processes(num_cores, *given) as pool:
+        with Processes(num_cores, *given, method=method) as pool:
             yield pool.map
         return
     is_stopped = threading.Event()

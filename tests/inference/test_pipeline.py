@@ -100,7 +100,8 @@ def test_files_have_the_bits_that_they_have_alone_on_any_number_of_cores(
 
 
 def test_processes_give_the_same_bits(paths, monkeypatch):
-    monkeypatch.setattr(pools, "start_method", lambda: "spawn")
+    monkeypatch.setattr(pipeline.threading, "active_count", lambda: 2)
+    monkeypatch.setattr(pipeline, "_LEAST_FILES_TO_SPAWN", 1)
     embedder, before = make_embedder(), torch.get_num_threads()
     torch.set_num_threads(4)
     _, vectors = embed_all(embedder, paths)
@@ -119,25 +120,31 @@ def test_as_many_whole_files_as_fill_all_cores_go_side_by_side():
 
 
 @pytest.mark.parametrize(
-    ("num_cores", "num_files", "method", "expected"),
+    ("num_cores", "num_files", "usual", "num_threads", "expected"),
     [
-        (2, 99, "fork", 0),
-        (4, 0, "fork", 0),
-        (4, 9, "fork", 4),
-        (4, 9, "spawn", 0),
-        (4, 99, "spawn", 4),
+        (2, 99, "fork", 1, []),
+        (4, 0, "fork", 1, []),
+        (4, 9, "fork", 1, [(4, "fork")]),
+        (4, 9, "fork", 2, []),
+        (4, 99, "fork", 2, [(4, "spawn")]),
+        (4, 9, "spawn", 1, []),
+        (4, 99, "spawn", 1, [(4, "spawn")]),
     ],
 )
-def test_processes_are_for_many_cores_and_where_they_start_slowly_for_many_files(
-    monkeypatch, num_cores, num_files, method, expected
+def test_processes_are_for_many_cores_and_are_forked_only_by_a_program_without_other_threads(
+    monkeypatch, num_cores, num_files, usual, num_threads, expected
 ):
     opened = []
-    monkeypatch.setattr(pipeline, "start_method", lambda: method)
-    monkeypatch.setattr(
-        pipeline, "Processes", lambda n, *given: opened.append(n) or pools.Processes(1)
-    )
+
+    def open_one(num_processes, *given, method):
+        opened.append((num_processes, method))
+        return pools.Processes(1)
+
+    monkeypatch.setattr(pipeline, "start_method", lambda: usual)
+    monkeypatch.setattr(pipeline.threading, "active_count", lambda: num_threads)
+    monkeypatch.setattr(pipeline, "Processes", open_one)
     with pipeline._side_by_side(num_cores, num_files):
-        assert sum(opened) == expected
+        assert opened == expected
 
 
 def test_files_on_few_cores_are_read_side_by_side(paths, monkeypatch):
@@ -344,7 +351,7 @@ def test_an_error_that_is_not_a_file_s_is_raised(paths, num_threads):
 
 
 def test_a_process_that_dies_is_one_line(embedder, paths, monkeypatch):
-    monkeypatch.setattr(pools, "start_method", lambda: "spawn")
+    monkeypatch.setattr(pipeline.threading, "active_count", lambda: 2)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
 
