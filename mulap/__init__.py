@@ -1,3 +1,25 @@
-"""MuLaP: learn a music-audio encoder from tracks and the sentences about them."""
+"""MuLaP: learn a music-audio encoder from tracks and the sentences about them.
 
+    encoder = mulap.load("musicnn-msd")         # a name, or a model's folder
+    encoder.embed("song.mp3").embeddings        # (segments, 1506)
+    encoder.tag("song.mp3").top(5)
+
+Many files into one table: `mulap.inference.embed`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mulap.inference.encoders import load_encoder as load
+
+__all__ = ["load"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: torch takes seconds, and `import mulap` should not."""
+    if name == "load":
+        from mulap.inference.encoders import load_encoder  # noqa: PLC0415
+
+        return load_encoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

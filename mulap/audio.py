@@ -207,16 +207,36 @@ def stream_audio(
     found.duration_seconds = mixer.num_samples / own_rate if is_all else num_samples / sampling_rate
 
 
+def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """Resample a whole clip as files are.
+
+    Args:
+        waveform: mono float32, (num_samples,).
+        rate: of the waveform, in Hz.
+        new_rate: of the result, in Hz.
+
+    Returns:
+        float32 (num_samples * new_rate / rate,), rounded.
+
+    Raises:
+        ValueError: a rate out of range.
+    """
+    _check_rate(rate)
+    _check_rate(new_rate)
+    return waveform if rate == new_rate else soxr.resample(waveform, rate, new_rate, quality="HQ")
+
+
 def find_audio(
-    paths: Sequence[AnyPath],
+    paths: AnyPath | Sequence[AnyPath],
     failures: list[tuple[str, str]] | None = None,
     others: Counter[str] | None = None,
 ) -> list[Path]:
     """List the audio files that some files and folders stand for.
 
     Args:
-        paths: files are taken as they are, whatever their ending. Folders are searched through all
-            levels, links included, for `AUDIO_SUFFIXES`; hidden files and folders are left out.
+        paths: one, or several. Files are taken as they are, whatever their ending. Folders are
+            searched through all levels, links included, for `AUDIO_SUFFIXES`; hidden files and
+            folders are left out.
         failures: (folder, reason) of each folder that cannot be listed is added here, and the
             search continues.
         others: counts the files in folders that have another ending, by ending.
@@ -229,7 +249,7 @@ def find_audio(
     """
     found: dict[str, Path] = {}  # by real path
     visited: set[str] = set()
-    for path in map(Path, paths):
+    for path in map(Path, _as_list(paths)):
         try:
             os.stat(path)
         except OSError as error:
@@ -242,15 +262,19 @@ def find_audio(
 
 
 def no_audio(
-    paths: Sequence[AnyPath], failures: Sequence[tuple[str, str]], others: Counter[str]
+    paths: AnyPath | Sequence[AnyPath], failures: Sequence[tuple[str, str]], others: Counter[str]
 ) -> ValueError:
     """Return the error for paths among which `find_audio` found nothing, with what it met."""
-    names = ", ".join(map(str, paths))
+    names = ", ".join(map(str, _as_list(paths)))
     if failures:
         folder, reason = failures[0]
         return ValueError(f"{names}: no audio file was found; {folder} {reason}")
     held = f", only {sum(others.values())} with other endings" if others else ""
     return ValueError(f"{names}: no audio file is there{held} (name another folder, or the file)")
+
+
+def _as_list(paths: AnyPath | Sequence[AnyPath]) -> Sequence[AnyPath]:
+    return [paths] if isinstance(paths, str | os.PathLike) else paths
 
 
 def _walk(

@@ -48,9 +48,9 @@ tagging", 2019), trained on {dataset}: 50 tags for every 3 seconds of music.
 - sha256 of `model.safetensors`: `{sha256}`
 
 ```python
-from mulap.inference.tag import Tagger
+import mulap
 
-Tagger.from_pretrained("{name}").tag_file("song.mp3")
+mulap.load("{name}").tag("song.mp3").top(10)
 ```
 """
 

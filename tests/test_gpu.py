@@ -76,7 +76,7 @@ def test_the_backbone_gives_what_it_gives_on_the_cpu(is_training):
 def test_rows_of_a_gpu_differ_in_their_last_bits_only(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", num_train=2, num_valid=1, seconds=20.0)
     file = next(corpus.glob("*.wav"))
-    rows = [Embedder.from_pretrained("musicnn-mtt", device).embed_file(file).embeddings
+    rows = [Embedder.from_pretrained("musicnn-mtt", device).embed(file).embeddings
             for device in ("cpu", "cuda")]  # fmt: skip
     assert rows[0].shape == rows[1].shape
     assert np.abs(rows[0] - rows[1]).max() <= 1e-4 * np.abs(rows[0]).max()

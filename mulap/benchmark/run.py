@@ -17,7 +17,8 @@ from mulap.benchmark.config import (
 )
 from mulap.benchmark.trained import find_supervised, recipe_of, train_whole
 from mulap.files import FailureLog
-from mulap.inference.encoders import Encoder, load_encoder
+from mulap.inference.encoder import Encoder
+from mulap.inference.encoders import load_encoder
 from mulap.probing.pair import (
     END_TO_END,
     SUPERVISED,

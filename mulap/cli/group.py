@@ -124,6 +124,12 @@ run_option = click.option(
     type=UserPath(file_okay=False),
     help="Folder of the run.",
 )
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="PyTorch device, for example cpu, cuda or cuda:1. auto: a GPU if there is one, else cpu.",
+)
 set_option = click.option(
     "--set",
     "-s",
@@ -303,16 +309,6 @@ class OneLineGroup(click.Group):
 @click.version_option(__version__, prog_name="mulap")
 def main() -> None:
     """Train music-audio encoders on captioned tracks; tag, embed and evaluate with them."""
-
-
-def check_device(device: str) -> None:
-    """Stop if torch has no such device; its own errors are long."""
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device}: torch cannot use it here. Give cpu.") from error
 
 
 def refuse_given(reason: str, *names: str) -> None:

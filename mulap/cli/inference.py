@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from tqdm import tqdm
 
 from mulap.cli.group import (
     ENCODERS_HELP,
     UserPath,
-    check_device,
+    device_option,
     end_with_failures,
     main,
     one_line_errors,
     quiet_transformers,
+    refuse_given,
     say,
     say_left_aside,
 )
+from mulap.terminal import counted
 
 if TYPE_CHECKING:
     from mulap.inference.embed import Engine
@@ -43,29 +46,49 @@ ENGINES = ["local", "ray"]
     help=ENCODERS_HELP,
 )
 @click.option(
-    "--level", type=click.Choice(LEVELS), default="segment", show_default=True, help="Of a row."
+    "--level",
+    type=click.Choice(LEVELS),
+    default="segment",
+    show_default=True,
+    help="What one output row covers.",
 )
-@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
-@click.option("--skip-existing", is_flag=True, help="Keep the rows of files that did not change.")
+@device_option
+@click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Embed only new or changed files and keep all other rows. Also resumes a stopped run.",
+)
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
 @click.option(
     "--engine",
     type=click.Choice(ENGINES),
     default="local",
     show_default=True,
-    help="ray: many processes, or machines.",
+    help="local: this machine. ray: several processes or machines, through Ray.",
 )
-@click.option("--num-actors", type=int, help="Of ray: processes.  [default: one a CPU]")
-@click.option("--gpus-per-actor", type=float, help="Of ray: 0.25 puts four on a GPU.")
 @click.option(
-    "--ray-address", metavar="ADDRESS", help="Of ray: a running cluster, auto for this machine's."
+    "--num-actors", type=int, help="With --engine ray: number of workers. [default: one per CPU]"
+)
+@click.option(
+    "--gpus-per-actor",
+    type=float,
+    help="With --engine ray: GPUs per worker; 0.25 runs four workers on one GPU.",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="With --engine ray: cluster address, or auto for this machine's. [default: start one]",
 )
 @one_line_errors
 def embed(paths: tuple[Path, ...], output: str, model: str, level: Any, **options: Any) -> None:
-    """Embed audio files, and those in folders: one vector a 3-second segment or a track.
+    """Embed audio files or folders: one embedding per 3-second segment or per track.
 
     Without --output, JSON lines go to standard output.
     """
+    if output == "-":
+        refuse_given(
+            "works only with --output. Give --output, or leave it out.", "skip_existing", "force"
+        )
     quiet_transformers()
     with ExitStack() as opened:
         engine = _open_engine(opened, output, options)
@@ -84,8 +107,9 @@ def embed(paths: tuple[Path, ...], output: str, model: str, level: Any, **option
             engine=engine,
         )
     say(
-        f"{report.num_files} files: {report.num_embedded} embedded, {report.num_skipped} there "
-        f"already; {report.num_rows} rows of {embedder.embedding_size}"
+        f"{counted(report.num_files, 'file')}: {report.num_embedded:,} embedded, "
+        f"{report.num_skipped:,} already present; {counted(report.num_rows, 'row')} of "
+        f"{embedder.embedding_size:,} numbers"
     )
     say_left_aside(report.left_aside)
     for file, reason in report.failures if report.failures_path is None else ():
@@ -103,51 +127,62 @@ def _open_engine(opened: ExitStack, output: str, options: dict[str, Any]) -> "En
     given = {name: value for name, value in asked.items() if value is not None}
     if options["engine"] == "local":
         if given:
-            raise ValueError("--num-actors and the like are of another engine (give --engine ray)")
-        check_device(options["device"])
+            raise ValueError("--num-actors works only with --engine ray. Add --engine ray.")
         return None
     if output == "-":
-        raise ValueError("--engine ray needs a place that all machines see (give --output)")
+        raise ValueError(
+            "--engine ray cannot write to standard output. Give --output a path on a shared disk."
+        )
     from mulap.inference.cluster import Cluster, RayEngine
 
-    return opened.enter_context(RayEngine(Cluster(device=options["device"], **given)))
+    device = options["device"]
+    if device == "auto":
+        device = "cuda" if options["gpus_per_actor"] else "cpu"
+    return opened.enter_context(RayEngine(Cluster(device=device, **given)))
 
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=UserPath())
-@click.option("--model", default="musicnn-mtt", show_default=True, help="Or musicnn-msd.")
-@click.option("--top", default=10, show_default=True, help="How many tags of each file.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON line a file, all tags.")
+@click.option(
+    "--model",
+    default="musicnn-mtt",
+    show_default=True,
+    help="musicnn-mtt (MagnaTagATune tags), musicnn-msd (Million Song Dataset tags) or a tagger's "
+    "folder.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Number of tags per file.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON line per file, with all tags."
+)
+@device_option
 @one_line_errors
-def tag(paths: tuple[Path, ...], model: str, top: int, as_json: bool) -> None:
-    """Name the tags of audio files, highest score first."""
+def tag(paths: tuple[Path, ...], model: str, top: int, as_json: bool, device: str) -> None:
+    """Tag audio files; print the highest-scoring tags first."""
+    if as_json:
+        refuse_given("does nothing with --json, which prints all tags. Leave it out.", "top")
     quiet_transformers()
-    from mulap.audio import AudioError, find_audio, no_audio
-    from mulap.inference.tag import Tagger
-    from mulap.vectors.keys import file_name
+    from mulap.inference.encoders import load_encoder
+    from mulap.inference.tag import tag_files
 
-    closed: list[tuple[str, str]] = []
     left_aside = Counter[str]()
-    found = find_audio(paths, closed, left_aside)
-    if not found:
-        raise no_audio(paths, closed, left_aside)
-    say_left_aside(left_aside)
-    for folder, reason in closed:
-        say(f"left out: {folder}: {reason}")
-    tagger = Tagger.from_pretrained(model)
-    num_failures = len(closed)
-    for path in found:
-        file = file_name(path)
-        try:
-            scores = tagger.tag_file(path)
-        except AudioError as error:
+    num_failures = 0
+    for file, scores, reason in tag_files(paths, load_encoder(model, device), left_aside):
+        if reason:
             num_failures += 1
-            say(f"left out: {file}: {error.reason}")
+            say(f"left out: {file}: {reason}")
             continue
         if as_json:
-            click.echo(json.dumps({"file": file, "tags": scores}, ensure_ascii=False))
-            continue
-        click.echo(file)
-        for name, score in list(scores.items())[:top]:
-            click.echo(f"  {score:.3f}  {name}")
+            lines = [json.dumps({"file": file, "tags": scores}, ensure_ascii=False)]
+        else:
+            best = list(scores.items())[:top]
+            lines = [file, *(f"  {score:.3f}  {name}" for name, score in best)]
+        with tqdm.external_write_mode():  # the bar is taken away meanwhile
+            click.echo("\n".join(lines))
+    say_left_aside(left_aside)
     end_with_failures(num_failures, "the lines above")

@@ -16,6 +16,7 @@ from mulap.cli.group import (
     ConfigName,
     UserPath,
     data_option,
+    device_option,
     end_with_failures,
     main,
     one_line_errors,
@@ -110,12 +111,7 @@ def pretrain(
     help="Most clips to retrieve among, one per group; 0 for none.",
 )
 @click.option("--untrained/--no-untrained", default=True, help="Also evaluate the untrained model.")
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="cpu, cuda or any device that torch knows; auto takes a GPU if there is one.",
-)
+@device_option
 @unpack_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @one_line_errors

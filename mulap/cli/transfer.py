@@ -12,7 +12,7 @@ from mulap.cli.group import (
     ENCODERS_HELP,
     ConfigName,
     UserPath,
-    check_device,
+    device_option,
     end_with_failures,
     join_counts,
     main,
@@ -26,12 +26,6 @@ from mulap.cli.training import JoinedCommand, tell_once
 
 FOLDER = "folder"
 PROBLEMS_SHOWN = 10
-device_option = click.option(
-    "--device",
-    default="cpu",
-    show_default=True,
-    help="PyTorch device, for example cpu, cuda or cuda:1.",
-)
 DATA_HELP = "The task's folder; for `folder` a table with file_name and labels."
 data_option = click.option("--data", required=True, type=UserPath(exists=True), help=DATA_HELP)
 task_option = click.option(
@@ -223,6 +217,7 @@ def probe(  # noqa: PLR0913  (options)
     Every 3-second segment of every track is embedded once, into --cache.
     """
     from mulap.cli.describe import describe_row
+    from mulap.inference.devices import choose_device
     from mulap.probing.pair import Backbone, ProbeOptions, run_pair
     from mulap.tasks.mediaeval import write_mediaeval
     from mulap.tasks.result import Predictions
@@ -230,7 +225,7 @@ def probe(  # noqa: PLR0913  (options)
     if mediaeval and output is None:
         raise ValueError("--mediaeval writes files. Add --output FOLDER.")
     quiet_transformers()
-    check_device(device)
+    device = choose_device(device)
     loaded = load_task(task, data, **reading)
     if mediaeval and loaded.task.kind != "tags":
         raise ValueError(f"--mediaeval: {loaded.task.title} has no tags. Leave --mediaeval out.")
@@ -315,11 +310,11 @@ def benchmark(config: Path, output: Path, device: str) -> None:
     Run it again to resume.
     """
     quiet_transformers()
-    check_device(device)
     from mulap.benchmark.config import load_config
     from mulap.benchmark.run import run_benchmark
+    from mulap.inference.devices import choose_device
 
-    report = run_benchmark(load_config(config), output, device)
+    report = run_benchmark(load_config(config), output, choose_device(device))
     say(f"{report.num_run} pairs evaluated now, {report.num_skipped} already present")
     click.echo(output / "results.jsonl")
     end_with_failures(len(report.failures), output / "failures.jsonl")

@@ -7,10 +7,10 @@ built: the tensors of the backbone are picked out of the safetensors by name. No
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -18,8 +18,10 @@ from safetensors import SafetensorError, safe_open
 
 from mulap.model.bundled import bundled_names, locate_weights
 from mulap.model.config import MulapAudioConfig
-from mulap.model.musicnn import MusicnnBackbone
+from mulap.model.musicnn import MusicnnBackbone, MusicnnForTagging, TaggingHead
 from mulap.terminal import without_transformers_bars
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 RANDOM = "random"
 # Where the backbone hangs in: pre-training, `MulapModel`, the tagger, the backbone itself.
@@ -41,6 +43,7 @@ _LIMITS = {
     "num_timbral_filters": (1, 2**14),
     "num_temporal_filters": (1, 2**14),
     "num_midend_filters": (1, 2**14),
+    "tagging_hidden_size": (0, 2**14),
 }
 
 
@@ -76,9 +79,7 @@ def random_backbone(config: MulapAudioConfig | None = None, seed: int = 0) -> Mu
     Returns:
         The backbone, in evaluation mode.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return MusicnnBackbone(config or MulapAudioConfig()).eval()
+    return _build(MusicnnBackbone, config or MulapAudioConfig(), seed)
 
 
 def load_backbone(name_or_path: str | os.PathLike[str], seed: int = 0) -> MusicnnBackbone:
@@ -99,9 +100,54 @@ def load_backbone(name_or_path: str | os.PathLike[str], seed: int = 0) -> Musicn
         return random_backbone(seed=seed)
     folder = Path(locate_weights(name_or_path))
     config = _read_config(folder)
-    weights = _read_weights(folder, "front_end.spectrogram_bn.weight")
+    weights = _read_weights(folder, _PREFIXES, ("front_end.", "mid_end."))
+    if not weights:
+        raise ValueError(
+            f"{folder}: there is no audio backbone in its weights (give a MuLaP model)"
+        )
+    return _load(MusicnnBackbone, config, weights, folder)
+
+
+def load_tagging_head(
+    name_or_path: str | os.PathLike[str], backbone: MusicnnBackbone
+) -> TaggingHead | None:
+    """Load the head that belongs to a backbone, if the folder holds a tagger.
+
+    Args:
+        name_or_path: where the backbone came from.
+        backbone: from `load_backbone`; its config names the tags.
+
+    Returns:
+        The head, in evaluation mode, float32; None where the folder holds another model.
+
+    Raises:
+        ValueError: the head is not whole.
+    """
+    config: Any = backbone.config
+    if MusicnnForTagging.__name__ not in (config.architectures or ()):
+        return None
+    folder = Path(locate_weights(name_or_path))
+    weights = _read_weights(folder, ("head.",), ("",))
+    return _load(TaggingHead, config, weights, folder)
+
+
+def _build(
+    kind: Callable[[MulapAudioConfig], Module], config: MulapAudioConfig, seed: int
+) -> Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return kind(config).eval()
+
+
+def _load(
+    kind: Callable[[MulapAudioConfig], Module],
+    config: MulapAudioConfig,
+    weights: dict[str, torch.Tensor],
+    folder: Path,
+) -> Module:
+    """Build a network and fill it with weights that are all there."""
     with torch.device("meta"):  # without memory, of which a damaged config may ask for anything
-        expected = MusicnnBackbone(config).state_dict()
+        expected = kind(config).state_dict()
     missing = [name for name in expected if name not in weights]
     wrong = [
         name for name in weights if name in expected and weights[name].shape != expected[name].shape
@@ -109,9 +155,9 @@ def load_backbone(name_or_path: str | os.PathLike[str], seed: int = 0) -> Musicn
     if missing or wrong:
         what = f"lacks {missing[0]}" if missing else f"has another shape of {wrong[0]}"
         raise ValueError(f"{folder}: {what} than config.json asks for (copy the folder again)")
-    backbone = random_backbone(config)
-    backbone.load_state_dict({name: weights[name] for name in expected})
-    return backbone
+    network = _build(kind, config, seed=0)
+    network.load_state_dict({name: weights[name] for name in expected})
+    return network
 
 
 def read_audio_config(values: dict[str, Any], where: Path) -> MulapAudioConfig:
@@ -190,26 +236,38 @@ def _read_config(folder: Path) -> MulapAudioConfig:
     return read_audio_config(audio, path)
 
 
-def _read_weights(folder: Path, landmark: str) -> dict[str, torch.Tensor]:
-    """Read the tensors beside `landmark`, whatever prefix they have, with the prefix taken off."""
+def _read_weights(
+    folder: Path, prefixes: Sequence[str], parts: tuple[str, ...]
+) -> dict[str, torch.Tensor]:
+    """Read the tensors of some parts of a model.
+
+    Args:
+        folder: of the safetensors.
+        prefixes: where the parts may hang in; the first one that is there counts.
+        parts: how the names begin after the prefix.
+
+    Returns:
+        The tensors, by their names without the prefix; none if no prefix is there.
+    """
     shards = sorted(folder.glob("model*.safetensors"))
     if not shards:
         raise ValueError(f"{folder}: there is no model.safetensors (other formats are not read)")
     where: dict[str, Path] = {}
+    weights = {}
     try:
         for shard in shards:
             with safe_open(shard, framework="pt") as file:
                 where.update(dict.fromkeys(file.keys(), shard))
-        prefix = next((each for each in _PREFIXES if each + landmark in where), None)
-        if prefix is None:
-            raise ValueError(
-                f"{folder}: there is no audio backbone in its weights (give a MuLaP model)"
-            )
-        weights = {}
+        for prefix in prefixes:
+            starts = tuple(prefix + part for part in parts)
+            if any(name.startswith(starts) for name in where):
+                break
+        else:
+            return {}
         for shard in shards:
             with safe_open(shard, framework="pt") as file:
                 for name in (name for name in where if where[name] == shard):
-                    if name.startswith((prefix + "front_end.", prefix + "mid_end.")):
+                    if name.startswith(starts):
                         weights[name.removeprefix(prefix)] = file.get_tensor(name)
     except SafetensorError as error:
         raise ValueError(

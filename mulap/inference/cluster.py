@@ -27,10 +27,9 @@ import pyarrow as pa
 import torch
 
 from mulap.audio import AudioError
-from mulap.inference.devices import check_device
 from mulap.inference.embed import Job, SegmentProgress
-from mulap.inference.embedder import Level
-from mulap.inference.encoders import Encoder, load_encoder, making_of
+from mulap.inference.encoder import Encoder, Level
+from mulap.inference.encoders import load_encoder, making_of
 from mulap.inference.pipeline import FileToEmbed, check_unchanged, look, vectors_of_file
 from mulap.vectors.output import EmbeddingOutput, LinePrinter
 from mulap.vectors.store import Entry, VectorWriter, fingerprint
@@ -252,7 +251,6 @@ class _EmbedFiles:
             raise ValueError(f"{self.parts}: is not there (all machines must share it)")
         self.deadly = self._count_deaths()
         self.now.touch()
-        check_device(self.work.device)
         self.encoder = load_encoder(self.work.encoder_name, self.work.device)
         metadata = self.encoder.describe(self.work.level)
         if fingerprint(metadata) != fingerprint(self.work.making.metadata):
@@ -293,4 +291,10 @@ class _EmbedFiles:
 
 
 def _is_alive(now: Path) -> bool:
-    return Path("/proc", now.stem.rpartition("-")[2]).exists()
+    try:
+        os.kill(int(now.stem.rpartition("-")[2]), 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True

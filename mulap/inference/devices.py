@@ -1,9 +1,9 @@
-"""What the device that an encoder computes on asks for, so that its rows are like the CPU's.
+"""Device settings that keep embeddings close to the CPU's.
 
 cuDNN convolves in TF32 unless it is told otherwise: numbers of 10 bits instead of 23. The setting
-is the whole process's, so it is lent: it is as before once nobody computes any more.
+is the whole process's, so it is as before once nobody computes any more.
 
-It knows no other rounding: who asks torch for TF32 in matrix products gets it.
+Scope: convolutions and RNNs. A program that asks torch for TF32 in matrix products gets it.
 """
 
 import threading
@@ -86,27 +86,25 @@ def computing_on(device: str | torch.device) -> Iterator[None]:
         ) from error
 
 
-def choose_device(device: str) -> str:
+def choose_device(device: str | torch.device) -> str:
     """Return a device that torch can use: the one that is named, or for `auto` a GPU, else the CPU.
 
     Raises:
-        ValueError: there is none of that name here.
+        ValueError: torch cannot use that device here.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    check_device(device)
-    return device
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() and _can_use("mps") else "cpu"
+    if not _can_use(device):
+        raise ValueError(f"--device {device}: torch cannot use it here. Give auto or cpu.")
+    return str(device)
 
 
-def check_device(device: str) -> None:
-    """Stop where torch has no such device; of a missing CUDA it says so at length.
-
-    Raises:
-        ValueError: there is none here.
-    """
+def _can_use(device: str | torch.device) -> bool:
+    """Whether torch computes there; of a device that is missing it says so in many ways."""
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"--device {device}: torch cannot use it here (install one that does, or give cpu)"
-        ) from error
+        one = torch.ones(1, 1, 1, device=device)
+        return torch.conv1d(one, one).item() == 1.0
+    except (RuntimeError, AssertionError):
+        return False

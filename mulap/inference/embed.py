@@ -20,8 +20,8 @@ import numpy as np
 
 from mulap.audio import find_audio, no_audio
 from mulap.files import FailureLog
-from mulap.inference.embedder import Level, check_level
-from mulap.inference.encoders import Encoder, making_of
+from mulap.inference.encoder import Encoder, Level, check_level
+from mulap.inference.encoders import making_of
 from mulap.inference.pipeline import Embedded, FileToEmbed, embed_missing
 from mulap.terminal import Progress, counted
 from mulap.vectors.keys import file_name, file_version
@@ -120,7 +120,7 @@ class Engine(Protocol):
 
 
 def embed_files(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     embedder: Encoder,
     output: str | os.PathLike[str],
     level: Level = "segment",
@@ -131,7 +131,7 @@ def embed_files(
     """Embed files, and the files in folders.
 
     Args:
-        paths: files, and folders to search through all levels.
+        paths: one or several files, and folders to search through all levels.
         embedder: makes the vectors.
         output: a .parquet, .npz or .jsonl file, there whole once all is done; a folder of Parquet
             shards, told by a slash at the end; or `-` for JSON lines on standard output. Failures
@@ -197,10 +197,11 @@ def list_jobs(
     """
     jobs = []
     for path in found:
+        file = name_of(file_name(path))
         try:
-            jobs.append(Job(path, name_of(file_name(path)), file_version(path)))
+            jobs.append(Job(path, file, file_version(path)))
         except OSError as error:  # gone since it was found
-            failures.add(file_name(path), f"cannot be read: {error.strerror} (check it by hand)")
+            failures.add(file, f"cannot be read: {error.strerror} (check it by hand)")
     return jobs
 
 

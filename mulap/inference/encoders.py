@@ -11,16 +11,16 @@ given changes them, and a file's vectors do not depend on other files.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from os import PathLike
+import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 
 from mulap.inference.backbones import RANDOM
-from mulap.inference.embedder import Embedder, Level, Rows
+from mulap.inference.devices import choose_device
+from mulap.inference.embedder import Embedder
+from mulap.inference.encoder import Encoder, Level
 from mulap.model.bundled import bundled_names
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.vectors.store import fingerprint
@@ -30,51 +30,24 @@ MEL = "mel"
 _OURS = (MulapConfig.model_type, MulapAudioConfig.model_type)
 
 
-class Encoder(Protocol):
-    """What turns audio into one vector a segment; `Embedder` and `SegmentEncoder` are some."""
-
-    @property
-    def name(self) -> str:
-        """What the rows are said to be made by."""
-        ...
-
-    @property
-    def embedding_size(self) -> int:
-        """Length D of a vector."""
-        ...
-
-    @property
-    def stride_seconds(self) -> float:
-        """Distance between the starts of two segments."""
-        ...
-
-    def describe(self, level: Level = "segment") -> dict[str, Any]:
-        """Return what makes the vectors, as JSON; `model` is the name, and decides nothing."""
-        ...
-
-    def stream_file(self, path: str | PathLike[str]) -> Iterator[np.ndarray]:
-        """Yield a file's inputs to `stream_rows`, some segments each, in constant memory."""
-        ...
-
-    def stream_rows(self, inputs: Iterable[np.ndarray], /, level: Level = "segment") -> Rows:
-        """Yield where some segments start, in seconds (M,), and their vectors, float32 (M, D)."""
-        ...
-
-
-def load_encoder(name: str, device: str | torch.device = "cpu", seed: int = 0) -> Encoder:
-    """Load an encoder by name.
+def load_encoder(
+    name: str | os.PathLike[str], device: str | torch.device = "auto", seed: int = 0
+) -> Encoder:
+    """Load an encoder by name; `mulap.load` is this function.
 
     Args:
-        name: one of those at the head of this module.
-        device: where it runs; `mel` runs on the CPU.
+        name: one of those at the head of this module, or a model's folder.
+        device: where it runs, as torch names it; `auto` is a GPU if torch has one, else the CPU.
+            `mel` always runs on the CPU.
         seed: of untrained weights.
 
     Returns:
         The encoder, ready to use.
 
     Raises:
-        ValueError: there is none of that name, or it cannot be loaded.
+        ValueError: there is no such encoder or device, or it cannot be loaded.
     """
+    name, device = os.fspath(name), choose_device(device)
     # Encoders are imported when asked for: each stands on packages that others do without.
     if name.startswith("hear:"):
         from mulap.inference.foreign import hear_encoder

@@ -67,7 +67,7 @@ def mel_encoder(name: str = "mel") -> SegmentEncoder:
     return SegmentEncoder(
         name=name,
         embedding_size=4 * (extractor.num_mel_bins + NUM_MFCCS),
-        cutter=extractor,
+        feature_extractor=extractor,
         embed_segments=lambda segments: mel_statistics(extractor.log_mel(segments)),
         making={"features": settings},
     )

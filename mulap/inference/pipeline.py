@@ -32,8 +32,8 @@ import numpy as np
 from mulap.audio import AudioError
 from mulap.cores import start_method
 from mulap.fast.threads import block_mapper, one_torch_thread
-from mulap.inference.embedder import Embedder, Level, Rows, check_finite
-from mulap.inference.encoders import Encoder
+from mulap.inference.embedder import Embedder
+from mulap.inference.encoder import Encoder, Level, Rows, check_finite
 from mulap.inference.stream import stream_file
 from mulap.model.features import MulapFeatureExtractor
 from mulap.pools import Processes, map_in_order, read_ahead

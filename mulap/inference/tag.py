@@ -1,152 +1,75 @@
-"""Audio -> named tags with scores: array -> file, each through one stream of segments.
+"""Many files -> their tags, by the same pass on all cores as `mulap embed`.
 
-A file's score is the mean of its segments' probabilities, taken over the whole file in constant
-memory. The scores are those of independent yes-or-no questions: they need not add up to one, and
-they are not calibrated, so compare tags within a file rather than with a threshold.
+A file's score is the mean of its segments' scores, taken over the whole file in constant memory.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from mulap.audio import stream_audio
-from mulap.inference.backbones import load_whole, loading
-from mulap.inference.embedder import Embedder, check_finite
-from mulap.inference.stream import stream_log_mels
-from mulap.model.bundled import locate_weights
-from mulap.model.config import MulapAudioConfig
-from mulap.model.features import MulapFeatureExtractor
-from mulap.model.musicnn import MusicnnForTagging
+from mulap.audio import find_audio, no_audio
+from mulap.inference.encoder import Encoder, rank_tags
+from mulap.inference.pipeline import Embedded, FileToEmbed, embed_missing
+from mulap.terminal import Progress
+from mulap.vectors.keys import file_name
 
 
-class Tagger:
-    """A tagging model and the feature extractor that belongs to it.
-
-    Args:
-        model: `config.id2label` names its outputs. Its weights are taken as they are now.
-        feature_extractor: of the same variant as the model.
-        device: where the model runs.
+class TaggedFile(NamedTuple):
+    """A file, or a folder that cannot be listed.
 
     Attributes:
-        tags: names of the model's outputs, in its order.
+        file: its path.
+        scores: tag -> mean score, best first; empty if the file cannot be used.
+        reason: why it cannot be used; empty if it can.
     """
 
-    def __init__(
-        self,
-        model: MusicnnForTagging,
-        feature_extractor: MulapFeatureExtractor,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        if model.config.variant != feature_extractor.variant:
-            raise ValueError(
-                f"the model is of variant {model.config.variant}, its feature extractor of "
-                f"{feature_extractor.variant} (load both from one folder)"
-            )
-        self.model = model.eval()
-        self.model.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
-        self._embedder = Embedder(model.backbone, device=device)
-        self.feature_extractor = feature_extractor
-        self.tags: list[str] = [label for _, label in sorted((model.config.id2label or {}).items())]
+    file: str
+    scores: dict[str, float]
+    reason: str
 
-    @classmethod
-    def from_pretrained(
-        cls, name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu"
-    ) -> "Tagger":
-        """Load a tagger, offline for the bundled `musicnn-mtt` and `musicnn-msd`.
 
-        Args:
-            name_or_path: a bundled name, a folder, or a name on the hub.
-            device: where the model runs.
+def tag_files(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    encoder: Encoder,
+    others: Counter[str] | None = None,
+) -> Iterator[TaggedFile]:
+    """Tag files, and the files in folders.
 
-        Returns:
-            The tagger, ready to use.
+    Args:
+        paths: one or several files, and folders to search through all levels.
+        encoder: one that has tags.
+        others: counts the files in folders that have another ending than audio's, by ending; it is
+            complete before the first file comes.
 
-        Raises:
-            ValueError: what is there is no tagging model.
-        """
-        with loading(f"{name_or_path}: has no config"):
-            config, _ = MulapAudioConfig.get_config_dict(locate_weights(name_or_path))
-            architectures = list(config.get("architectures") or ())
-        if MusicnnForTagging.__name__ not in architectures:
-            raise ValueError(
-                f"{name_or_path}: is a {config.get('model_type')} model without the head that this "
-                "command reads: use musicnn-mtt or musicnn-msd"
-            )
-        model = load_whole(MusicnnForTagging, name_or_path)
-        with loading(f"{name_or_path}: has no feature extractor"):
-            extractor = MulapFeatureExtractor.from_pretrained(name_or_path)
-        return cls(model, extractor, device)
+    Yields:
+        Folders that cannot be listed, then the files in order.
 
-    def taggram(self, waveform: np.ndarray | torch.Tensor) -> np.ndarray:
-        """Return the probability of every tag in every segment.
+    Raises:
+        ValueError: a path is missing, no audio file is found, or the encoder has no tags.
+    """
+    closed: list[tuple[str, str]] = []
+    others = Counter() if others is None else others
+    found = find_audio(paths, closed, others)
+    if not found:
+        raise no_audio(paths, closed, others)
+    encoder.check_tags()
+    scores: dict[str, dict[str, float]] = {}  # by the key of the audio
 
-        Args:
-            waveform: mono samples at the feature extractor's rate, (num_samples,).
+    def add(index: int, embedded: Embedded, blocks: Iterable[np.ndarray]) -> None:
+        total, num_segments = np.zeros(len(encoder.tags)), 0
+        for some in map(encoder.score_tags, blocks):
+            total += some.sum(0, dtype=np.float64)
+            num_segments += len(some)
+        scores[embedded.key] = rank_tags(encoder.tags, total / num_segments)
 
-        Returns:
-            float32 (T, num_tags), in the order of `tags`.
-
-        Raises:
-            ValueError: the waveform is empty, or not mono.
-        """
-        return np.concatenate(list(self._probabilities([waveform])))
-
-    def tag_waveform(self, waveform: np.ndarray | torch.Tensor) -> dict[str, float]:
-        """Return each tag's mean probability over a waveform, highest first.
-
-        Args:
-            waveform: mono samples at the feature extractor's rate, (num_samples,).
-
-        Returns:
-            `{tag: score}`, scores between 0 and 1.
-
-        Raises:
-            ValueError: the waveform is empty, or not mono.
-        """
-        return self._tag([waveform])
-
-    def tag_file(self, path: str | os.PathLike[str]) -> dict[str, float]:
-        """Return each tag's mean probability over a whole file, highest first.
-
-        Args:
-            path: an audio file of any length, format and rate that `mulap.audio` reads.
-
-        Returns:
-            `{tag: score}`, scores between 0 and 1.
-
-        Raises:
-            AudioError: the file cannot be decoded, holds no audio, or gives no finite vectors.
-        """
-        return self._tag(stream_audio(path, self.feature_extractor.sampling_rate), path)
-
-    def _tag(
-        self,
-        blocks: Iterable[np.ndarray | torch.Tensor],
-        path: str | os.PathLike[str] | None = None,
-    ) -> dict[str, float]:
-        total, num_segments = np.zeros(len(self.tags)), 0
-        for probabilities in self._probabilities(blocks, path):
-            total += probabilities.sum(0, dtype=np.float64)
-            num_segments += len(probabilities)
-        scores = total / num_segments
-        return {self.tags[index]: float(scores[index]) for index in np.argsort(-scores)}
-
-    def _probabilities(
-        self,
-        blocks: Iterable[np.ndarray | torch.Tensor],
-        path: str | os.PathLike[str] | None = None,
-    ) -> Iterator[np.ndarray]:
-        """Yield (some segments, num_tags) for consecutive blocks of samples, of a file or not."""
-        log_mels = stream_log_mels(self.feature_extractor, blocks)
-        with self._embedder.block_mapper() as map_blocks:
-            rows = self._embedder.stream_rows(log_mels, map_blocks=map_blocks)
-            for _, vectors in rows if path is None else check_finite(path, rows):
-                yield self._score(vectors)
-
-    @torch.inference_mode()
-    def _score(self, vectors: np.ndarray) -> np.ndarray:
-        features = torch.from_numpy(vectors).to(self.model.device, self.model.dtype)
-        logits = self.model.head(features)
-        return torch.sigmoid(logits.float()).cpu().numpy()
+    yield from (TaggedFile(folder, {}, reason) for folder, reason in closed)
+    missing = embed_missing(encoder, [FileToEmbed(path) for path in found], lambda _: False, add)
+    with Progress("tagging", len(found)) as progress, closing(missing) as done:
+        for path, embedded in zip(found, done, strict=True):
+            progress.advance()
+            of_file = {} if embedded.reason else scores[embedded.key]
+            yield TaggedFile(file_name(path), of_file, embedded.reason)

@@ -18,14 +18,20 @@ def split_clips(audio: Any) -> list[Any]:
     Raises:
         ValueError: the list is empty.
     """
+    if isinstance(audio, list | tuple) and not audio:
+        raise ValueError("there is no audio (give at least one waveform)")
+    return list(audio) if is_batch(audio) else [audio]
+
+
+def is_batch(audio: Any) -> bool:
+    """Whether audio is several clips: a list of clips, or an array with a row for each.
+
+    Such is a batch in all of transformers. But nobody has clips of a few samples: rows that short
+    are one clip with its channels beside each other, as soundfile reads it.
+    """
     if isinstance(audio, list | tuple):
-        if not audio:
-            raise ValueError("there is no audio (give at least one waveform)")
-        return [audio] if np.isscalar(audio[0]) else list(audio)
-    # A batch has a row for each clip, here as in all of transformers. But nobody has clips of a few
-    # samples: that is one clip with its channels beside each other.
-    is_batch = audio.ndim > 2 or (audio.ndim == 2 and audio.shape[1] > _MOST_CHANNELS)
-    return list(audio) if is_batch else [audio]
+        return not np.isscalar(audio[0])
+    return audio.ndim > 2 or (audio.ndim == 2 and audio.shape[1] > _MOST_CHANNELS)
 
 
 def to_mono(waveform: Any, first: int = 0) -> np.ndarray:

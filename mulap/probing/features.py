@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mulap.inference.encoders import Encoder, making_of
+from mulap.inference.encoder import Encoder
+from mulap.inference.encoders import making_of
 from mulap.inference.pipeline import Embedded, FileToEmbed, embed_missing
 from mulap.locks import hold_lock, sweep_lock
 from mulap.tasks.task import TaskData

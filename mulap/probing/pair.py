@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mulap.files import FailureLog
-from mulap.inference.encoders import Encoder, encoder_sha256, load_encoder
+from mulap.inference.encoder import Encoder
+from mulap.inference.encoders import encoder_sha256, load_encoder
 from mulap.probing.features import cache_features
 from mulap.probing.probe import train_probe
 from mulap.probing.rows import PairId, Row, canonical_hash, file_stem, plain

@@ -49,7 +49,8 @@ def check_format(path: AnyPath) -> str:
     if suffix not in FORMATS:
         known = ", ".join(FORMATS)
         raise ValueError(
-            f"{path}: '{suffix}' is no format for embeddings (end it in one of {known})"
+            f"{path}: '{suffix}' is no format for embeddings. End it in {known}, or in a slash for "
+            "a folder of shards."
         )
     return suffix
 

@@ -112,7 +112,7 @@ def test_the_command_says_little_and_its_shards_have_the_same_bytes(here, engine
     result = call(*common, "ray/", "--engine", "ray", "--num-actors", 2)
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
-    assert result.stderr == "10 files: 10 embedded, 0 there already; 61 rows of 62\n"
+    assert result.stderr == "10 files: 10 embedded, 0 already present; 61 rows of 62 numbers\n"
     assert call(*common, "local/").exit_code == 0
     assert len(os.listdir("local")) > 2
     assert sorted(os.listdir("ray")) == sorted(os.listdir("local"))
@@ -265,7 +265,7 @@ def test_an_error_of_torch_is_one_line_too(here, monkeypatch):
         raise RuntimeError("CUDA error: an illegal memory access\nCompile with TORCH_USE_CUDA_DSA")
 
     os.mkdir("parts")
-    monkeypatch.setattr(Embedder, "_embed", fail)
+    monkeypatch.setattr(Embedder, "embed_input", fail)
     stop = ask_worker()["stop"]
     assert stop.startswith("CUDA error: an illegal memory access Compile with")
     assert socket.gethostname() in stop
@@ -350,7 +350,8 @@ def test_wrong_requests_are_one_line(here):
     check_one_line(call(*ray, "--num-actors", 0), 1, "--num-actors 0", "1 or more")
     check_one_line(call(*ray, "--gpus-per-actor", -1), 1, "--gpus-per-actor -1", "0 or more")
     check_one_line(call(*ray, "--gpus-per-actor", 1.5), 1, "--gpus-per-actor 1.5", "whole number")
-    check_one_line(call(*ray, "--gpus-per-actor", 0.5), 1, "--device cpu", "give both")
+    explicit = [*ray, "--device", "cpu", "--gpus-per-actor", 0.5]
+    check_one_line(call(*explicit), 1, "--device cpu", "give both")
     check_one_line(call(*ray, "--device", "cuda"), 1, "--device cuda", "give both")
     for device in ("cuda:1", "mps", "nonsense"):
         result = call(*ray, "--device", device, "--gpus-per-actor", 1)

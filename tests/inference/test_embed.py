@@ -13,6 +13,7 @@ import soundfile as sf
 import torch
 from launched import is_running
 from noted import note_calls
+from tiny import tone
 
 from mulap.inference.backbones import random_backbone
 from mulap.inference.embed import embed_files
@@ -58,7 +59,7 @@ def calls(embedder, monkeypatch, tmp_path_factory):
     return note_calls(
         monkeypatch,
         Embedder,
-        "_embed",
+        "embed_input",
         lambda _, log_mel: len(log_mel),
         tmp_path_factory.mktemp("calls"),
     )
@@ -98,7 +99,7 @@ def test_a_file_has_the_same_vectors_alone_and_with_others_to_the_bit(embedder, 
         embed_files([f"music/{file}"], embedder, f"alone.{suffix}", force=True)
         alone = read_embeddings(f"alone.{suffix}").embeddings
         np.testing.assert_array_equal(alone, rows_of(together, file))
-        np.testing.assert_array_equal(alone, embedder.embed_file(f"music/{file}").embeddings)
+        np.testing.assert_array_equal(alone, embedder.embed(f"music/{file}").embeddings)
 
 
 def test_blocks_never_hold_segments_of_two_files(embedder, music, calls):
@@ -111,7 +112,7 @@ def test_a_track_level_table_has_one_row_a_file(embedder, music):
     table = read_embeddings("out.parquet")
     assert report.num_rows == 4
     for file in SECONDS:
-        expected = embedder.embed_file(f"music/{file}", "track").embeddings
+        expected = embedder.embed(f"music/{file}", level="track").embeddings
         np.testing.assert_array_equal(rows_of(table, file), expected)
 
 
@@ -122,8 +123,23 @@ def test_standard_output_gets_json_lines_and_nothing_else(embedder, music, capsy
     assert report.num_rows == len(rows) == 27
     assert printed.err == ""
     vectors = np.array([row["embedding"] for row in rows[:13]], np.float32)
-    np.testing.assert_array_equal(vectors, embedder.embed_file("music/a.wav").embeddings)
+    np.testing.assert_array_equal(vectors, embedder.embed("music/a.wav").embeddings)
     assert sorted(os.listdir()) == ["music"]
+
+
+@pytest.mark.parametrize("output", ["out.parquet", "out/"])
+def test_a_file_that_is_named_another_way_later_keeps_its_rows_and_its_name(
+    embedder, music, output
+):
+    embed_files("music/b.wav", embedder, output)
+    for again in (music / "b.wav", "./music/b.wav", Path("music", "..", "music", "b.wav")):
+        report = embed_files(again, embedder, output, skip_existing=True)
+        assert (report.num_files, report.num_embedded, report.num_skipped) == (1, 0, 1)
+        assert read_embeddings(output).files.tolist() == ["music/b.wav"]
+    sf.write(music / "b.wav", tone(9, 7.0), 16_000)  # another version of it replaces the first
+    report = embed_files(music / "b.wav", embedder, output, skip_existing=True)
+    assert (report.num_embedded, report.num_rows) == (1, 2)
+    assert read_embeddings(output).files.tolist() == ["music/b.wav"] * 2
 
 
 def test_files_that_fail_are_listed_and_the_others_go_on(embedder, music):
@@ -277,11 +293,11 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from test_embed import embed_files, make_embedder
 embedder = make_embedder()
-plain = embedder._embed
+plain = embedder.embed_input
 def slow(log_mel):
     time.sleep(0.3)
     return plain(log_mel)
-embedder._embed = slow
+embedder.embed_input = slow
 embed_files(["music"], embedder, "out.parquet")
 """
 
@@ -332,7 +348,7 @@ def test_a_stopped_run_is_finished_by_its_own_model_and_replaced_by_another(
         embed_files(["music"], embedder, "out.parquet", skip_existing=True)
     report = embed_files(["music"], embedder, "out.parquet", force=True)
     assert report.num_embedded == 4
-    expected = embedder.embed_file("music/a.wav").embeddings
+    expected = embedder.embed("music/a.wav").embeddings
     np.testing.assert_array_equal(rows_of(read_embeddings("out.parquet"), "a.wav"), expected)
 
 
@@ -355,7 +371,7 @@ ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX: fewer heaps, less noise
 sys.path.insert(0, {tests!r})
 from test_embed import embed_files, make_embedder
 embedder = make_embedder()
-embedder._embed = lambda log_mel: log_mel[:, 0, : embedder.embedding_size]
+embedder.embed_input = lambda log_mel: log_mel[:, 0, : embedder.embedding_size]
 embed_files([sys.argv[1]], embedder, sys.argv[2])
 """
 

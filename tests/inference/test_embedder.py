@@ -27,7 +27,7 @@ def embedder(request):
 def test_a_file_gets_the_vectors_of_its_waveform_to_the_bit(embedder, tmp_path):
     waveform = noise(41)  # over the 30 s that are decoded at a time, and over one block
     sf.write(tmp_path / "a.wav", waveform, 16_000, subtype="FLOAT")
-    embedded = embedder.embed_file(tmp_path / "a.wav")
+    embedded = embedder.embed(tmp_path / "a.wav")
     np.testing.assert_array_equal(embedded.embeddings, embedder.embed_waveform(waveform))
     assert embedded.embeddings.shape == (13, embedder.embedding_size)
     assert embedded.embeddings.dtype == np.float32
@@ -73,7 +73,7 @@ def test_a_segment_does_not_depend_on_the_others(embedder):
 def test_short_and_silent_files_have_a_finite_row(embedder, tmp_path):
     for name, samples in {"short": noise(0.5), "silent": np.zeros(80_000, np.float32)}.items():
         sf.write(tmp_path / f"{name}.wav", samples, 16_000)
-        embedded = embedder.embed_file(tmp_path / f"{name}.wav")
+        embedded = embedder.embed(tmp_path / f"{name}.wav")
         assert len(embedded.embeddings) == 1
         assert np.isfinite(embedded.embeddings).all()
 
@@ -82,7 +82,7 @@ def test_samples_of_absurd_size_are_refused_by_name(tmp_path):
     embedder = Embedder(random_backbone(MulapAudioConfig(variant="port", **SMALL)))
     sf.write(tmp_path / "loud.wav", noise(4) * np.float32(1e30), 16_000, subtype="FLOAT")
     with pytest.raises(AudioError, match="loud.wav: has samples of absurd size near 0.0 s"):
-        embedder.embed_file(tmp_path / "loud.wav")
+        embedder.embed(tmp_path / "loud.wav")
 
 
 def test_an_unknown_level_is_refused(embedder):

@@ -43,7 +43,7 @@ def test_a_checkpoint_folder_is_ours_by_its_model_type(tmp_path, music):
     backbone.save_pretrained(tmp_path / "model")
     encoder = load_encoder(str(tmp_path / "model"))
     np.testing.assert_array_equal(
-        vectors_of(encoder, music), Embedder(backbone).embed_file(music).embeddings
+        vectors_of(encoder, music), Embedder(backbone).embed(music).embeddings
     )
 
 
@@ -67,7 +67,7 @@ def test_the_hash_tells_cuts_apart(monkeypatch):
     mel = load_encoder("mel")
     assert isinstance(mel, SegmentEncoder)
     before = encoder_sha256(mel)
-    monkeypatch.setattr(mel.cutter, "segment_seconds", 2.0)
+    monkeypatch.setattr(mel.feature_extractor, "segment_seconds", 2.0)
     assert encoder_sha256(mel) != before
 
 

@@ -173,7 +173,7 @@ def test_our_own_hear_interface_can_be_taken_for_a_module_of_others(tmp_path, mu
     config = MulapAudioConfig(num_timbral_filters=5, num_temporal_filters=3, num_midend_filters=4)
     random_backbone(config).save_pretrained(tmp_path / "model")
     encoder = load_encoder(f"hear:mulap.inference.hear:{tmp_path / 'model'}")
-    expected = Embedder(random_backbone(config)).embed_file(music).embeddings
+    expected = Embedder(random_backbone(config)).embed(music).embeddings
     np.testing.assert_allclose(vectors_of(encoder, music), expected, rtol=1e-4, atol=1e-4)
 
 

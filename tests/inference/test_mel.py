@@ -36,7 +36,7 @@ def test_the_vector_holds_means_then_deviations_of_levels_then_differences():
 def test_segments_are_cut_as_the_networks_are():
     encoder, waveform = mel_encoder(), tone(1, 10.0)
     segments = MulapFeatureExtractor().segment(waveform)
-    rows = list(encoder.stream_rows(encoder.cutter.stream_segments([waveform])))
+    rows = list(encoder.stream_rows(encoder.feature_extractor.stream_segments([waveform])))
     vectors = np.concatenate([vectors for _, vectors in rows])
     expected = mel_statistics(MulapFeatureExtractor().log_mel(segments))
     np.testing.assert_array_equal(vectors, expected)

@@ -96,7 +96,7 @@ def test_files_have_the_bits_that_they_have_alone_on_any_number_of_cores(
     for path, embedded, found in zip(paths, done, vectors, strict=True):
         assert embedded == (file_version(path), audio_key(path), "")
         np.testing.assert_array_equal(found, one_by_one(embedder, path))
-        np.testing.assert_array_equal(found, embedder.embed_file(path).embeddings)
+        np.testing.assert_array_equal(found, embedder.embed(path).embeddings)
 
 
 def test_processes_give_the_same_bits(paths, monkeypatch):
@@ -183,7 +183,7 @@ def test_a_backbone_that_is_not_frozen_gives_the_bits_that_a_file_has_alone(
     for path, found in zip(paths, embed_all(plain, paths)[1], strict=True):
         with one_torch_thread():
             np.testing.assert_array_equal(found, one_by_one(plain, path))
-        expected = frozen.embed_file(path).embeddings
+        expected = frozen.embed(path).embeddings
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -215,7 +215,7 @@ def test_bad_files_between_good_ones_say_why_and_the_others_are_embedded(
 
 def test_the_reason_is_that_of_the_first_bad_block_whatever_is_read_ahead(tmp_path, num_threads):
     samples = np.zeros(100 * 16_000, np.float32)
-    samples[35 * 16_000 : 37 * 16_000 : 7] = 1e30  # gives no finite vector
+    samples[35 * 16_000 : 37 * 16_000 : 7] = 1e30
     samples[95 * 16_000] = np.nan  # cannot be decoded
     sf.write(tmp_path / "bad.wav", samples, 16_000, subtype="FLOAT")
     ((_, _, reason),), _ = embed_all(make_embedder(), [tmp_path / "bad.wav"])
@@ -371,7 +371,7 @@ def test_a_process_that_dies_is_one_line(embedder, paths, monkeypatch):
 def test_a_long_file_holds_no_more_blocks_than_a_short_one(embedder, tmp_path, num_threads):
     sf.write(tmp_path / "long.wav", np.zeros(900 * 16_000, np.int16), 16_000)
     num_read = num_done = most_ahead = 0
-    stream_file, embed = embedder.stream_file, embedder._embed
+    stream_file, embed = embedder.stream_file, embedder.embed_input
 
     def read(path):
         nonlocal num_read, most_ahead
@@ -388,7 +388,7 @@ def test_a_long_file_holds_no_more_blocks_than_a_short_one(embedder, tmp_path, n
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedder, "stream_file", read)
-        patch.setattr(embedder, "_embed", count)
+        patch.setattr(embedder, "embed_input", count)
         _, (vectors,) = embed_all(embedder, [tmp_path / "long.wav"])
     assert len(vectors) >= 299
     assert most_ahead <= 2 * num_threads + 2
@@ -412,7 +412,7 @@ import torch
 from test_pipeline import embed_files, make_embedder
 torch.set_num_threads(4)
 embedder = make_embedder()
-embed = embedder._embed
+embed = embedder.embed_input
 frozen = embedder.frozen
 class Slow:
     def __call__(self, log_mel):

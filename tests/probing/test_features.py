@@ -91,7 +91,7 @@ def all_rows(found):
 
 def check_rows(found, data, encoder):
     for index in range(len(data)):
-        expected = encoder.embed_file(data.audio_path(index)).embeddings
+        expected = encoder.embed(data.audio_path(index)).embeddings
         np.testing.assert_array_equal(rows_of(found, index), expected)
 
 
@@ -218,7 +218,7 @@ def test_files_that_fail_are_listed_and_tried_again(music, encoder, tmp_path, ca
     assert found.counts.tolist() == [11, 1, 0, 2]
 
 
-def test_vectors_that_are_not_finite_are_not_cached(music, encoder, tmp_path):
+def test_a_file_of_absurd_size_is_not_cached(music, encoder, tmp_path):
     sf.write(music / "loud.wav", tone(0, 4) * np.float32(1e30), 16_000, subtype="FLOAT")
     found = cache_features(make_data(music, ["loud.wav", "c.wav"]), encoder, tmp_path / "cache")
     assert found.counts.tolist() == [0, 2]

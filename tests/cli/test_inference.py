@@ -1,0 +1,58 @@
+"""`mulap embed` and `mulap tag`: what they print, and the wrong use that they refuse."""
+
+import json
+import shutil
+
+import pytest
+import soundfile as sf
+from command_line import call, check_one_line
+from tiny import tone
+
+
+@pytest.fixture
+def song(tmp_path):
+    sf.write(tmp_path / "song.wav", tone(0, 4.0), 16_000)
+    return tmp_path / "song.wav"
+
+
+def test_counts_agree_with_their_nouns(song, tmp_path):
+    output = tmp_path / "rows.npz"
+    done = call("embed", song, "-o", output)
+    assert done.stderr == "1 file: 1 embedded, 0 already present; 1 row of 1,506 numbers\n"
+    shutil.copy(song, tmp_path / "again.wav")
+    done = call("embed", song, tmp_path / "again.wav", "-o", output, "--skip-existing")
+    assert done.stderr == "2 files: 0 embedded, 2 already present; 2 rows of 1,506 numbers\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "part"),
+    [
+        (["embed", "--force"], 2, "--force works only with --output"),
+        (["embed", "--skip-existing"], 2, "--skip-existing works only with --output"),
+        (["embed", "--num-actors", 2], 1, "works only with --engine ray. Add --engine ray."),
+        (["embed", "--engine", "ray"], 1, "Give --output a path on a shared disk."),
+        (["embed", "-o", "rows"], 1, "End it in .parquet, .npz, .jsonl, or in a slash"),
+        (["embed", "--device", "cdua"], 1, "--device cdua: torch cannot use it here."),
+        (["tag", "--device", "cdua"], 1, "--device cdua: torch cannot use it here."),
+        (["tag", "--top", -3], 2, "-3 is not in the range x>=1"),
+        (["tag", "--json", "--top", 3], 2, "--top does nothing with --json"),
+        (["tag", "--model", "random"], 1, "random: has no tags. Use musicnn-mtt"),
+    ],
+)
+def test_what_would_do_nothing_or_cannot_be_done_is_one_line(song, arguments, exit_code, part):
+    check_one_line(call(*arguments, song), exit_code, part)
+
+
+def test_tags_of_many_files_come_in_order_and_with_failures(song, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"not audio")
+    (tmp_path / "notes.txt").touch()
+    done = call("tag", tmp_path, "--json", "--device", "cpu")
+    assert done.exit_code == 3
+    (line,) = done.stdout.splitlines()
+    answer = json.loads(line)
+    assert answer["file"] == str(song)
+    assert len(answer["tags"]) == 50
+    left_out, aside, count = done.stderr.splitlines()
+    assert left_out.startswith(f"left out: {tmp_path / 'broken.wav'}: ")
+    assert aside == "left aside: 1 file with other endings (1 .txt)"
+    assert count.startswith("1 input ")
