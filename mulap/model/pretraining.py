@@ -91,14 +91,6 @@ class _LookUp(torch.autograd.Function):
         return on_words.index_add_(0, input_ids.flatten(), on_rows.flatten(0, 1)), None, None
 
 
-class MatchScore(nn.Linear):
-    """Linear layer that starts as the inner product of both summaries over the root of the width.
-
-    From small random weights (0.02) little gradient reaches the two streams at first. One run
-    did not show that it matters by itself (docs/log.md).
-    """
-
-
 class AtmHead(nn.Module):
     """Whether clip and caption match: product of both streams' summaries, then linear.
 
@@ -118,7 +110,7 @@ class AtmHead(nn.Module):
             self.dropout = nn.Dropout(config.hidden_dropout_prob)
         elif config.audio_hidden_size != text_width:
             self.audio = nn.Linear(config.audio_hidden_size, text_width)
-        self.score = MatchScore(text_width, 1)
+        self.score = nn.Linear(text_width, 1)
 
     def forward(self, audio_summary: Tensor, text_summary: Tensor) -> Tensor:
         """Map h_a0 (B, Da) and h_w0 (B, Dt) to log-odds (B,)."""
@@ -151,12 +143,6 @@ class MulapForPreTraining(MulapPreTrainedModel):
         auto_map = getattr(self.config, "auto_map", None) or {}
         self.config.auto_map = {**auto_map, "AutoModel": "modeling.MulapModel"}
         super().save_pretrained(*args, **kwargs)
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, MatchScore):
-            nn.init.constant_(module.weight, module.in_features**-0.5)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the word embeddings, which the masked-word head shares."""

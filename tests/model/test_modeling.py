@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModel
 
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.model.modeling import MulapModel, valid_mean
+from mulap.model.pretraining import MulapForPreTraining
 
 LAYOUTS = pytest.mark.parametrize("layout", ["paper", "official"])
 
@@ -175,7 +176,8 @@ def test_the_first_position_is_trained_too_E13():
 def test_no_two_layers_start_identical_and_all_are_initialised_E14(layout):
     """The authors' layers are deep copies, and their initialisation is never applied."""
     torch.manual_seed(0)
-    model = MulapModel(make_config(layout=layout, num_coattention_layers=2, initializer_range=0.02))
+    config = make_config(layout=layout, num_coattention_layers=2, initializer_range=0.02)
+    model = MulapForPreTraining(config)
     matrices = {
         name: weight
         for name, weight in model.named_parameters()
@@ -187,7 +189,7 @@ def test_no_two_layers_start_identical_and_all_are_initialised_E14(layout):
             assert not torch.equal(matrices[name], matrices[other]), (name, other)
     for name, weight in matrices.items():
         assert 0.01 < weight.std() < 0.03, name  # PyTorch's own would be up to 0.12 wide
-    for module in model.coattention.modules():
+    for module in (*model.mulap.coattention.modules(), *model.atm_head.modules()):
         if isinstance(module, nn.Linear):
             assert not module.bias.any()
 
