@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from mulap.fast.frozen import FrozenBackbone, is_freezable
 from mulap.fast.threads import BlockMapper, block_mapper
 from mulap.inference.backbones import hash_weights, load_backbone, load_tagging_head
 from mulap.inference.devices import computing_on
 from mulap.inference.encoder import Encoder, Level
-from mulap.inference.frozen import FrozenBackbone, is_freezable
 from mulap.inference.stream import stream_log_mels
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnBackbone, TaggingHead
