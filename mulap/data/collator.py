@@ -139,15 +139,20 @@ class PretrainCollator:
             "is_masked_segment": _pad(is_masked, False),
         }
 
-    def _text(
-        self, captions: list[str], owners: list[tuple[Key, Purpose]]
-    ) -> dict[str, torch.Tensor]:
-        encoded = self.tokenizer(
-            captions,
+    def tokenize(self, captions: Sequence[str], **options: Any) -> Any:
+        """Return what the tokenizer gives for captions, cut to `max_tokens`; nothing is masked."""
+        return self.tokenizer(
+            list(captions),
             truncation=True,
             max_length=self.max_tokens,
             return_token_type_ids=False,
+            **options,
         )
+
+    def _text(
+        self, captions: list[str], owners: list[tuple[Key, Purpose]]
+    ) -> dict[str, torch.Tensor]:
+        encoded = self.tokenize(captions)
         # Words are masked before padding: the draws must not depend on the batch's longest caption.
         # Special is also what a caption spells out ("[SEP]") and what no word was found for.
         masked = [

@@ -7,6 +7,7 @@
 This file computes answers, not losses (`mulap.objectives.losses`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, gelu, linear
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForPreTraining
 
 from .config import MulapConfig
@@ -223,41 +225,51 @@ class MulapForPreTraining(MulapPreTrainedModel):
         return _LookUp.apply(words.weight, input_ids, words.padding_idx)
 
     @torch.no_grad()
-    def score_features(
+    def pairs(
         self,
-        audio_features: Tensor,
-        audio_attention_mask: Tensor,
-        text_states: Tensor,
+        clips: Iterable[Tensor],
+        input_ids: Tensor,
         attention_mask: Tensor,
-        pairs_per_pass: int = 512,
-    ) -> Tensor:
-        """Score every clip against every caption from what the two branches gave.
+        captions_at_once: int = 32,
+        pairs_at_once: int = 512,
+    ) -> dict[str, Tensor]:
+        """Score every clip against every caption, by each head that can; the model is in eval mode.
+
+        MuLaP is a cross-encoder: each of the A * C pairs passes the co-attention. The backbone and
+        the text-only layers see each clip and each caption once.
 
         Args:
-            audio_features: from `MulapModel.encode_audio` (A, T, features).
-            audio_attention_mask: (A, T).
-            text_states: from `MulapModel.encode_text` (C, L, Dt).
+            clips: log-mels of A clips, (T, F, N) each, of any lengths T.
+            input_ids: token ids (C, L).
             attention_mask: (C, L).
-            pairs_per_pass: pairs that are computed at once, which bounds the memory.
+            captions_at_once: captions that pass the text-only layers together.
+            pairs_at_once: pairs that pass the co-attention together. Both bound the memory.
 
         Returns:
-            Log-odds of a match (A, C).
+            Scores (A, C) by head: `atm`, log-odds of a match, and, with a contrastive head,
+            `contrastive`, the cosine similarity of the two projections.
         """
-        num_audio, num_text = len(audio_features), len(text_states)
-        pairs = torch.arange(num_audio * num_text, device=audio_features.device)
-        scores = []
-        for chunk in pairs.split(pairs_per_pass):
-            audio_index, text_index = chunk // num_text, chunk % num_text
-            audio, text = self.mulap.fuse(
-                audio_features[audio_index],
-                text_states[text_index],
-                audio_attention_mask[audio_index],
-                attention_mask[text_index],
-            )
-            scores.append(self.atm_head(audio[:, 0], text[:, 0]))
-        return torch.cat(scores).view(num_audio, num_text)
+        input_ids, attention_mask = input_ids.to(self.device), attention_mask.to(self.device)
+        features, masks = [], []  # of each clip, (T, A) and (T,)
+        for clip in clips:
+            masks.append(torch.ones(len(clip), dtype=torch.long, device=self.device))
+            log_mel = clip[None].to(self.device)
+            features.append(self.mulap.encode_audio(log_mel, masks[-1][None])[0])
+        audio, is_segment = (pad_sequence(each, batch_first=True) for each in (features, masks))
+        chunks = input_ids.split(captions_at_once), attention_mask.split(captions_at_once)
+        text = torch.cat([self.mulap.encode_text(*chunk) for chunk in zip(*chunks, strict=True)])
+        log_odds = []
+        for pairs in torch.arange(len(audio) * len(text), device=self.device).split(pairs_at_once):
+            clip, caption = pairs // len(text), pairs % len(text)
+            fused = audio[clip], text[caption], is_segment[clip], attention_mask[caption]
+            audio_states, text_states = self.mulap.fuse(*fused)
+            log_odds.append(self.atm_head(audio_states[:, 0], text_states[:, 0]))
+        scores = {"atm": torch.cat(log_odds).view(len(audio), len(text))}
+        if self.config.has_contrastive_head:
+            own = self.mulap.pool_audio(audio, is_segment)
+            scores["contrastive"] = own @ self.mulap.pool_text(text).T
+        return scores
 
-    @torch.no_grad()
     def score_pairs(
         self,
         input_features: Tensor,
@@ -265,23 +277,17 @@ class MulapForPreTraining(MulapPreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor,
     ) -> Tensor:
-        """Score every clip against every caption with the matching head, as probabilities.
-
-        MuLaP is a cross-encoder: each of the A * C pairs passes the co-attention.
+        """Return probabilities of a match (A, C) for what `MulapProcessor` gives.
 
         Args:
             input_features: log-mels (A, T, F, N).
             audio_attention_mask: (A, T).
             input_ids: token ids (C, L).
             attention_mask: (C, L).
-
-        Returns:
-            Probabilities of a match (A, C).
         """
-        features = self.mulap.encode_audio(input_features, audio_attention_mask)
-        states = self.mulap.encode_text(input_ids, attention_mask)
-        logits = self.score_features(features, audio_attention_mask, states, attention_mask)
-        return logits.sigmoid()
+        both = zip(input_features, audio_attention_mask.bool(), strict=True)
+        clips = [log_mel[is_segment] for log_mel, is_segment in both]
+        return self.pairs(clips, input_ids, attention_mask)["atm"].sigmoid()
 
 
 AutoModelForPreTraining.register(MulapConfig, MulapForPreTraining, exist_ok=True)

@@ -41,7 +41,6 @@ from mulap.training.retrieval import (
     chance_of_ranks,
     pair_accuracy,
     retrieval_ranks,
-    score_pool,
     summarize_ranks,
 )
 
@@ -260,9 +259,12 @@ def _evaluate_pool(
     own = [item.caption for item in items][:share_size]
     captions = processes.gather_shares(own, pool_size)
     keys = [caption_key(caption) for caption in captions]
+    clips = [torch.from_numpy(item.input_features) for item in items]
+    tokens = collator.tokenize(captions, padding=True, return_tensors="pt")
+    texts = tokens.input_ids, tokens.attention_mask
     scores_by_head = {}
-    for head, scores in score_pool(model, items, collator, batch_size, captions).items():
-        rows = processes.gather_shares(list(scores.numpy())[:share_size], pool_size)
+    for head, scores in model.pairs(clips, *texts, captions_at_once=batch_size).items():
+        rows = processes.gather_shares(list(scores.cpu().numpy())[:share_size], pool_size)
         scores_by_head[head] = torch.from_numpy(np.stack(rows))
     result.pair_accuracy = pair_accuracy(scores_by_head["atm"], keys)
     result.metrics["atm/pair_accuracy"] = float(result.pair_accuracy.mean())

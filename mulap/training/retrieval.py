@@ -1,9 +1,7 @@
-"""Every clip of a pool held against every caption: scores, matching accuracy, retrieval.
+"""What scores of every clip of a pool against every caption are worth: matching, retrieval.
 
-Retrieval ranks all clips of the pool for each caption by one of two heads:
-
-    atm          the matching head, a cross-encoder: every pair passes the co-attention
-    contrastive  cosine similarity of the two projections, where the model has them
+The scores are those of `MulapForPreTraining.pairs`, by one of its heads. Retrieval ranks all clips
+of the pool for each caption.
 
 Captions that say the same in the same words are one: all their clips are right answers.
 """
@@ -12,72 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from mulap.data.collator import PretrainCollator
-from mulap.data.dataset import Item
-from mulap.model.pretraining import MulapForPreTraining
-
 RECALL_AT = (1, 5, 10)
-
-
-@torch.no_grad()
-def score_pool(
-    model: MulapForPreTraining,
-    items: Sequence[Item],
-    collator: PretrainCollator,
-    batch_size: int = 32,
-    captions: Sequence[str] | None = None,
-) -> dict[str, Tensor]:
-    """Score every clip of a pool against every caption, by each head that can.
-
-    Args:
-        model: in eval mode.
-        items: A clips.
-        collator: its tokenizer and length limit are used; nothing is hidden.
-        batch_size: clips or captions at once.
-        captions: C of them; by default the clips' own, which makes the two a pool.
-
-    Returns:
-        By head, scores (A clips, C captions).
-    """
-    tokens = collator.tokenizer(
-        [item.caption for item in items] if captions is None else list(captions),
-        truncation=True,
-        max_length=collator.max_tokens,
-        padding=True,
-        return_token_type_ids=False,
-        return_tensors="pt",
-    ).to(model.device)
-    num_segments = max(len(item.input_features) for item in items)
-    features = torch.zeros(len(items), num_segments, model.config.audio_config.feature_size)
-    is_segment = torch.zeros(len(items), num_segments, dtype=torch.long)
-    for row, item in enumerate(items):
-        log_mel = torch.from_numpy(item.input_features)[None].to(model.device)
-        mask = torch.ones(log_mel.shape[:2], dtype=torch.long, device=model.device)
-        features[row, : log_mel.shape[1]] = model.mulap.encode_audio(log_mel, mask)[0].cpu()
-        is_segment[row, : log_mel.shape[1]] = 1
-    audio_features, is_segment = features.to(model.device), is_segment.to(model.device)
-    text_states = torch.cat(
-        [
-            model.mulap.encode_text(ids, mask)
-            for ids, mask in zip(
-                tokens.input_ids.split(batch_size),
-                tokens.attention_mask.split(batch_size),
-                strict=True,
-            )
-        ]
-    )
-    scores = {
-        "atm": model.score_features(
-            audio_features, is_segment, text_states, tokens.attention_mask
-        ).cpu()
-    }
-    if model.config.has_contrastive_head:
-        audio = model.mulap.pool_audio(audio_features, is_segment)
-        scores["contrastive"] = (audio @ model.mulap.pool_text(text_states).T).cpu()
-    return scores
 
 
 def pair_accuracy(scores: Tensor, caption_keys: Sequence[str]) -> np.ndarray:

@@ -109,24 +109,21 @@ def test_the_shared_words_get_the_gradient_of_both_their_uses(monkeypatch, is_sc
 
 
 @pytest.mark.parametrize("layout", ["paper", "official"])
-@pytest.mark.parametrize("pairs_per_pass", [1, 4, 512])
-def test_scores_of_pairs_are_the_matching_head_s(layout, pairs_per_pass):
-    model = make_model(layout=layout)
+@pytest.mark.parametrize("at_once", [1, 4, 512])
+def test_scores_of_pairs_are_those_that_the_heads_give_in_a_forward_pass(layout, at_once):
+    model = make_model(layout=layout, has_contrastive_head=True)
     batch = make_batch((1, 3, 2), (4, 7, 5))
     with torch.no_grad():
-        diagonal = model(**batch).atm_logits
+        out = model(**batch)
         crossed = model(**batch, caption_index=torch.tensor([2, 0, 1])).atm_logits
-    scores = model.score_features(
-        model.mulap.encode_audio(batch["input_features"], batch["audio_attention_mask"]),
-        batch["audio_attention_mask"],
-        model.mulap.encode_text(batch["input_ids"], batch["attention_mask"]),
-        batch["attention_mask"],
-        pairs_per_pass,
-    )
-    torch.testing.assert_close(scores.diagonal(), diagonal, atol=1e-5, rtol=0)
-    torch.testing.assert_close(scores[[0, 1, 2], [2, 0, 1]], crossed, atol=1e-5, rtol=0)
-    probabilities = model.score_pairs(**batch)
-    torch.testing.assert_close(probabilities, scores.sigmoid())
+    clips = [batch["input_features"][row, :length] for row, length in enumerate((1, 3, 2))]
+    texts = batch["input_ids"], batch["attention_mask"]
+    scores = model.pairs(clips, *texts, captions_at_once=at_once, pairs_at_once=at_once)
+    torch.testing.assert_close(scores["atm"].diagonal(), out.atm_logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores["atm"][[0, 1, 2], [2, 0, 1]], crossed, atol=1e-5, rtol=0)
+    scaled = scores["contrastive"] * model.mulap.logit_scale.detach().exp()
+    torch.testing.assert_close(scaled, out.logits_per_audio, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.score_pairs(**batch), scores["atm"].sigmoid())
 
 
 def test_any_number_of_captions_can_be_scored_against_any_number_of_clips():

@@ -18,7 +18,6 @@ from mulap.training.retrieval import (
     chance_of_ranks,
     pair_accuracy,
     retrieval_ranks,
-    score_pool,
     summarize_ranks,
 )
 
@@ -267,6 +266,14 @@ def test_a_failed_evaluation_leaves_the_model_training():
     assert model.training
 
 
+def score(model, items, captions_at_once=32):
+    """The scores of a pool, as `evaluate` takes them."""
+    captions = [item.caption for item in items]
+    tokens = make_collator().tokenize(captions, padding=True, return_tensors="pt")
+    clips = [torch.from_numpy(item.input_features) for item in items]
+    return model.pairs(clips, tokens.input_ids, tokens.attention_mask, captions_at_once)
+
+
 @pytest.mark.parametrize("has_contrastive_head", [False, True])
 def test_retrieval_says_by_which_head_and_scores_as_the_head_does(has_contrastive_head):
     model = make_model(has_contrastive_head=has_contrastive_head)
@@ -278,7 +285,7 @@ def test_retrieval_says_by_which_head_and_scores_as_the_head_does(has_contrastiv
         expected = summarize_ranks(evaluation.ranks[head])
         assert evaluation.metrics[f"retrieval/{head}/R@1"] == expected["R@1"]
     assert len(evaluation.pair_accuracy) == 5
-    scores = score_pool(model, Items(5).items, make_collator(), batch_size=2)
+    scores = score(model, Items(5).items, captions_at_once=2)
     assert scores.keys() == heads
     collator = make_collator(mlm_probability=0.0, mam_probability=0.0, atm_probability=0.0)
     inputs, _ = split_batch(collator(Items(5).items))
@@ -299,7 +306,7 @@ def test_tracks_with_equal_captions_share_a_rank():
     model = make_model()
     captions = ["a calm song", "A calm song!", "loud drums"]
     evaluation = evaluate(model, Items(3, captions), make_collator(), LossOptions())
-    scores = score_pool(model, Items(3, captions).items, make_collator())["atm"]
+    scores = score(model, Items(3, captions).items)["atm"]
     keys = [caption_key(caption) for caption in captions]
     assert keys[0] == keys[1]
     expected = retrieval_ranks(scores, keys)
