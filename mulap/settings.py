@@ -19,6 +19,13 @@ import yaml
 from mulap.configs import find_config, list_configs
 
 Settings = TypeVar("Settings")
+_WORDS = {
+    bool: "true or false",
+    float: "a number",
+    int: "a whole number",
+    str: "text",
+    Path: "a path",
+}
 
 
 def read_settings(
@@ -161,7 +168,7 @@ def _check_plain(kind: Any, value: Any, what: str) -> Any:
         except ValueError as error:
             raise ValueError(f"{what}: give a number") from error
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{what}: give a {_name(kind)}")
+        raise ValueError(f"{what}: give {_WORDS.get(kind, _name(kind))}")
     return value
 
 

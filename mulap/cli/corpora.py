@@ -23,6 +23,22 @@ from mulap.terminal import Progress, counted
 COUNT = click.IntRange(min=1)
 
 
+class Seconds(click.ParamType):
+    """A finite number of seconds; `all`, where it is allowed, is infinity."""
+
+    def __init__(self, has_all: bool = False) -> None:
+        self.has_all, self.name = has_all, "seconds|all" if has_all else "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        if self.has_all and value == "all":
+            return math.inf
+        seconds = click.FLOAT.convert(value, param, ctx)
+        if not 0 < seconds < math.inf:
+            self.fail(f"{value} is not a length. Give seconds, more than 0.", param, ctx)
+        return seconds
+
+
 @main.group()
 def corpus() -> None:
     """Build a corpus: a folder of tracks with captions."""
@@ -31,8 +47,16 @@ def corpus() -> None:
 @corpus.command("demo")
 @click.argument("output", type=UserPath())
 @click.option("--clips", type=COUNT, default=300, show_default=True, help="Number of clips.")
-@click.option("--seconds", default=10.0, show_default=True, help="Length of each clip.")
-@click.option("--seed", default=0, show_default=True, help="Random seed; the same seed repeats it.")
+@click.option(
+    "--seconds", type=Seconds(), default=10.0, show_default=True, help="Length of each clip."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed; the same seed gives the same corpus.",
+)
 @click.option(
     "--processes", type=COUNT, default=2, show_default=True, help="Number of worker processes."
 )
@@ -58,7 +82,7 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
 @corpus.command("folder")
 @click.argument("source", type=UserPath(exists=True))
 @click.argument("output", type=UserPath())
-@click.option("--clip-seconds", type=float, help="Cut tracks into clips of this length.")
+@click.option("--clip-seconds", type=Seconds(), help="Cut tracks into clips of this length.")
 @click.option(
     "--max-clips", type=COUNT, help="With --clip-seconds: largest number of clips per track."
 )
@@ -111,15 +135,6 @@ def corpus_folder(  # noqa: PLR0913  (options)
     end_with_failures(len(report.failures), output / "failures.jsonl")
 
 
-class _Seconds(click.ParamType):
-    """A number of seconds, or `all`."""
-
-    name = "seconds|all"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return math.inf if value == "all" else click.FLOAT.convert(value, param, ctx)
-
-
 @main.command()
 @click.argument("data", type=UserPath(exists=True))
 @click.option("--output", "-o", type=UserPath(), help="A new folder; required without --verify.")
@@ -132,7 +147,7 @@ class _Seconds(click.ParamType):
 )
 @click.option(
     "--seconds",
-    type=_Seconds(),
+    type=Seconds(has_all=True),
     help="Length stored of each track.  [default: 20 for log-mel, all for pcm and tars]",
 )
 @click.option(

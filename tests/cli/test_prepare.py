@@ -101,3 +101,12 @@ def test_options_that_would_do_nothing_are_refused(words, said, corpus, tmp_path
     check_one_line(
         call("prepare", corpus, "--verify", "--seconds", "3"), 2, "--seconds does nothing"
     )
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1", "-inf"])
+def test_lengths_are_finite_and_more_than_nothing(seconds, corpus, tmp_path):
+    out, said = tmp_path / "out", f"{seconds} is not a length"
+    check_one_line(call("prepare", corpus, "-o", out, f"--seconds={seconds}"), 2, said)
+    check_one_line(call("corpus", "demo", out, f"--seconds={seconds}"), 2, said)
+    check_one_line(call("corpus", "folder", corpus, out, f"--clip-seconds={seconds}"), 2, said)
+    assert not out.exists()

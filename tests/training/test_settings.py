@@ -70,18 +70,18 @@ def test_the_official_config_switches_every_deviation_of_the_authors_code_by_nam
         ("trainig: {seed: 1}", "unknown setting 'trainig': did you mean 'training'?"),
         ("model: {zzz: 1}", "unknown setting 'model.zzz': known: .*text, num_text_layers"),
         ("modle:", "unknown setting 'modle': did you mean 'model'?"),
-        ("training: {seed: one}", "'training.seed' is 'one': give a int"),
-        ("training: {seed: true}", "'training.seed' is True: give a int"),
-        ("training: {seed: 1.5}", r"'training.seed' is 1.5: give a int"),
-        ("training: {seed: null}", "'training.seed' is None: give a int"),
+        ("training: {seed: one}", "'training.seed' is 'one': give a whole number"),
+        ("training: {seed: true}", "'training.seed' is True: give a whole number"),
+        ("training: {seed: 1.5}", r"'training.seed' is 1.5: give a whole number"),
+        ("training: {seed: null}", "'training.seed' is None: give a whole number"),
         ("training: {learning_rate: fast}", "'training.learning_rate' is 'fast': give a number"),
-        ("training: {learning_rate: true}", "'training.learning_rate' is True: give a float"),
-        ("data: {cache_features: 1}", "'data.cache_features' is 1: give a bool"),
+        ("training: {learning_rate: true}", "'training.learning_rate' is True: give a number"),
+        ("data: {cache_features: 1}", "'data.cache_features' is 1: give true or false"),
         ("model: {layout: papre}", "'model.layout' is 'papre': choose one of paper, official"),
         ("model: {layout: [paper]}", "'model.layout' is .*: choose one of paper, official"),
         ("training: {report_to: tensorboard}", "give a list, as"),
-        ("training: {report_to: [1]}", r"'training.report_to\[1\]' is 1: give a str"),
-        ("data: {group_column: 3}", "'data.group_column' is 3: give a str"),
+        ("training: {report_to: [1]}", r"'training.report_to\[1\]' is 1: give text"),
+        ("data: {group_column: 3}", "'data.group_column' is 3: give text"),
         ("training: 3", "'training' is 3: give it keys and values"),
         ("training: []", r"'training' is \[\]: give it keys and values"),
         ("[1, 2]", "holds no sections: write `training:`"),
@@ -190,7 +190,7 @@ def test_overrides_come_last_and_are_checked_too(tmp_path):
     assert settings.model.text == "none"
     assert settings.training.report_to == ["tensorboard"]
     fails(tmp_path, text, "did you mean 'training.seed'?", ["training.sed=7"])
-    fails(tmp_path, text, "'training.seed' is 'x': give a int", ["training.seed=x"])
+    fails(tmp_path, text, "'training.seed' is 'x': give a whole number", ["training.seed=x"])
     for override in ("seed=1", "training.seed", "training=3", ""):
         fails(tmp_path, text, "is no setting: write section.key=value", [override])
     fails(tmp_path, text, "is no valid YAML", ["training.seed=[1"])
