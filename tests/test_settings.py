@@ -51,8 +51,8 @@ def test_lists_choices_paths_and_sections_have_the_types_of_their_settings(monke
         ({}, "house.yaml: 'shelves' is missing: give it"),
         ({"shelves": "plain"}, r"house.yaml: 'shelves' is 'plain': give a list, as \[str\]"),
         ({"shelves": [{}]}, r"house.yaml: 'shelves\[1\].books' is missing: give it"),
-        ({"shelves": ["x", 3]}, r"house.yaml: 'shelves\[2\]' is 3: give a str"),
-        ({"shelves": [], "owner": [3]}, r"house.yaml: 'owner\[1\]' is 3: give a str"),
+        ({"shelves": ["x", 3]}, r"house.yaml: 'shelves\[2\]' is 3: give text"),
+        ({"shelves": [], "owner": [3]}, r"house.yaml: 'owner\[1\]' is 3: give text"),
         ({"shelves": [], "street": 3}, "house.yaml: 'street' is 3: give a path"),
         ({"shelves": [], "cellar": {"book": []}}, "did you mean 'cellar.books'"),
         (
