@@ -74,14 +74,14 @@ def build_settings(kind: type[Settings], values: Any, where: str) -> Settings:
     return _build(kind, values, where, prefix="")
 
 
-def load_yaml(path: Path) -> Any:
+def load_yaml(path: str | os.PathLike[str]) -> Any:
     """Parse a YAML file.
 
     Raises:
         ValueError: it cannot be read or parsed.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}): name a YAML file") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates and bytes

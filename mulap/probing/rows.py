@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from mulap.files import atomic_path
+from mulap.files import AnyPath, atomic_path
 
 RESULTS_FILE, FAILURES_FILE = "results.jsonl", "failures.jsonl"
 
@@ -27,7 +27,7 @@ def pair_id(row: Mapping[str, Any]) -> PairId:
     return (row["task"], row["title"], row["split_name"], row["backbone"], row["protocol"])
 
 
-def read_rows(path: Path, mend: bool = False) -> list[Row]:
+def read_rows(path: AnyPath, mend: bool = False) -> list[Row]:
     """Read the rows of a results file; none where there is no file.
 
     Args:
@@ -37,6 +37,7 @@ def read_rows(path: Path, mend: bool = False) -> list[Row]:
     Raises:
         ValueError: a line before the last is no row.
     """
+    path = Path(path)
     if not path.is_file():
         return []
     content = path.read_bytes()
@@ -54,8 +55,9 @@ def read_rows(path: Path, mend: bool = False) -> list[Row]:
     return rows
 
 
-def append_row(path: Path, row: Row) -> None:
+def append_row(path: AnyPath, row: Row) -> None:
     """Add a row to the file, and have it on disk before going on."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
         file.write(_line(row))
@@ -63,9 +65,9 @@ def append_row(path: Path, row: Row) -> None:
         os.fsync(file.fileno())
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
+def write_rows(path: AnyPath, rows: Sequence[Row]) -> None:
     """Write the whole file at once; it is left alone where it says the same already."""
-    content = b"".join(map(_line, rows))
+    path, content = Path(path), b"".join(map(_line, rows))
     if path.is_file() and path.read_bytes() == content:
         return
     with atomic_path(path) as temporary:

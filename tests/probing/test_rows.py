@@ -35,7 +35,7 @@ def test_appended_rows_are_read_back(tmp_path):
     rows = [make_row(), make_row(backbone="random", value=None)]
     for row in rows:
         append_row(path, row)
-    assert read_rows(path) == rows
+    assert read_rows(path) == read_rows(str(path)) == rows
     assert read_rows(tmp_path / "none.jsonl") == []
 
 
