@@ -47,7 +47,7 @@ def load_encoder(
     Raises:
         ValueError: there is no such encoder or device, or it cannot be loaded.
     """
-    name, device = os.fspath(name), choose_device(device)
+    name, device = os.path.expanduser(name), choose_device(device)
     # Encoders are imported when asked for: each stands on packages that others do without.
     if name.startswith("hear:"):
         from mulap.inference.foreign import hear_encoder
@@ -56,7 +56,7 @@ def load_encoder(
     if name.startswith("hf:"):
         from mulap.inference.foreign import hugging_face_encoder
 
-        return hugging_face_encoder(name.removeprefix("hf:"), device, name)
+        return hugging_face_encoder(os.path.expanduser(name.removeprefix("hf:")), device, name)
     if name == MEL:
         from mulap.inference.mel import mel_encoder
 
@@ -64,8 +64,11 @@ def load_encoder(
     is_known = name == RANDOM or name in bundled_names()
     if not is_known and not Path(name).is_dir():
         names = ", ".join([RANDOM, MEL, *bundled_names()])
+        if Path(name).is_file():
+            raise ValueError(f"{name}: is a file. Give the folder of a model.")
         raise ValueError(
-            f"{name}: is no encoder (give a model's folder, {names}, hear:MODULE or hf:NAME)"
+            f"{name}: no encoder or folder has this name. Give {names}, hear:MODULE, hf:NAME or a "
+            "model's folder."
         )
     if not is_known and _model_type(Path(name)) not in (None, *_OURS):
         from mulap.inference.foreign import hugging_face_encoder

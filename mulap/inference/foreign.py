@@ -1,8 +1,9 @@
 """Models of others as encoders: modules with the HEAR interface, and Hugging Face audio models.
 
     hear:MODULE[:WEIGHTS]   `load_model`, `get_scene_embeddings`; one scene embedding a segment
-    hf:NAME_OR_FOLDER       AutoModel: `get_audio_features` where it has one (CLAP), otherwise the
-                            mean over time of the last hidden state (Wav2Vec2, HuBERT, AST, ...)
+    hf:NAME_OR_FOLDER       AutoModel: `get_audio_features` (CLAP), or else the model's own pooling
+                            (AST), or else the mean of the last hidden state over the frames that
+                            hold audio (Wav2Vec2, HuBERT, ...)
 
 Each hears what it asks for, at its own rate, and is cut as ours is (`mulap.inference.segments`).
 Weights are read from safetensors only and no code of a model repository is run; a HEAR module is a
@@ -13,9 +14,11 @@ modules decide that themselves, and of HF models the last layer is taken.
 """
 
 import hashlib
+import inspect
 import json
+import logging
+import os
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoFeatureExtractor, AutoModel
@@ -53,7 +58,7 @@ def hear_encoder(name: str, device: str | torch.device = "cpu") -> SegmentEncode
         ValueError: there is no such module, or it does not keep to the interface.
     """
     _, module_name, *rest = name.split(":", 2)
-    weights = rest[0] if rest else ""
+    weights = os.path.expanduser(rest[0]) if rest else ""
     module = _import_hear(name, module_name)
     try:
         model = module.load_model(weights) if weights else module.load_model()
@@ -92,7 +97,7 @@ def hugging_face_encoder(
     Raises:
         ValueError: there is no such model, it hears no audio, or its weights are not all there.
     """
-    extractor, model = _load_hugging_face(name_or_path)
+    extractor, model, has_pooling = _load_hugging_face(name_or_path)
     rate = getattr(extractor, "sampling_rate", None)
     if not isinstance(rate, int):
         raise ValueError(f"{name_or_path}: is no audio model (give one with a sampling rate)")
@@ -103,17 +108,18 @@ def hugging_face_encoder(
         )
     with computing_on(device):
         model = model.to(device).eval()
-    embed = _hugging_face_function(name_or_path, extractor, model)
     cutter = MulapFeatureExtractor(sampling_rate=rate)
     silence = np.zeros((1, cutter.segment_samples), np.float32)
+    embed = _HuggingFaceFunction(name_or_path, extractor, model, has_pooling, silence)
+    size = embed(silence).shape[1]
     making = {
         "model_type": model.config.model_type,
         "weights_sha256": _hash_model(name_or_path, model),
         "config_sha256": _hash_settings(model.config.to_json_string(use_diff=False)),
         "features_sha256": _hash_settings(extractor.to_json_string()),
-        "vector": "get_audio_features" if _has_audio_features(model) else "mean of last hidden",
+        "vector": embed.vector,
     }
-    return SegmentEncoder(name or name_or_path, embed(silence).shape[1], cutter, embed, making)
+    return SegmentEncoder(name or name_or_path, size, cutter, embed, making)
 
 
 def _import_hear(name: str, module_name: str) -> ModuleType:
@@ -159,8 +165,40 @@ def _check_hear_model(name: str, model: Any) -> None:
             raise ValueError(f"{name}: the model's {attribute} is {size} (it must be an integer)")
 
 
-def _load_hugging_face(name_or_path: str) -> tuple[Any, Any]:
-    """Return the feature extractor and the model, float32."""
+def _check_hub(name: str) -> None:
+    """Fetch a Hub model's config.json: its errors say what is wrong, the loaders' often do not."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of each time that it tries again
+    try:
+        hf_hub_download(name, "config.json")
+    except LocalEntryNotFoundError as error:
+        raise _not_downloaded(name) from error
+    except HFValidationError as error:
+        raise ValueError(
+            f"{name}: no such folder, and no name of a Hub model. Write hf:OWNER/MODEL or a folder."
+        ) from error
+    except HfHubHTTPError as error:
+        raise ValueError(
+            f"{name}: the Hub has no such model, or does not show it to you. Check the name, or "
+            "log in with `hf auth login`."
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _not_downloaded(name: str) -> ValueError:
+    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
+    return ValueError(
+        f"{name}: not downloaded yet, and {why}. Run `hf download {name}` where there is a network,"
+        " or name the folder of a copy."
+    )
+
+
+def _load_hugging_face(name_or_path: str) -> tuple[Any, Any, bool]:
+    """Return the extractor, the model in float32, and whether the weights of a pooler are whole."""
+    if not (is_folder := Path(name_or_path).is_dir()):
+        _check_hub(name_or_path)
     try:
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False)
         # Weights that a checkpoint lacks are drawn: always the same, for the sake of the hash.
@@ -174,46 +212,93 @@ def _load_hugging_face(name_or_path: str) -> tuple[Any, Any]:
                 output_loading_info=True,
             )
     except _UNLOADABLE as error:
+        if "trust_remote_code" in str(error):
+            raise ValueError(
+                f"{name_or_path}: needs code that comes with the model, and mulap never runs code "
+                "from the Hub. Name a model that transformers knows, or wrap it as hear:MODULE."
+            ) from error
+        if not is_folder and constants.HF_HUB_OFFLINE:  # a part of it is there
+            raise _not_downloaded(name_or_path) from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
             f"{name_or_path}: is no Hugging Face audio model that can be read: {reason}"
         ) from error
-    missing = sorted(
-        each
-        for each in info["missing_keys"]
-        if not any(unused in each for unused in _UNUSED_WEIGHTS)
-    )
+    lacking = sorted(info["missing_keys"])
+    missing = [key for key in lacking if not any(unused in key for unused in _UNUSED_WEIGHTS)]
     if missing:
         raise ValueError(f"{name_or_path}: its weights lack {missing[0]} (copy the folder again)")
-    return extractor, model
+    return extractor, model, not any("pooler." in key for key in lacking)
 
 
-def _has_audio_features(model: nn.Module) -> bool:
-    return callable(getattr(model, "get_audio_features", None))
+class _HuggingFaceFunction:
+    """Embeds segments with a Hugging Face model.
 
+    Args:
+        name: for messages.
+        extractor: makes the model's inputs.
+        model: in evaluation mode.
+        has_pooling: the model's own pooling may be used, if it has one.
+        silence: one segment, float32 (1, num_samples); all others are as long.
 
-def _hugging_face_function(
-    name: str, extractor: Any, model: Any
-) -> Callable[[np.ndarray], np.ndarray]:
-    def embed(segments: np.ndarray) -> np.ndarray:
-        inputs = extractor(
-            list(segments), sampling_rate=extractor.sampling_rate, return_tensors="pt"
-        )
+    Attributes:
+        vector: what of the model's output is the embedding.
+    """
+
+    def __init__(
+        self, name: str, extractor: Any, model: Any, has_pooling: bool, silence: np.ndarray
+    ) -> None:
+        self.name, self.extractor, self.model = name, extractor, model
+        self.is_audio = None  # which of the extractor's frames are no padding
+        self.vector = "get_audio_features"
+        if callable(getattr(model, "get_audio_features", None)):
+            return
+        self.vector = "pooler_output"
+        if has_pooling and getattr(self._run(silence), "pooler_output", None) is not None:
+            return
+        self.vector = "mean of last hidden"
+        mask = self._mask_frames(silence)
+        if mask is not None and not mask.all():
+            self.is_audio, self.vector = mask, "mean of last hidden, without padding"
+
+    def __call__(self, segments: np.ndarray) -> np.ndarray:
+        """Return float32 (M, D) for segments (M, num_samples)."""
+        output = self._run(segments)
+        if self.vector in ("get_audio_features", "pooler_output"):
+            vectors = getattr(output, "pooler_output", output)
+        else:
+            hidden = getattr(output, "last_hidden_state", None)
+            if hidden is None or hidden.ndim != 3:
+                raise ValueError(f"{self.name}: gives no last hidden state (give another model)")
+            if self.is_audio is not None:  # each token begins at a frame of the extractor's
+                num_tokens, num_frames = hidden.shape[1], len(self.is_audio)
+                hidden = hidden[:, self.is_audio[np.arange(num_tokens) * num_frames // num_tokens]]
+            vectors = hidden.mean(1)
+        return _as_vectors(self.name, vectors, len(segments), vectors.shape[-1])
+
+    def _run(self, segments: np.ndarray) -> Any:
+        inputs = self._extract(segments)
         if "is_longer" in inputs:  # CLAP's extractor draws one of the batch to be long; none is
             inputs["is_longer"] = torch.zeros_like(inputs["is_longer"])
-        with torch.no_grad(), computing_on(model.device):
-            inputs = inputs.to(model.device)
-            if _has_audio_features(model):
-                output = model.get_audio_features(**inputs)
-                vectors = getattr(output, "pooler_output", output)
-            else:
-                hidden = getattr(model(**inputs), "last_hidden_state", None)
-                if hidden is None or hidden.ndim != 3:
-                    raise ValueError(f"{name}: gives no last hidden state (give another model)")
-                vectors = hidden.mean(1)
-        return _as_vectors(name, vectors, len(segments), vectors.shape[-1])
+        with torch.no_grad(), computing_on(self.model.device):
+            inputs = inputs.to(self.model.device)
+            if self.vector == "get_audio_features":
+                return self.model.get_audio_features(**inputs)
+            return self.model(**inputs)
 
-    return embed
+    def _extract(self, segments: np.ndarray, **options: bool) -> Any:
+        rate = self.extractor.sampling_rate
+        return self.extractor(list(segments), sampling_rate=rate, return_tensors="pt", **options)
+
+    def _mask_frames(self, segment: np.ndarray) -> np.ndarray | None:
+        """Return bool (num_frames,) where a segment is no padding; None if the extractor is mute.
+
+        Some models take no mask, so that it is asked for here alone.
+        """
+        name = "return_attention_mask"
+        is_known = name in inspect.signature(self.extractor.__call__).parameters
+        inputs = self._extract(segment, **({name: True} if is_known else {}))
+        masks = [inputs[key] for key in inputs if key.endswith("mask")]
+        return masks[0][0].bool().numpy() if masks and masks[0].ndim == 2 else None
 
 
 def _as_vectors(name: str, vectors: Any, num_segments: int, size: int) -> np.ndarray:

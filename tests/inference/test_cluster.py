@@ -248,7 +248,7 @@ def test_a_worker_that_cannot_work_says_why_in_one_line(here):
     assert "parts: is not there (all machines must share it)" in ask_worker()["stop"]
     os.mkdir("parts")
     assert "encoder: is another model than the driver has" in ask_worker(seed=1)["stop"]
-    assert "nothing: is no encoder" in ask_worker("nothing")["stop"]
+    assert "nothing: no encoder or folder has this name" in ask_worker("nothing")["stop"]
     for pid in range(10):
         (Path("parts") / f"{socket.gethostname()}-{2**30 + pid}.now").touch()
     assert "processes end while they load the encoder" in ask_worker()["stop"]

@@ -48,7 +48,7 @@ def test_a_checkpoint_folder_is_ours_by_its_model_type(tmp_path, music):
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path):
-    with pytest.raises(ValueError, match="musicnn: is no encoder .*musicnn-mtt, hear:MODULE"):
+    with pytest.raises(ValueError, match="^musicnn: no encoder .*musicnn-mtt, hear:MODULE"):
         load_encoder("musicnn")
     with pytest.raises(ValueError, match="there is no config.json"):
         load_encoder(str(tmp_path))

@@ -1,13 +1,17 @@
 """Other people's models as encoders: modules made up here, and tiny untrained transformers."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from huggingface_hub import constants
 from tiny import tone
 from transformers import (
     ASTConfig,
@@ -20,7 +24,9 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
     Wav2Vec2Model,
+    WhisperFeatureExtractor,
 )
+from transformers.models.qwen2_audio import Qwen2AudioEncoder, Qwen2AudioEncoderConfig
 
 from mulap.inference.backbones import random_backbone
 from mulap.inference.embedder import Embedder
@@ -234,6 +240,7 @@ def test_wav2vec2_is_the_mean_of_its_last_hidden_state(tmp_path, music):
     encoder = load_encoder(str(folder))
     vectors = vectors_of(encoder, music)
     assert vectors.shape == (11, 16)
+    assert encoder.describe()["vector"] == "mean of last hidden"  # as tables of version 0.1 have it
     segment = tone(0, 34.0)[48_000:96_000]
     inputs = Wav2Vec2FeatureExtractor()(segment, sampling_rate=16_000, return_tensors="pt")
     with torch.no_grad():
@@ -246,7 +253,47 @@ def test_a_checkpoint_with_a_head_on_top_is_read_without_it(tmp_path, music):
     assert vectors_of(encoder, music).shape == (11, 16)
 
 
-@pytest.mark.parametrize("make", [make_wav2vec2, make_ast, make_clap])
+def make_qwen2_audio(folder):
+    torch.manual_seed(0)
+    config = Qwen2AudioEncoderConfig(
+        d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16,
+        num_mel_bins=8,
+    )  # fmt: skip
+    model = Qwen2AudioEncoder(config)
+    return save(folder, model, WhisperFeatureExtractor(feature_size=8))
+
+
+def test_padding_frames_are_not_averaged_with_those_of_audio(tmp_path):
+    folder = make_qwen2_audio(tmp_path / "model")
+    encoder = load_encoder(f"hf:{folder}")
+    segments = np.stack([tone(seed, 3.0) for seed in range(2)])
+    inputs = WhisperFeatureExtractor(feature_size=8)(
+        list(segments), sampling_rate=16_000, return_tensors="pt"
+    )
+    assert inputs["input_features"].shape == (2, 8, 3_000)  # 30 s
+    with torch.no_grad():
+        hidden = Qwen2AudioEncoder.from_pretrained(folder).eval()(**inputs).last_hidden_state
+    assert hidden.shape == (2, 750, 16)
+    expected = hidden[:, :75].mean(1).numpy()  # 3 s of 30
+    np.testing.assert_allclose(encoder.embed_segments(segments), expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(expected - hidden.mean(1).numpy()).max() > 0.1
+    assert encoder.describe()["vector"] == "mean of last hidden, without padding"
+
+
+def test_ast_is_pooled_as_it_pools_itself(tmp_path):
+    folder = make_ast(tmp_path / "model")
+    encoder = load_encoder(f"hf:{folder}")
+    segments = np.stack([tone(seed, 3.0) for seed in range(2)])
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=320)
+    inputs = extractor(list(segments), sampling_rate=16_000, return_tensors="pt")
+    with torch.no_grad():
+        output = ASTModel.from_pretrained(folder).eval()(**inputs)
+    expected = output.last_hidden_state[:, :2].mean(1)  # the two tokens that stand for all
+    np.testing.assert_allclose(encoder.embed_segments(segments), expected, rtol=1e-4, atol=1e-5)
+    assert encoder.describe()["vector"] == "pooler_output"
+
+
+@pytest.mark.parametrize("make", [make_wav2vec2, make_ast, make_clap, make_qwen2_audio])
 def test_a_segments_vector_does_not_depend_on_its_neighbours(make, tmp_path):
     encoder = load_encoder(f"hf:{make(tmp_path / 'model')}")
     segments = np.stack([tone(seed, 3.0) for seed in range(4)])
@@ -299,8 +346,9 @@ def test_code_in_a_model_folder_is_not_run(tmp_path):
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(ValueError, match="is no Hugging Face audio model that can be read"):
+    with pytest.raises(ValueError, match="mulap never runs code from the Hub") as caught:
         load_encoder(str(folder))
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
 
@@ -312,10 +360,64 @@ def test_weights_that_are_not_all_there_are_refused(tmp_path):
         load_encoder(str(folder))
 
 
-def test_a_name_that_is_nowhere_is_one_line():
-    with pytest.raises(ValueError, match="no/such-model: is no Hugging Face audio model") as caught:
-        load_encoder("hf:no/such-model")
-    assert "\n" not in str(caught.value)
+# A program of its own, as the Hub's library reads its settings once.
+_ASK_HUB = """
+import mulap, sys
+try:
+    mulap.load(sys.argv[1])
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("offline", "why"),
+    [
+        ("1", "HF_HUB_OFFLINE is set"),
+        # The Hub's library tries six times.
+        pytest.param("0", "the Hub cannot be reached", marks=pytest.mark.slow),
+    ],
+)
+def test_a_model_that_was_not_downloaded_is_one_line_that_says_why(tmp_path, offline, why):
+    env = os.environ | {
+        "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": offline, "HF_ENDPOINT": "http://127.0.0.1:1",
+    }  # fmt: skip
+    ended = subprocess.run(
+        [sys.executable, "-c", _ASK_HUB, "hf:some/model"],
+        env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ended.stdout == (
+        f"some/model: not downloaded yet, and {why}. Run `hf download some/model` where there is "
+        "a network, or name the folder of a copy.\n"
+    )
+    assert "Retrying" not in ended.stderr
+
+
+def test_a_model_that_was_downloaded_in_part_is_one_line_that_says_so(tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--some--model" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text('{"model_type": "wav2vec2"}')
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("1")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="^some/model: not downloaded yet, and HF_HUB_OFFLINE"):
+        load_encoder("hf:some/model")
+
+
+def test_what_is_no_name_of_the_hub_is_one_line():
+    with pytest.raises(ValueError, match="no/such/model: no such folder, .* hf:OWNER/MODEL or a"):
+        load_encoder("hf:no/such/model")
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch, write_module):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_wav2vec2(tmp_path / "model")
+    assert load_encoder("~/model").embedding_size == 16
+    assert load_encoder(Path("~/model")).embedding_size == 16
+    assert load_encoder("hf:~/model").embedding_size == 16
+    (tmp_path / "weights.txt").write_text("2")
+    load_encoder(f"hear:{write_module()}:~/weights.txt")
 
 
 @pytest.mark.usefixtures("bars_of_transformers")
