@@ -160,8 +160,9 @@ def read_tracks(
         paths: of the files.
         keep: hold all log-mels in memory from here on.
         num_processes: that decode; 0 or 1 decode in this one.
-        lengths: a JSON file of lengths, read if it is there and added to on the way: a file in it
-            is decoded again only if it has changed, or if log-mels are kept.
+        lengths: a JSON file of lengths, read if it is there and added to on the way if its folder
+            can be written: a file in it is decoded again only if it has changed, or if log-mels
+            are kept.
         seconds: how much of each file, from its start; None means all.
 
     Raises:
@@ -180,7 +181,7 @@ def read_tracks(
             known[stamps[index]] = each.num_samples, each.duration_seconds
         if lengths and number % _SAVE_EVERY_TRACKS == 0:
             _save_lengths(lengths, known)
-    if lengths:
+    if lengths and todo:
         _save_lengths(lengths, known)
     every = [found.get(index) or Decoded(*known[stamp]) for index, stamp in enumerate(stamps)]
     return Tracks(
@@ -196,6 +197,9 @@ def read_tracks(
 
 
 def _save_lengths(path: AnyPath, lengths: dict[str, tuple[int, float]]) -> None:
+    folder = Path(path).parent
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return  # somebody else's run, which is evaluated all the same
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(lengths, indent=0) + "\n", encoding="utf-8")
 
@@ -203,10 +207,16 @@ def _save_lengths(path: AnyPath, lengths: dict[str, tuple[int, float]]) -> None:
 def _load_lengths(path: AnyPath | None) -> dict[str, tuple[int, float]]:
     if path is None or not os.path.isfile(path):
         return {}
-    known = json.loads(Path(path).read_text(encoding="utf-8"))
-    for stamp, length in known.items():
-        if isinstance(length, int):  # version 0.1 wrote samples only
-            known[stamp] = length, length / int(stamp.rpartition("|")[2])
+    known = {}
+    try:
+        for stamp, length in json.loads(Path(path).read_text(encoding="utf-8")).items():
+            if isinstance(length, int):  # version 0.1 wrote samples only
+                length = length, length / int(stamp.rpartition("|")[2])
+            num_samples, seconds = length
+            known[stamp] = int(num_samples), float(seconds)
+    except (ValueError, TypeError, AttributeError) as error:
+        message = f"{path}: is damaged. Delete it; the lengths are then measured again."
+        raise ValueError(message) from error
     return known
 
 

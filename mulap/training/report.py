@@ -13,6 +13,7 @@ import numpy as np
 
 from mulap.data.clips import CaptionPool, Clip
 from mulap.data.dataset import ClipDataset
+from mulap.data.reader import LENGTHS_FILE
 from mulap.files import FailureLog
 from mulap.inference.backbones import load_whole, loading
 from mulap.inference.devices import choose_device, computing_on
@@ -79,15 +80,15 @@ def locate_model(path: Path) -> Path:
     raise ValueError(f"{path}: holds no model: name a run folder, or a checkpoint in it")
 
 
-def locate_settings(model: Path) -> PretrainSettings:
-    """Return the settings of the run that a model folder belongs to.
+def locate_run(model: Path) -> Path:
+    """Return the folder of the run that a model folder belongs to, where its settings are.
 
     Raises:
         ValueError: there are none, in it or above it.
     """
     for folder in (model, model.parent):
         if (folder / SETTINGS_FILE).is_file():
-            return load_settings(folder / SETTINGS_FILE)
+            return folder
     raise ValueError(
         f"{model}: has no {SETTINGS_FILE} in it or above it: keep the model in its run's folder"
     )
@@ -104,7 +105,8 @@ def evaluate_run(
 ) -> RunEvaluation:
     """Evaluate a run's model on a split, and the model it started from.
 
-    Clips are read as a run reads its validation clips, see `held_out_clips`.
+    Clips are read as a run reads its validation clips, see `held_out_clips`. With random crops, the
+    lengths of files that are new to the run are added to its `lengths.json` if it can be written.
 
     Args:
         path: the run's folder, or a checkpoint in it.
@@ -123,15 +125,17 @@ def evaluate_run(
     """
     device = choose_device(device)
     folder = locate_model(Path(path))
-    settings = locate_settings(folder)
+    run = locate_run(folder)
+    settings = load_settings(run / SETTINGS_FILE)
     failures = FailureLog(folder / "failures.jsonl")
     manifest = read_clips(settings, data, failures, cache_folder)
     model = load_whole(MulapForPreTraining, folder)
     processor = _load_processor(folder, model.config.text_config.vocab_size)
-    dataset, num_workers = _make_dataset(settings, manifest.split(split), processor, failures)
+    clips = manifest.split(split)
+    dataset, num_workers = _make_dataset(settings, clips, processor, failures, run / LENGTHS_FILE)
     if not len(dataset):
         raise ValueError(f"{data}: no clip of the {split} split can be used: name another --split")
-    captions = CaptionPool(manifest.split(split))
+    captions = CaptionPool(clips)
     if unknown := describe_unknown_words(processor.tokenizer, captions):
         warn(unknown)
     with computing_on(device):
@@ -159,14 +163,19 @@ def _make_dataset(
     clips: Sequence[Clip],
     processor: MulapProcessor,
     failures: FailureLog,
+    lengths: Path,
 ) -> tuple[ClipDataset, int]:
-    """Return the data set, and how many processes are to decode when it is read again."""
+    """Return the data set, and how many processes are to decode when it is read again.
+
+    `lengths` is the run's file of lengths, which random crops need: those in it are not measured
+    again.
+    """
     extractor = processor.feature_extractor
     dataset = held_out_clips(settings, clips, extractor)
     segment_bytes = 4 * extractor.num_mel_bins * extractor.num_frames
     num_bytes = len(clips) * dataset.reader.num_segments * segment_bytes
     keep = settings.data.crop == "start" and num_bytes <= MOST_KEPT_BYTES
-    for clip, reason in dataset.verify(settings.data.num_workers, keep):
+    for clip, reason in dataset.verify(settings.data.num_workers, keep, lengths):
         failures.add(clip.audio_path, reason)
     return dataset, 0 if keep else settings.data.num_workers
 

@@ -123,6 +123,14 @@ def test_known_lengths_spare_the_decoding_until_the_file_changes(tmp_path, monke
     assert tracks.failures == [(2, "does not exist (check the path)")]
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"a.wav|1|2|16000": [3]}', '{"a.wav|1|2|16000": "x"}'])
+def test_a_damaged_list_of_lengths_is_a_line_with_the_remedy(tmp_path, text):
+    lengths = tmp_path / "lengths.json"
+    lengths.write_text(text)
+    with pytest.raises(ValueError, match="lengths.json: is damaged. Delete it;"):
+        read_tracks(MulapFeatureExtractor(), [], lengths=lengths)
+
+
 def test_lengths_known_before_an_interruption_are_not_lost(tmp_path, monkeypatch):
     paths = [tmp_path / f"{index}.wav" for index in range(5)]
     for path in paths:

@@ -7,6 +7,8 @@ import shutil
 import pytest
 from tiny import write_corpus, write_settings
 
+from mulap.data import reader
+from mulap.data.reader import decode_files
 from mulap.training import report
 from mulap.training.pretrain import pretrain
 from mulap.training.report import evaluate_run
@@ -62,7 +64,7 @@ def test_a_split_that_is_too_large_to_keep_is_read_again_with_the_same_figures(
     monkeypatch.setattr(
         report.ClipDataset,
         "verify",
-        lambda self, workers, keep: kept.append(keep) or verify(self, workers, keep),
+        lambda self, workers, keep, lengths: kept.append(keep) or verify(self, workers, keep),
     )
     whole = evaluate_run(finished / "run", finished / "corpus", "valid", pool=4)
     segment_bytes = 4 * 96 * 188
@@ -71,6 +73,62 @@ def test_a_split_that_is_too_large_to_keep_is_read_again_with_the_same_figures(
     assert kept == [True, False]
     assert read_again.trained.metrics == whole.trained.metrics
     assert read_again.untrained.metrics == whole.untrained.metrics
+
+
+@pytest.fixture(scope="module")
+def random_crops(tmp_path_factory):
+    """A run with random crops and its corpus; to be read, not to be changed."""
+    folder = tmp_path_factory.mktemp("random")
+    corpus = write_corpus(folder / "corpus", num_train=4, num_valid=4, seconds=6.5)
+    data = {"crop": "random", "crop_seconds": 3.0, "cache_features": False}
+    written = write_settings(folder / "settings.yaml", data=data, training={"num_epochs": 1})
+    pretrain(load_settings(written), corpus, folder / "run")
+    return folder
+
+
+def decoded_by(monkeypatch, action):
+    """Return what an action gives, and the names of the files that it decoded as a whole."""
+    names = []
+
+    def watched(paths, *options):
+        names.extend(path.name for path in paths)
+        return decode_files(paths, *options)
+
+    monkeypatch.setattr(reader, "decode_files", watched)
+    return action(), names
+
+
+@pytest.mark.parametrize("model", ["", "best"])
+def test_lengths_that_a_run_has_measured_are_not_measured_again(
+    random_crops, tmp_path, monkeypatch, model
+):
+    run = shutil.copytree(random_crops / "run", tmp_path / "run")
+    kept = (run / "lengths.json").read_bytes()
+    for is_known in (True, False, True):
+        if not is_known:
+            (run / "lengths.json").unlink()
+        found, names = decoded_by(
+            monkeypatch, lambda: evaluate_run(run / model, random_crops / "corpus", "valid", False)
+        )
+        assert names == ([] if is_known else [f"clip-{index:02}.wav" for index in range(4, 8)])
+        assert found.trained.metrics["loss"] == pytest.approx(
+            json.loads((run / "log.jsonl").read_text().splitlines()[-1])["valid/loss"], rel=1e-4
+        )
+    # Those of the training split are gone with the file; the others were written down again.
+    before, after = json.loads(kept), json.loads((run / "lengths.json").read_bytes())
+    assert len(before) == 8
+    assert after.items() < before.items()
+    assert len(after) == 4
+
+
+def test_a_run_that_cannot_be_written_is_evaluated_and_left_as_it_is(
+    random_crops, tmp_path, monkeypatch
+):
+    run = shutil.copytree(random_crops / "run", tmp_path / "run")
+    (run / "lengths.json").unlink()
+    monkeypatch.setattr(reader.os, "access", lambda *given: False)
+    evaluate_run(run, random_crops / "corpus", "valid", False)
+    assert not (run / "lengths.json").exists()
 
 
 def test_words_that_the_model_does_not_know_are_reported(finished, tmp_path, capsys):
