@@ -49,7 +49,8 @@ def atomic_path(path: AnyPath) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; `filename` is set, also where the writing library knew none.
     """
-    target = Path(path)
+    # A symbolic link stays one: what it points to is replaced.
+    target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     with errors_name(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary, descriptor = _open_temporary(target)

@@ -54,6 +54,18 @@ def test_a_written_file_has_the_rights_that_any_new_file_gets(tmp_path):
     assert len(modes) == 1
 
 
+def test_a_symbolic_link_stays_one_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "table.csv", tmp_path / "table.csv"
+    target.write_text("old")
+    link.symlink_to(target)
+    with atomic_path(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert os.listdir(target.parent) == ["table.csv"]
+
+
 def test_the_umask_of_the_process_is_never_changed(tmp_path, monkeypatch):
     """It was set to 0 for a moment, in which other threads' files became writable for everybody."""
     monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from mulap.cli.group import (
+    COUNT,
     UserPath,
     end_with_failures,
     join_counts,
@@ -19,8 +20,6 @@ from mulap.cli.group import (
     warn,
 )
 from mulap.terminal import Progress, counted
-
-COUNT = click.IntRange(min=1)
 
 
 class Seconds(click.ParamType):

@@ -104,6 +104,7 @@ ENCODERS_HELP = (
     "A checkpoint folder, musicnn-mtt, musicnn-msd, random, mel, hear:MODULE[:WEIGHTS] or hf:NAME."
 )
 SPLITS = ["train", "valid", "test"]
+COUNT = click.IntRange(min=1)
 # A group called with nothing shows its help; click 8.1 has no exception for that.
 _HELP_IS_THE_ANSWER = getattr(click.exceptions, "NoArgsIsHelpError", ())
 data_option = click.option(
@@ -294,6 +295,12 @@ class OneLineGroup(click.Group):
             cmd.params.append(_QUIET)
         super().add_command(cmd, name)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, each with its whole first sentence: click would cut it short."""
+        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(200)) for name, each in commands])
+
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the options before the command."""
         with _control_c_in_one_line(), _wrong_use_in_one_line():
@@ -309,6 +316,8 @@ class OneLineGroup(click.Group):
 @click.version_option(__version__, prog_name="mulap")
 def main() -> None:
     """Train music-audio encoders on captioned tracks; tag, embed and evaluate with them."""
+    if sys.platform == "win32":  # which moves no file that is open, as our atomic writes do
+        raise click.ClickException("Windows is not supported. Use mulap in WSL (wsl --install).")
 
 
 def refuse_given(reason: str, *names: str) -> None:
@@ -325,7 +334,8 @@ def refuse_given(reason: str, *names: str) -> None:
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = next(each for each in context.command.params if each.name == name)
-            raise click.UsageError(f"{option.opts[0]} {reason}", context)
+            typed = option.opts if context.params[name] else option.secondary_opts or option.opts
+            raise click.UsageError(f"{typed[0]} {reason}", context)
 
 
 def join_counts(counts: dict[str, int]) -> str:

@@ -10,6 +10,7 @@ import click
 from tqdm import tqdm
 
 from mulap.cli.group import (
+    COUNT,
     ENCODERS_HELP,
     UserPath,
     device_option,
@@ -20,6 +21,7 @@ from mulap.cli.group import (
     refuse_given,
     say,
     say_left_aside,
+    warn,
 )
 from mulap.terminal import counted
 
@@ -113,7 +115,7 @@ def embed(paths: tuple[Path, ...], output: str, model: str, level: Any, **option
     )
     say_left_aside(report.left_aside)
     for file, reason in report.failures if report.failures_path is None else ():
-        say(f"left out: {file}: {reason}")
+        warn(f"left out: {file}: {reason}")
     end_with_failures(len(report.failures), report.failures_path or "the lines above")
 
 
@@ -152,7 +154,7 @@ def _open_engine(opened: ExitStack, output: str, options: dict[str, Any]) -> "En
 )
 @click.option(
     "--top",
-    type=click.IntRange(1),
+    type=COUNT,
     default=10,
     show_default=True,
     help="Number of tags per file.",
@@ -175,7 +177,7 @@ def tag(paths: tuple[Path, ...], model: str, top: int, as_json: bool, device: st
     for file, scores, reason in tag_files(paths, load_encoder(model, device), left_aside):
         if reason:
             num_failures += 1
-            say(f"left out: {file}: {reason}")
+            warn(f"left out: {file}: {reason}")
             continue
         if as_json:
             lines = [json.dumps({"file": file, "tags": scores}, ensure_ascii=False)]

@@ -22,9 +22,9 @@ from mulap.cli.group import (
     one_line_errors,
     quiet_transformers,
     run_option,
-    say,
     set_option,
     unpack_option,
+    warn,
 )
 
 
@@ -147,7 +147,7 @@ def evaluate(
             if isinstance(values, dict):
                 click.echo(f"{name}: {describe_metrics(values)}{_interval(values)}")
     for file, reason in result.failures:
-        say(f"left out: {file}: {reason}")
+        warn(f"left out: {file}: {reason}")
     end_with_failures(len(result.failures), "the lines above")
 
 

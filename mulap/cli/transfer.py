@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from mulap.cli.group import (
+    COUNT,
     ENCODERS_HELP,
     ConfigName,
     UserPath,
@@ -18,9 +18,11 @@ from mulap.cli.group import (
     main,
     one_line_errors,
     quiet_transformers,
+    refuse_given,
     run_option,
     say,
     set_option,
+    warn,
 )
 from mulap.cli.training import JoinedCommand, tell_once
 
@@ -87,9 +89,9 @@ def tell_problems(loaded: Any) -> None:
     for note in loaded.notes:
         say(note)
     for source, reason in loaded.problems[:PROBLEMS_SHOWN]:
-        say(f"problem: {source}: {reason}")
+        warn(f"problem: {source}: {reason}")
     if more := len(loaded.problems[PROBLEMS_SHOWN:]):
-        say(f"and {more} problems more (mulap task with the same --data shows all)")
+        warn(f"and {more} problems more (mulap task with the same --data shows all)")
 
 
 @main.command()
@@ -128,12 +130,12 @@ def download(task: str, output: Path, split: str, as_json: bool) -> None:
 @click.option("--data", type=UserPath(exists=True), help=DATA_HELP)
 @reading_options
 @click.option("--decode/--no-decode", default=True, help="Decode every file to its end.")
-@click.option("--processes", default=2, show_default=True, help="Number of processes that decode.")
+@click.option(
+    "--processes", type=COUNT, default=2, show_default=True, help="Number of processes that decode."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
 @one_line_errors
 def show_task(
-    context: click.Context,
     task: str | None,
     data: Path | None,
     decode: bool,
@@ -146,9 +148,7 @@ def show_task(
     from mulap.tasks.verify import verify_task
 
     if data is None:
-        for name in (*reading, "decode", "processes"):
-            if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-                raise ValueError(f"--{name} works only with --data. Add --data.")
+        refuse_given("works only with --data. Add --data.", *reading, "decode", "processes")
         if as_json:
             found = tasks_as_dicts(task)
             click.echo(json.dumps(found[0] if task else found, indent=2))
@@ -181,7 +181,9 @@ def show_task(
     show_default=True,
     help="paper, standardized, linear or jukemir: see docs/tasks.md.",
 )
-@click.option("--seeds", default=3, show_default=True, help="Number of classifiers to train.")
+@click.option(
+    "--seeds", type=COUNT, default=3, show_default=True, help="Number of classifiers to train."
+)
 @click.option(
     "--cache",
     default=Path("mulap-cache"),

@@ -224,7 +224,7 @@ def test_an_output_of_unknown_format_is_refused(tmp_path):
 
 def test_without_an_output_standard_output_holds_json_lines_only(tmp_path, junk):
     track = write_track(tmp_path / "a.wav", 7.0)
-    result = call("embed", track, junk, "--level", "track")
+    result = call("embed", track, junk, "--level", "track", "--quiet")
     assert result.exit_code == 3
     (row,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert (row["file"], len(row["embedding"])) == (str(track), 1506)
@@ -233,7 +233,7 @@ def test_without_an_output_standard_output_holds_json_lines_only(tmp_path, junk)
 
 def test_tag_prints_the_highest_tags_and_lists_what_it_left_out(tmp_path, junk):
     track = write_track(tmp_path / "a.wav")
-    result = call("tag", track, junk, "--top", 3)
+    result = call("tag", track, junk, "--top", 3, "--quiet")
     assert result.exit_code == 3
     name, *tags = result.stdout.splitlines()
     assert name == str(track)

@@ -1,4 +1,4 @@
-"""How commands end when they are interrupted."""
+"""What all commands share: how they end, their help, and options they refuse."""
 
 import errno
 import os
@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mulap import terminal
+from mulap.cli import main
 from mulap.cli.group import (
     OneLineGroup,
     UserPath,
@@ -202,3 +203,18 @@ def test_an_option_that_would_do_nothing_is_refused_if_it_was_given(words, said)
     result = CliRunner().invoke(group, ["run", *words])
     assert result.exit_code == (2 if said else 0)
     assert said in result.stderr
+
+
+def test_the_help_lists_every_command_with_its_whole_first_sentence():
+    help_text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
+    assert "..." not in help_text.split("Commands:")[1]
+    for name, command in main.commands.items():
+        sentence = command.get_short_help_str(200)
+        assert f"{name} {sentence}" in help_text
+
+
+def test_windows_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    result = CliRunner().invoke(main, ["embed", "a.wav"])
+    assert result.exit_code == 1
+    assert result.stderr == "Error: Windows is not supported. Use mulap in WSL (wsl --install).\n"
