@@ -1,4 +1,4 @@
-"""MuLaP: learn a music-audio encoder from tracks and the sentences about them.
+"""Train music-audio encoders on tracks and free-text captions; embed and tag audio files.
 
     encoder = mulap.load("musicnn-msd")         # a name, or a model's folder
     encoder.embed("song.mp3").embeddings        # (segments, 1506)
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: torch takes seconds, and `import mulap` should not."""
+    """Import `load` on first use: torch takes seconds to import, and `import mulap` should not."""
     if name == "load":
         from mulap.inference.encoders import load_encoder  # noqa: PLC0415
 
