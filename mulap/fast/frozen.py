@@ -19,7 +19,7 @@ Everything is a matrix product of torch's. Segments pass one by one through the 
 torch is kept to one thread meanwhile: a segment's vector depends on nothing else, to the bit.
 Threads may share a `FrozenBackbone`; each call takes a set of buffers of its own.
 
-It knows no audio and no files, computes in float32 on the CPU, and has no gradients.
+Scope: log-mels in, vectors out, in float32 on the CPU; no gradients.
 
 Legend: M segments, C channels, F mel bins, N frames, K bins of the DFT along F, P pairs of output
 bands, I band taps and J time taps of a tall filter, D width of a vector.
@@ -71,11 +71,13 @@ class FrozenBackbone:
         self._factor, self._offset = (each.item() for each in _affine(front_end.spectrogram_bn))
         self._analysis = _analyse(num_bands)
 
+        # Each `_fold` gives filters, and four numbers per channel for what follows them.
         timbral = [_fold(each, self._variant, True) for each in front_end.timbral]
         temporal = [_fold(each.block, self._variant, True) for each in front_end.temporal]
         paddings = [each.block.padding for each in front_end.temporal]
         self._tall = [_TallFilters(weight, num_bands) for weight, _ in timbral]
         weights = [weight for weight, _ in temporal]
+        # `port` averages the bands before these filters, so one row of frames passes all of them.
         self._long: list[_MeanFilters] | list[_LongFilters] = (
             [_MeanFilters(weights, paddings)]
             if self._variant == "port"
@@ -84,7 +86,7 @@ class FrozenBackbone:
         self._activation = _Activation([after for _, after in timbral + temporal])
 
         mid_end = [_fold(each, self._variant, False) for each in backbone.mid_end.blocks]
-        self._mid_end = [
+        self._mid_end = [  # by time tap, (J, C, inputs): a convolution is a sum of J products
             (weight.permute(2, 0, 1).float().contiguous(), _Activation([after]), block.residual)
             for (weight, after), block in zip(mid_end, backbone.mid_end.blocks, strict=True)
         ]
@@ -101,16 +103,18 @@ class FrozenBackbone:
     def _embed(self, log_mel: Tensor, buffers: "_Buffers") -> Tensor:
         """Return a segment's vector (D,) for its log-mel (F, N)."""
         num_frames = log_mel.shape[1]
+        # The convolutions pad with zeros after this BatchNorm. So the zeros stand around the
+        # normalised log-mel; nothing ever writes to them, and the next segment finds them again.
         inside = buffers.spectrogram[:, buffers.margin : buffers.margin + num_frames]
         torch.mul(log_mel, self._factor, out=inside).add_(self._offset)
         self._open_windows(buffers)
-        first = 0
+        first = 0  # channel to write next; the front end's come first, in the network's order
         for filters in self._tall + self._long:
             out = buffers.frames[first : first + filters.num_channels]
             filters.maximise(buffers, out)
             first += filters.num_channels
         self._activation.apply(buffers.frames[:first])
-        start = 0
+        start = 0  # a layer reads the channels that the one before it wrote, and writes after them
         for taps, activation, is_residual in self._mid_end:
             x, out = buffers.channels[start:first], buffers.frames[first : first + taps.shape[1]]
             torch.mm(taps[0], x[:, :num_frames], out=out)
@@ -120,6 +124,7 @@ class FrozenBackbone:
             if is_residual:
                 out.add_(buffers.frames[start:first])
             start, first = first, first + len(out)
+        # The network pools what every layer gave, not only the last one.
         return torch.cat([buffers.frames.amax(1), buffers.frames.mean(1)])
 
     def _open_windows(self, buffers: "_Buffers") -> None:
@@ -129,7 +134,8 @@ class FrozenBackbone:
         first = buffers.margin - num_taps // 2
         x = buffers.spectrogram[:, first : first + num_frames + num_taps - 1]
         spectrum = torch.mm(self._analysis, x, out=buffers.spectrum)  # (K * 2, N + J - 1)
-        taps = spectrum.unfold(1, num_frames, 1)  # (K * 2, J, N)
+        taps = spectrum.unfold(1, num_frames, 1)  # (K * 2, J, N); no copy yet
+        # Bin by bin: J rows of real parts, then J of imaginary ones, as the filters' columns are.
         buffers.windows.view(taps.shape).copy_(taps)
 
     def _take_buffers(self, num_frames: int) -> "_Buffers":
@@ -137,12 +143,14 @@ class FrozenBackbone:
             buffers = self._idle.pop()
         except IndexError:  # all are at work
             return self._allocate(num_frames)
+        # Of another length they are dropped: segments of one model are all of one length.
         is_fitting = buffers.frames.shape[1] == num_frames
         return buffers if is_fitting else self._allocate(num_frames)
 
     def _allocate(self, num_frames: int) -> "_Buffers":
         num_bins, rows = self._tall[0].parts[0].shape[0], self._tall[0].parts[0].shape[2]
         num_taps = rows // 2
+        # Zeros for the widest filter on either side; the last tile may reach past the end as well.
         before = max(num_taps // 2, *(filters.before for filters in self._long))
         after = max(num_taps // 2, *(filters.after for filters in self._long)) + _TILE_FRAMES
         margin = len(self._mid_end[0][0]) // 2
@@ -207,8 +215,12 @@ class _TallFilters:
         self.num_channels, _, height, _ = filters.shape
         num_bins = num_bands // 2 + 1
         phases, tables, _ = tabulate_filters(num_bands, height)
+        # The filters' spectrum along the bands. The phases also turn it so that the middle one of
+        # the outputs comes to lie at band 0, and weigh the bins for the inverse transform.
         spectrum = (filters[:, 0].transpose(1, 2) @ phases).unflatten(2, (num_bins, 2))
         real, imag = spectrum.permute(3, 2, 0, 1)  # (K, C, J) each
+        # (a + ib)(u + iv) = (au - bv) + i(bu + av), as one real matrix: rows give the real parts of
+        # c channels, then the imaginary ones; columns take u at J time taps, then v.
         self.parts = [
             torch.cat([torch.cat([a, -b], 2), torch.cat([b, a], 2)], 1).float()
             for a, b in zip(*(x.split(_CHANNELS_AT_ONCE, 1) for x in (real, imag)), strict=True)
@@ -222,16 +234,16 @@ class _TallFilters:
     def maximise(self, buffers: _Buffers, out: Tensor) -> None:
         """Write the maximum over output bands into out, (C, N)."""
         num_frames, first = out.shape[1], 0
-        views: dict[
-            int, tuple[Tensor, ...]
-        ] = {}  # of how many channels; all but the last are alike
+        # By number of channels: all parts but the last have the same, and views take time to make.
+        views: dict[int, tuple[Tensor, ...]] = {}
         for part in self.parts:
             c = part.shape[1] // 2
             if c not in views:
                 views[c] = self._view(buffers, c, num_frames)
             products, spectra, pairs, even, odd = views[c]
             torch.bmm(part, buffers.windows, out=products)
-            torch.bmm(self._tables, spectra, out=pairs)
+            torch.bmm(self._tables, spectra, out=pairs)  # cosines @ real, sines @ imaginary parts
+            # The two outputs of a pair are even + odd and even - odd; the larger one adds |odd|.
             highest = even.add_(odd.abs_()).amax(0)  # faster than into the rows of `out`
             out[first : first + c] = highest.view(c, num_frames)
             first += c
@@ -293,6 +305,8 @@ class _LongFilters:
     def __init__(self, filters: Tensor, padding: tuple[int, int]) -> None:
         self.num_channels, _, num_taps = filters.shape
         self.before, self.after = padding
+        # Zeros but for the filter, which starts one row lower at each place: a tile's row times
+        # these is the filter's output at all frames of the tile.
         columns = filters.new_zeros(_TILE_FRAMES + num_taps - 1, _TILE_FRAMES, self.num_channels)
         for place in range(_TILE_FRAMES):
             columns[place : place + num_taps, place] = filters[:, 0].T
@@ -307,12 +321,14 @@ class _LongFilters:
         num_tiles = -(-out.shape[1] // _TILE_FRAMES)
         length, width = self._columns.shape
         spectrogram = buffers.spectrogram[:, buffers.margin - self.before :]
+        # Tiles overlap in memory; only `reshape` below copies them, some bands at a time.
         tiles = spectrogram.unfold(1, length, _TILE_FRAMES)[:, :num_tiles]  # (F, tiles, length)
         best = spectrogram.new_full((num_tiles * width,), -torch.inf)
         for bands in tiles.split(_BANDS_AT_ONCE):
             outputs = buffers.outputs[: len(bands) * num_tiles * width]
             torch.mm(bands.reshape(-1, length), self._columns, out=outputs.view(-1, width))
             torch.maximum(best, outputs.view(len(bands), -1).amax(0), out=best)
+        # Rows are now frames; those past the end come from the last tile's rest.
         out.copy_(best.view(-1, self.num_channels)[: out.shape[1]].T)
 
 
@@ -336,9 +352,11 @@ def _fold(block: Any, variant: str, is_maximised: bool) -> tuple[Tensor, Tensor]
     factor, offset = _affine(block.bn)
     weight, bias = block.conv.weight.double(), block.conv.bias.double()
     one, shape = torch.ones_like(factor), (-1, *[1] * (weight.dim() - 1))
-    if variant == "port":
+    if variant == "port":  # relu(factor * (w x + b) + offset): all but the ReLU joins the filter
         after = one, bias * factor + offset, one, torch.zeros_like(one)
         return weight * factor.view(shape), torch.stack(after)
+    # max over bands of relu(w x + b) * factor + offset. Where factor is negative that falls as w x
+    # rises, so the maximum is at the smallest w x, which is -max(-w x).
     sign = torch.where(factor < 0, -one, one) if is_maximised else one
     return weight * sign.view(shape), torch.stack([sign, bias, factor, offset])
 

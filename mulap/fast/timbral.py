@@ -22,8 +22,8 @@ Where bands tie for the maximum, one of them gets the gradient; where they nearl
 choose another one than torch does. On a CPU two runs give the same bits, whatever the number of
 threads: no sum is split between them, and what is left to torch runs on one.
 
-This file knows nothing of the rest of the backbone, and not of evaluation mode: there the caller
-takes `plain_timbral`. It has no second derivative and no gradient for x_hat.
+Scope: training mode; in evaluation mode the caller takes `plain_timbral`. There is no second
+derivative and no gradient for x_hat.
 
 Legend: M segments, C channels, F mel bins, N frames, I band taps and J time taps of a filter.
 """
@@ -225,6 +225,7 @@ def _prepare(
     dtype: torch.dtype,
     kernels: Kernels,
 ) -> _Input:
+    # Frames as rows, each with a 1 behind its bands; padding adds rows of zeros, 0 behind them too.
     num_segments, num_bands, num_frames = x_hat.shape
     interior = x_hat.new_ones((num_segments, 1, num_frames))
     rows = torch.cat([x_hat, interior], 1).transpose(1, 2).double()
@@ -232,12 +233,17 @@ def _prepare(
     width = num_bands + 1
     products = rows.new_zeros((width, num_taps * width))  # of tap 0 with all taps
     for part in rows.split(SEGMENTS_AT_ONCE[x_hat.device.type != "cpu"]):
+        # In memory J frames follow each other, so a window of J whole frames is one run of values.
         windows = part.flatten(1).unfold(1, num_taps * width, width).flatten(0, 1)
         products.addmm_(windows[:, :width].T, windows)
+    # Products of taps j and k both above 0 are those of j - 1 and k - 1, one frame later: the sum
+    # loses its first term and gains one at the end. `edges` holds what it gains less what it loses.
     starts, ends = rows[:, : num_taps - 1].flatten(1), rows[:, num_frames:].flatten(1)
     edges = (ends.T @ ends - starts.T @ starts).view((num_taps - 1, width) * 2)
     second = kernels["shift_products"](products.view(width, num_taps, width), edges)
+    # Of each tap, the sum over the N frames that it meets: J windows of N rows.
     first = rows.sum(0).unfold(0, num_frames, 1).sum(2)
+    # The convolution's input: shift only where the indicator is 1, zeros in the padding.
     x = scale * rows[..., :-1] + shift * rows[..., -1:]
     laid_out = kernels["lay_out"](x, num_taps, dtype)
     return _Input((num_segments, num_bands, num_frames), laid_out, first, second)
@@ -270,11 +276,17 @@ def _derive_statistics(
             f"{num_bands} bands under filters of {height} leave {max(count, 0)} values per "
             "channel, and BatchNorm trains on 2 or more (give more bands, frames or segments)"
         )
+    # Tap (j, i) meets bands i to i + O - 1, as the window takes its O places; the indicator, which
+    # is the same at all bands, is met O times.
     window_sum = shared.first[:, :-1].unfold(1, num_windows, 1).sum(-1).flatten()
     window_sum = torch.cat([window_sum, num_windows * shared.first[:, -1]])
     taps = weight.double()[:, 0].transpose(1, 2)  # (C, J, I)
+    # The output is linear in a window of x_hat and the indicator of its J frames:
+    # y = sum over j of (scale * w[j] . x_hat[j] + shift * sum(w[j]) * indicator[j])
     filters = torch.cat([scale * taps.flatten(1), shift * taps.sum(2)], 1)
     mean = filters @ window_sum / count
+    # sum of (y - mean) * window = filters @ (sum of products of windows) - mean * (sum of windows);
+    # times the filters again it is the sum of (y - mean) * y, count times the variance.
     covariance = filters @ kernels["sum_windows"](shared.second, height)
     covariance -= torch.outer(mean, window_sum)
     variance = ((covariance * filters).sum(1) / count).clamp_min(0)  # rounding may go below
@@ -296,6 +308,8 @@ class _FusedBlock(torch.autograd.Function):
     ) -> Tensor:
         """Return the maximum over bands, (M, C, N)."""
         x_hat, scale, shift, weight, bias, gamma, beta = tensors
+        # BatchNorm as a factor and a sum, folded into the filters. The convolution's bias is
+        # missing: it is in the mean too, and BatchNorm takes it out again.
         slope = gamma.double() / statistics.deviation
         taps = weight.double()[:, 0].transpose(1, 2) * slope.view(-1, 1, 1)
         offset = beta.double() - statistics.mean * slope
@@ -322,6 +336,9 @@ def _differentiate(ctx: Any, grad: Tensor, num_threads: int) -> tuple[Tensor | N
     num_channels, _, height, num_taps = weight.shape
     padding = (num_taps // 2, num_taps // 2)
     rows = pad(x_hat.to(ctx.dtype).transpose(1, 2), (0, 0, *padding)).contiguous()
+    # g is the gradient of the block's output; it reaches one window per channel and frame, that of
+    # the maximum, or none where the ReLU is off. `sparse` is the sum of g * window over those, and
+    # `by_frame` of g alone, from which follows what the indicator's taps get.
     on_input, by_frame = ctx.kernels["add_windows"](
         grad.contiguous(), positions, rows, (num_taps, height), num_threads
     )
@@ -329,6 +346,10 @@ def _differentiate(ctx: Any, grad: Tensor, num_threads: int) -> tuple[Tensor | N
     sparse = torch.cat([on_input.flatten(1), by_frame @ interior], 1)  # (C, J * I + J)
 
     deviation = statistics.deviation
+    # With y' = (y - mean) / deviation, BatchNorm's backward pass gives each y of all bands
+    #     gamma / deviation * (g - sum(g) / count - y' * sum(g * y') / count),
+    # and the filters get the sum of that times the windows: of the first term `sparse`, of the
+    # other two, which are dense, `window_sum` and `covariance / deviation` by the moments.
     grad_beta = by_frame.sum(1)
     # Gradient times output is filters times `sparse`: nothing is divided by gamma, 0 is fine.
     grad_gamma = (sparse * statistics.filters).sum(1) - statistics.mean * grad_beta
@@ -338,6 +359,7 @@ def _differentiate(ctx: Any, grad: Tensor, num_threads: int) -> tuple[Tensor | N
     windows = (gamma / deviation).unsqueeze(1) * (sparse - dense / statistics.count)
     on_input = windows[:, :-num_taps].view(num_channels, num_taps, height)
     on_interior = windows[:, -num_taps:].unsqueeze(2)  # the same for all band taps
+    # From filters back to what they were made of: scale * w and shift * (sum of w over its bands).
     taps = weight.double()[:, 0].transpose(1, 2)
     grad_weight = (scale * on_input + shift * on_interior).transpose(1, 2).unsqueeze(1)
     return (

@@ -74,6 +74,7 @@ def add_windows(
         *(each.split(at_once) for each in (rows, grad.to(rows.dtype), positions)), strict=True
     ):
         dense = part.new_zeros(len(part), num_windows, num_frames, len(filters))  # (m, O, N, C)
+        # -1, where the ReLU is off, goes to band 0: the gradient that is put there is 0.
         where = band.transpose(1, 2)[:, None].long().clamp_min(0)
         dense[..., :num_channels].scatter_(1, where, of_part.transpose(1, 2)[:, None])
         dense = dense.flatten(0, 1).transpose(1, 2)[:, :, None]  # (m * O, C, 1, N)
@@ -125,6 +126,8 @@ def _as_filters(taps: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _weigh(grad: Tensor, x: Tensor, filters: Tensor) -> Tensor:
     """Return the gradient of the filters alone."""
+    # Stride, padding, dilation, not transposed, output padding, groups; of the three gradients
+    # (input, filters, bias) only the second is computed.
     geometry = [1, 1], [0, 0], [1, 1], False, [0, 0], 1
     is_wanted = [False, True, False]
     return torch.ops.aten.convolution_backward(grad, x, filters, None, *geometry, is_wanted)[1]

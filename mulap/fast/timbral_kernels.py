@@ -110,6 +110,8 @@ def _keep_maximum(
     for pair in range(PAIRS):
         e, o, low, high = even[pair], odd[pair], bands[0, pair], bands[1, pair]
         for t in range(best.shape[0]):
+            # No branches, so that the compiler takes several frames at once. A comparison with NaN
+            # is false: a NaN that is there stays.
             value, band = best[t], position[t]
             lower, upper = e[t] + o[t], e[t] - o[t]
             band = low if lower > value else band
@@ -134,7 +136,7 @@ def _maximise_correlation(
     position = np.empty(width, np.int32)
     for item in range(start, stop):
         m, c = item // num_channels, item % num_channels
-        for first in range(0, values.shape[2], width):
+        for first in range(0, values.shape[2], width):  # frames, as many as fit into the cache
             real[:] = 0
             imag[:] = 0
             for k in range(num_bins):
@@ -150,7 +152,7 @@ def _maximise_correlation(
                 _keep_maximum(even, odd, bands[:, pair : pair + PAIRS], best, position)
             for t in range(min(width, values.shape[2] - first)):
                 value = best[t] + bias[c]
-                is_off = value <= 0
+                is_off = value <= 0  # false for NaN, which is passed on
                 values[m, c, first + t] = 0 if is_off else value
                 positions[m, c, first + t] = -1 if is_off else position[t]
 
@@ -173,7 +175,9 @@ def _add_windows(
 ) -> None:
     """Work on channels start to stop."""
     num_taps, height = out.shape[1:]
-    total = np.empty((num_taps, height), rows.dtype)
+    total = np.empty(
+        (num_taps, height), rows.dtype
+    )  # single precision in a segment, double over all
     for c in range(start, stop):
         out[c] = 0
         by_frame[c] = 0
@@ -192,11 +196,11 @@ def _add_windows(
 @_compile
 def _shift_products(products: NDArray, edges: NDArray, out: NDArray) -> None:
     num_taps = out.shape[0]
-    for lag in range(num_taps):
+    for lag in range(num_taps):  # taps j and j + lag
         out[0, :, lag] = products[:, lag]
         for j in range(1, num_taps - lag):
             out[j, :, j + lag] = out[j - 1, :, j - 1 + lag] + edges[j - 1, :, j - 1 + lag]
-    for j in range(num_taps):
+    for j in range(num_taps):  # the other half is the same, transposed
         for k in range(j):
             out[j, :, k] = out[k, :, j].T
 
@@ -209,6 +213,7 @@ def _sum_windows(gram: NDArray, height: int, out: NDArray) -> None:
         for k in range(num_taps):
             block = gram[j, :, k, :]
             for i in range(height):
+                # With the indicator, which all windows meet at every place.
                 out[j * height + i, size + k] = block[i : i + num_windows, num_bands].sum()
                 out[size + k, j * height + i] = out[j * height + i, size + k]
                 for h in range(height):
@@ -257,7 +262,7 @@ def maximise_correlation(
     num_bins, dtype = num_bands // 2 + 1, spectrum.dtype
     phases, tables, bands = tabulate_filters(num_bands, height)
     shape = (num_channels, spectrum.shape[1], 2, num_taps + -num_taps % TERMS)
-    filters = torch.zeros(shape, dtype=dtype)
+    filters = torch.zeros(shape, dtype=dtype)  # zeros fill bins and taps up to whole `TERMS`
     filters[:, :num_bins, :, :num_taps] = (
         (taps @ phases).unflatten(2, (num_bins, 2)).permute(0, 2, 3, 1)
     )

@@ -47,12 +47,17 @@ def tabulate_filters(num_bands: int, height: int) -> tuple[Tensor, Tensor, Tenso
     middle = (num_outputs - 1) / 2
     bins = torch.arange(num_bands // 2 + 1, dtype=torch.double)
     omega = 2 * math.pi / num_bands * bins
-    is_single = (bins == 0) | (2 * bins == num_bands)  # the other bins stand for two
+    # A real signal's bins come in conjugate pairs of which one is kept, so it counts twice; bin 0
+    # and, for even F, the middle one have no partner.
+    is_single = (bins == 0) | (2 * bins == num_bands)
     power = (2 - is_single.double()) / num_bands
+    # The sum of w[i] x[o + i] is a correlation, so the filter's spectrum is conjugated: + sin below.
+    # `middle` more turns output o = middle to band 0.
     angle = torch.outer(torch.arange(height, dtype=torch.double) + middle, omega)
     phases = torch.stack([angle.cos() * power, angle.sin() * power], 2).flatten(1)
     pairs = torch.arange((num_outputs + 1) // 2, dtype=torch.int32)
     pairs = torch.cat([pairs, pairs[-1:].expand(-len(pairs) % PAIRS)])  # a pair twice: no harm
+    # Outputs at -p and +p around the middle: real * cos(p omega) plus or minus imag * sin(p omega).
     angle = torch.outer(middle - pairs, omega)
     tables = pad(torch.stack([angle.cos(), angle.sin()]), (0, -len(bins) % TERMS))
     return phases, tables, torch.stack([pairs, num_outputs - 1 - pairs])
@@ -79,6 +84,7 @@ def transform_bands(rows: Tensor, num_taps: int, dtype: torch.dtype) -> Tensor:
     """
     spectrum = _tabulate_analysis(rows.shape[2]) @ rows.transpose(1, 2)
     num_bins, num_frames = spectrum.shape[1] // 2, rows.shape[1] - num_taps + 1
+    # Up to whole widths of the loops, which read `TERMS` frames at once past the last one too.
     length = rows.shape[1] + -num_frames % choose_width(num_frames) + TERMS
     out = torch.zeros((len(rows), num_bins + -num_bins % TERMS, 2, length), dtype=dtype)
     out[:, :num_bins, :, : rows.shape[1]] = spectrum.unflatten(1, (-1, 2))
