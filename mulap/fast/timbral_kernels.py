@@ -175,9 +175,7 @@ def _add_windows(
 ) -> None:
     """Work on channels start to stop."""
     num_taps, height = out.shape[1:]
-    total = np.empty(
-        (num_taps, height), rows.dtype
-    )  # single precision in a segment, double over all
+    total = np.empty((num_taps, height), rows.dtype)  # of one segment; their sum has more precision
     for c in range(start, stop):
         out[c] = 0
         by_frame[c] = 0

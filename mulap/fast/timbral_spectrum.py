@@ -51,7 +51,7 @@ def tabulate_filters(num_bands: int, height: int) -> tuple[Tensor, Tensor, Tenso
     # and, for even F, the middle one have no partner.
     is_single = (bins == 0) | (2 * bins == num_bands)
     power = (2 - is_single.double()) / num_bands
-    # The sum of w[i] x[o + i] is a correlation, so the filter's spectrum is conjugated: + sin below.
+    # The sum of w[i] x[o + i] is a correlation, so the filter's spectrum is conjugated: plus sine.
     # `middle` more turns output o = middle to band 0.
     angle = torch.outer(torch.arange(height, dtype=torch.double) + middle, omega)
     phases = torch.stack([angle.cos() * power, angle.sin() * power], 2).flatten(1)
