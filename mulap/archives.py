@@ -77,19 +77,13 @@ class Refused(ValueError):
 
 
 class Entry(NamedTuple):
-    """An entry of an archive.
+    """An entry of an archive."""
 
-    Attributes:
-        name: as the archive has it; never use it as a path where there is a `problem`.
-        num_bytes: that the file claims to have.
-        open: opens its content, before the next entry is read; None for a folder.
-        problem: what is unsafe about it, as "leads out of the folder"; empty if nothing is.
-    """
-
-    name: str
-    num_bytes: int
+    name: str  # as the archive has it; never use it as a path where there is a `problem`
+    num_bytes: int  # that the file claims to have
+    # opens its content, before the next entry is read; None for a folder
     open: Callable[[], IO[bytes]] | None
-    problem: str = ""
+    problem: str = ""  # what is unsafe about it, as "leads out of the folder"; empty if nothing is
 
 
 def unpack(archives: Sequence[AnyPath], folder: AnyPath) -> list[Path]:

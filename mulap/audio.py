@@ -90,18 +90,12 @@ class Found:
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's headers say about it.
+    """What a file's headers say about it."""
 
-    Attributes:
-        duration_seconds: playing time; what can be decoded of a truncated file is shorter.
-        sampling_rate_hz: of the file, before any resampling.
-        num_channels: of the file.
-        tags: title, artist, album, genre, comment, date, ... as far as given; keys in lower case.
-    """
-
-    duration_seconds: float
-    sampling_rate_hz: int
-    num_channels: int
+    duration_seconds: float  # playing time; what can be decoded of a truncated file is shorter
+    sampling_rate_hz: int  # of the file, before any resampling
+    num_channels: int  # of the file
+    # title, artist, album, genre, comment, date, ... as far as given; keys in lower case.
     tags: dict[str, str]
 
 

@@ -54,19 +54,12 @@ class AudioError(ValueError):
 
 
 class Reader(Protocol):
-    """An open audio file.
+    """An open audio file."""
 
-    Attributes:
-        path: the file.
-        sampling_rate_hz: of the file; of joined files, of the first.
-        num_channels: likewise.
-        notes: what `blocks` found wrong with the file.
-    """
-
-    path: AnyPath
-    sampling_rate_hz: int
-    num_channels: int
-    notes: set[str]
+    path: AnyPath  # the file
+    sampling_rate_hz: int  # of the file; of joined files, of the first
+    num_channels: int  # likewise
+    notes: set[str]  # what `blocks` found wrong with the file
 
     def blocks(self, start: int) -> Iterator[np.ndarray]:
         """Yield blocks (num_samples, num_channels) of float32, from sample `start` to the end.

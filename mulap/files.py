@@ -138,14 +138,10 @@ def sha256_of(path: AnyPath) -> str:
 
 @dataclass
 class FailureLog:
-    """The inputs that a run could not use, each with its reason.
+    """The inputs that a run could not use, each with its reason."""
 
-    Attributes:
-        path: a JSON-lines file, one `{"file": ..., "reason": ...}` a line, written by `write`.
-        failures: the (file, reason) pairs so far, in order.
-    """
-
-    path: Path
+    path: Path  # a JSON-lines file, one `{"file": ..., "reason": ...}` a line, written by `write`
+    # the (file, reason) pairs so far, in order
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, file: AnyPath, reason: str) -> None:

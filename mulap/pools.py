@@ -34,10 +34,7 @@ _given: tuple[Any, ...] = ()  # likewise
 
 
 def map_in_order(
-    executor: Executor,
-    function: Callable[[Task], Result],
-    tasks: Iterable[Task],
-    num_ahead: int,
+    executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], num_ahead: int
 ) -> Iterator[Result]:
     """Call a function on tasks, a few of them at once.
 

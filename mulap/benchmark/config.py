@@ -31,28 +31,18 @@ FOLDER = "folder"
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """A task of the benchmark and where its data is.
+    """A task of the benchmark and where its data is."""
 
-    Attributes:
-        name: of the registry, or `folder`.
-        data: the task's folder; for `folder` the table of labels.
-        split: which of the task's splits, empty for its default; for `folder` a column.
-        label: for `folder`, the column of labels, or several. This and all below is as
-            `read_folder` takes it.
-        fold: for `folder`, the column of folds.
-        group: for `folder`, the column of what stays together.
-        kind: for `folder`, what the labels are.
-        title: for `folder`, as tables print it.
-    """
-
-    name: str
-    data: Path
-    split: str = ""
+    name: str  # of the registry, or `folder`
+    data: Path  # the task's folder; for `folder` the table of labels
+    split: str = ""  # which of the task's splits, empty for its default; for `folder` a column
+    # for `folder`, the column of labels, or several. This and all below is as `read_folder` takes
+    # it.
     label: str | list[str] | None = None
-    fold: str | None = None
-    group: str | None = None
-    kind: Kind | None = None
-    title: str = ""
+    fold: str | None = None  # for `folder`, the column of folds
+    group: str | None = None  # for `folder`, the column of what stays together
+    kind: Kind | None = None  # for `folder`, what the labels are
+    title: str = ""  # for `folder`, as tables print it
 
     def __post_init__(self) -> None:
         if self.name == FOLDER:
@@ -97,15 +87,10 @@ def _check_seeds(seeds: int) -> None:
 
 @dataclass(frozen=True)
 class ProbeEntry:
-    """How encoders are probed.
+    """How encoders are probed."""
 
-    Attributes:
-        protocol: name of the grid.
-        seeds: how many classifiers.
-    """
-
-    protocol: str = "paper"
-    seeds: int = 3
+    protocol: str = "paper"  # name of the grid
+    seeds: int = 3  # how many classifiers
 
     def __post_init__(self) -> None:
         find_protocol(self.protocol)
@@ -114,17 +99,12 @@ class ProbeEntry:
 
 @dataclass(frozen=True)
 class SupervisedEntry:
-    """How `supervised` and `end-to-end` are trained.
+    """How `supervised` and `end-to-end` are trained."""
 
-    Attributes:
-        settings: file of settings; None for the defaults.
-        seeds: how many of `end-to-end`, whose training is much longer than a probe's.
-        checkpoints: where the backbones of `supervised` are, a folder each named for the task they
-            were trained on; None for a folder in the output.
-    """
-
-    settings: Path | None = None
-    seeds: int = 1
+    settings: Path | None = None  # file of settings; None for the defaults
+    seeds: int = 1  # how many of `end-to-end`, whose training is much longer than a probe's
+    # where the backbones of `supervised` are, a folder each named for the task they were trained
+    # on; None for a folder in the output
     checkpoints: Path | None = None
 
     def __post_init__(self) -> None:
@@ -137,21 +117,14 @@ class SupervisedEntry:
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """What is compared, as the file says.
+    """What is compared, as the file says."""
 
-    Attributes:
-        tasks: in the order of the tables.
-        backbones: in the order of the tables.
-        probe: how encoders are probed.
-        supervised: how those are trained that the benchmark trains.
-        cache: of embeddings; None for a folder in the output.
-    """
-
-    tasks: list[TaskEntry]
-    backbones: list[Backbone]
-    probe: ProbeEntry = ProbeEntry()
+    tasks: list[TaskEntry]  # in the order of the tables
+    backbones: list[Backbone]  # in the order of the tables
+    probe: ProbeEntry = ProbeEntry()  # how encoders are probed
+    # how those are trained that the benchmark trains
     supervised: SupervisedEntry = SupervisedEntry()
-    cache: Path | None = None
+    cache: Path | None = None  # of embeddings; None for a folder in the output
 
     def __post_init__(self) -> None:
         if not self.tasks:

@@ -11,10 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mulap.benchmark.config import (
-    BenchmarkConfig,
-    TaskEntry,
-)
+from mulap.benchmark.config import BenchmarkConfig, TaskEntry
 from mulap.benchmark.trained import find_supervised, recipe_of, train_whole
 from mulap.files import FailureLog
 from mulap.inference.encoder import Encoder
@@ -50,19 +47,12 @@ from mulap.training.checkpoints import hold_run
 
 @dataclass
 class BenchmarkReport:
-    """What a benchmark did.
+    """What a benchmark did."""
 
-    Attributes:
-        rows: all of results.jsonl, in its order.
-        num_run: pairs that were judged now.
-        num_skipped: pairs whose rows were there.
-        failures: pairs that could not be judged, each with its reason.
-    """
-
-    rows: list[Row]
-    num_run: int
-    num_skipped: int
-    failures: FailureLog
+    rows: list[Row]  # all of results.jsonl, in its order
+    num_run: int  # pairs that were judged now
+    num_skipped: int  # pairs whose rows were there
+    failures: FailureLog  # pairs that could not be judged, each with its reason
 
 
 def run_benchmark(
@@ -129,11 +119,7 @@ class _Pairs:
     """Makes the pairs of a config; holds one encoder at a time."""
 
     def __init__(
-        self,
-        config: BenchmarkConfig,
-        output: Path,
-        device: str,
-        tasks: dict[str, TaskData],
+        self, config: BenchmarkConfig, output: Path, device: str, tasks: dict[str, TaskData]
     ) -> None:
         self.config, self.output, self.tasks = config, output, tasks
         cache = config.cache or output / "cache"

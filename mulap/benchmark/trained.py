@@ -28,10 +28,7 @@ _SILENT = ("seed", "num_workers", "log_every_steps", "save_every_steps", "report
 
 
 def find_supervised(
-    task: str,
-    checkpoints: Path,
-    tasks: Mapping[str, TaskData],
-    settings: SupervisedSettings,
+    task: str, checkpoints: Path, tasks: Mapping[str, TaskData], settings: SupervisedSettings
 ) -> Path:
     """Return the folder of the supervised backbone for a task; train it where there is none.
 
@@ -68,10 +65,7 @@ def recipe_of(settings: SupervisedSettings) -> dict[str, Any]:
 
 
 def train_whole(
-    data: TaskData,
-    output: Path,
-    settings: SupervisedSettings,
-    seeds: list[int],
+    data: TaskData, output: Path, settings: SupervisedSettings, seeds: list[int]
 ) -> Judged:
     """Train backbone and classifier together, once a seed and fold, and predict the test tracks.
 

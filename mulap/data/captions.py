@@ -101,17 +101,12 @@ def hash_caption(key: str) -> int:
 
 @dataclass(frozen=True)
 class CaptionRules:
-    """What a caption must be like to be kept.
+    """What a caption must be like to be kept."""
 
-    Attributes:
-        min_words: fewest words, split at white space; the paper's 3.
-        max_words: most words; the paper's 15.
-        bad_patterns: name -> regular expression, see `BAD_PATTERNS`; a caption in which one is
-            found is dropped. An empty dictionary leaves only the length to check.
-    """
-
-    min_words: int = 3
-    max_words: int = 15
+    min_words: int = 3  # fewest words, split at white space; the paper's 3
+    max_words: int = 15  # most words; the paper's 15
+    # name -> regular expression, see `BAD_PATTERNS`; a caption in which one is found is dropped. An
+    # empty dictionary leaves only the length to check.
     bad_patterns: Mapping[str, str] = field(default_factory=lambda: dict(BAD_PATTERNS))
 
     def __post_init__(self) -> None:
@@ -154,22 +149,18 @@ class CaptionRules:
 
 @dataclass
 class CleaningReport:
-    """What cleaning dropped and which of the captions it kept say the same.
+    """What cleaning dropped and which of the captions it kept say the same."""
 
-    Attributes:
-        num_dropped: rule -> how many captions broke it first.
-        examples: rule -> the first caption that it dropped, shortened.
-        num_kept: `caption_key` -> how many captions with it were kept. Duplicates are kept: two
-            tracks may well be described in the same words.
-        spelling: `caption_key` -> the first of these captions.
-        num_clips_dropped: clips that lost all their captions.
-    """
-
+    # rule -> how many captions broke it first
     num_dropped: Counter[str] = field(default_factory=Counter)
+    # rule -> the first caption that it dropped, shortened
     examples: dict[str, str] = field(default_factory=dict)
+    # `caption_key` -> how many captions with it were kept. Duplicates are kept: two tracks may well
+    # be described in the same words.
     num_kept: Counter[str] = field(default_factory=Counter)
+    # `caption_key` -> the first of these captions
     spelling: dict[str, str] = field(default_factory=dict)
-    num_clips_dropped: int = 0
+    num_clips_dropped: int = 0  # clips that lost all their captions
 
     @property
     def num_captions(self) -> int:

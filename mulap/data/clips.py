@@ -52,24 +52,16 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A row of the manifest: one audio file with its captions.
+    """A row of the manifest: one audio file with its captions."""
 
-    Attributes:
-        audio_path: the file; it existed when the manifest was read. Of a prepared clip, the folder.
-        captions: one or more, in normal form, none twice.
-        track_id: unique in the manifest.
-        group: artist, album or the like; the track id where there is none.
-        split: train, valid or test.
-        source: where the row came from, for error messages, such as "metadata.csv row 17".
-        stored: what `mulap prepare` made of the file; None where it is to be decoded.
-    """
-
+    # the file; it existed when the manifest was read. Of a prepared clip, the folder.
     audio_path: Path
-    captions: tuple[str, ...]
-    track_id: str
-    group: str
-    split: str
-    source: str
+    captions: tuple[str, ...]  # one or more, in normal form, none twice
+    track_id: str  # unique in the manifest
+    group: str  # artist, album or the like; the track id where there is none
+    split: str  # train, valid or test
+    source: str  # where the row came from, for error messages, such as "metadata.csv row 17"
+    # what `mulap prepare` made of the file; None where it is to be decoded
     stored: Stored | None = None
 
 
@@ -87,15 +79,11 @@ class LazyClips(Sequence[Clip]):
 
 @dataclass(frozen=True)
 class Manifest:
-    """The clips that can be used, and what was left out.
+    """The clips that can be used, and what was left out."""
 
-    Attributes:
-        clips: in the order of the rows.
-        problems: (source, reason) of every row, caption or archive entry left out, and of a split
-            that tears groups apart. A reason begins with its kind and a colon.
-    """
-
-    clips: list[Clip] | LazyClips
+    clips: list[Clip] | LazyClips  # in the order of the rows
+    # (source, reason) of every row, caption or archive entry left out, and of a split that tears
+    # groups apart. A reason begins with its kind and a colon.
     problems: list[tuple[str, str]] = field(default_factory=list)
 
     def split(self, name: str) -> list[Clip] | LazyClips:

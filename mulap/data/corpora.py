@@ -69,24 +69,19 @@ class CorpusReport:
 
 @dataclass(frozen=True)
 class CorpusOptions:
-    """How to make a corpus.
+    """How to make a corpus."""
 
-    Attributes:
-        clip_seconds: cut tracks into clips of this length; None links whole tracks.
-        max_clips_per_track: at most so many, spread evenly over the track; None means all.
-        captions_per_clip: differing captions of each clip, one row each, where the tags allow.
-        group_by: what the split keeps together: artist, album, folder or track. Where a track
-            has no such tag, its folder.
-        copy: copy the files instead of linking to them.
-        seed: of the choice of wordings.
-    """
-
+    # cut tracks into clips of this length; None links whole tracks
     clip_seconds: float | None = None
+    # at most so many, spread evenly over the track; None means all
     max_clips_per_track: int | None = None
+    # differing captions of each clip, one row each, where the tags allow
     captions_per_clip: int = 2
+    # what the split keeps together: artist, album, folder or track. Where a track has no such tag,
+    # its folder.
     group_by: str = "artist"
-    copy: bool = False
-    seed: int = 0
+    copy: bool = False  # copy the files instead of linking to them
+    seed: int = 0  # of the choice of wordings
 
     def __post_init__(self) -> None:
         if self.group_by not in GROUP_CHOICES:

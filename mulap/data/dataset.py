@@ -28,19 +28,14 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Reads the log-mel segments of a clip.
+    """Reads the log-mel segments of a clip."""
 
-    Attributes:
-        extractor: waveform -> log-mel.
-        crop_seconds: how much of a track is used; whole segments of it (20 s give 6 of 3 s).
-        crop: `start`, the first seconds (the paper), or `random`, another place each epoch.
-        seed: of random crops.
-    """
-
-    extractor: MulapFeatureExtractor
+    extractor: MulapFeatureExtractor  # waveform -> log-mel
+    # how much of a track is used; whole segments of it (20 s give 6 of 3 s)
     crop_seconds: float = 20.0
+    # `start`, the first seconds (the paper), or `random`, another place each epoch
     crop: Literal["start", "random"] = "start"
-    seed: int = 0
+    seed: int = 0  # of random crops
 
     @property
     def num_segments(self) -> int:
@@ -167,17 +162,11 @@ def _describe(store: str, seconds: float | None) -> str:
 
 @dataclass(frozen=True)
 class Item:
-    """One clip with one of its captions.
+    """One clip with one of its captions."""
 
-    Attributes:
-        key: (epoch, index).
-        input_features: log-mel segments (T, F, N).
-        caption: as written.
-    """
-
-    key: Key
-    input_features: np.ndarray
-    caption: str
+    key: Key  # (epoch, index)
+    input_features: np.ndarray  # log-mel segments (T, F, N)
+    caption: str  # as written
 
 
 class ClipDataset(Dataset[Item]):

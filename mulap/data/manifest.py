@@ -43,13 +43,7 @@ from mulap.data.tables import (
     read_table,
     text_columns,
 )
-from mulap.data.tars import (
-    PROBLEM_KEY,
-    SOURCE_KEY,
-    holds_audio_bytes,
-    unpack_parquet,
-    unpack_tar,
-)
+from mulap.data.tars import PROBLEM_KEY, SOURCE_KEY, holds_audio_bytes, unpack_parquet, unpack_tar
 from mulap.files import AnyPath
 
 PATH_COLUMNS = ("file_name", "audio_path")

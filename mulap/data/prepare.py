@@ -35,14 +35,7 @@ from mulap.data.prepared import CLIPS_FILE, SUMMARY_FILE, VERSION, is_prepared, 
 from mulap.data.recipe import Recipe
 from mulap.data.shards import CLIP_FIELDS, write_shard
 from mulap.data.tables import UNFINISHED
-from mulap.files import (
-    AnyPath,
-    FailureLog,
-    atomic_path,
-    read_failures,
-    remove_leftover,
-    sha256_of,
-)
+from mulap.files import AnyPath, FailureLog, atomic_path, read_failures, remove_leftover, sha256_of
 from mulap.locks import hold_lock
 from mulap.pools import run_tasks
 from mulap.terminal import Progress
@@ -59,27 +52,17 @@ _IS_OURS = re.compile(r"data-\d{5,}-of-\d{5,}\.arrow|\d{5,}\.tar|\..+\.partial.*
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What was made.
+    """What was made."""
 
-    Attributes:
-        output: the folder.
-        num_clips: prepared, by this run and those before it.
-        audio_seconds: of audio in them.
-        num_bytes: of all shards.
-        num_shards: files that hold them.
-        failures: (file or row, reason) of what could not be used; listed in failures.jsonl too.
-        new_audio_seconds: decoded by this run.
-        elapsed_seconds: of this run.
-    """
-
-    output: Path
-    num_clips: int
-    audio_seconds: float
-    num_bytes: int
-    num_shards: int
+    output: Path  # the folder
+    num_clips: int  # prepared, by this run and those before it
+    audio_seconds: float  # of audio in them
+    num_bytes: int  # of all shards
+    num_shards: int  # files that hold them
+    # (file or row, reason) of what could not be used; listed in failures.jsonl too
     failures: list[tuple[str, str]] = field(default_factory=list)
-    new_audio_seconds: float = 0.0
-    elapsed_seconds: float = 0.0
+    new_audio_seconds: float = 0.0  # decoded by this run
+    elapsed_seconds: float = 0.0  # of this run
 
 
 @dataclass(frozen=True)

@@ -117,15 +117,10 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class StoredTrack:
-    """The audio of one row.
+    """The audio of one row."""
 
-    Attributes:
-        data: the data set.
-        row: in it.
-    """
-
-    data: PreparedData
-    row: int
+    data: PreparedData  # the data set
+    row: int  # in it
 
     @property
     def folder(self) -> Path:

@@ -34,34 +34,22 @@ _SAVE_EVERY_TRACKS = 1000  # what a kill may cost, of a pass that takes hours fo
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files are decoded.
+    """How files are decoded."""
 
-    Attributes:
-        sampling_rate: of the samples, in Hz.
-        seconds: how much of each, from its start; None means all.
-        keep: what is kept of it besides the length.
-        extractor: waveform -> log-mel, where these are kept.
-    """
-
-    sampling_rate: int
-    seconds: float | None = None
+    sampling_rate: int  # of the samples, in Hz
+    seconds: float | None = None  # how much of each, from its start; None means all
+    # what is kept of it besides the length
     keep: Literal["nothing", "samples", "log-mels"] = "nothing"
-    extractor: "MulapFeatureExtractor | None" = None
+    extractor: "MulapFeatureExtractor | None" = None  # waveform -> log-mel, where these are kept
 
 
 @dataclass
 class Decoded(Found):
-    """What was found in one file; no samples if it cannot be used.
+    """What was found in one file; no samples if it cannot be used."""
 
-    Attributes:
-        reason: why it cannot be used, or "".
-        samples: mono, float32 (num_samples,), if kept.
-        log_mels: of all segments, float32 (T, F, N), if kept.
-    """
-
-    reason: str = ""
-    samples: np.ndarray | None = None
-    log_mels: np.ndarray | None = None
+    reason: str = ""  # why it cannot be used, or ""
+    samples: np.ndarray | None = None  # mono, float32 (num_samples,), if kept
+    log_mels: np.ndarray | None = None  # of all segments, float32 (T, F, N), if kept
 
 
 def decode_file(decoding: Decoding, path: AnyPath) -> Decoded:
@@ -117,23 +105,15 @@ def decode_files(
 
 @dataclass(frozen=True)
 class Tracks:
-    """Audio files of known lengths.
+    """Audio files of known lengths."""
 
-    Attributes:
-        extractor: waveform -> log-mel.
-        paths: of n files.
-        num_samples: int64 (n,), at the extractor's rate; 0 for a file that cannot be used.
-        duration_seconds: float64 (n,), see `Decoded`.
-        log_mels: of all segments of each file, (T, F, N), if they are kept; else None.
-        failures: index and reason of each file that cannot be used.
-    """
-
-    extractor: "MulapFeatureExtractor"
-    paths: Sequence[AnyPath]
-    num_samples: np.ndarray
-    duration_seconds: np.ndarray
+    extractor: "MulapFeatureExtractor"  # waveform -> log-mel
+    paths: Sequence[AnyPath]  # of n files
+    num_samples: np.ndarray  # int64 (n,), at the extractor's rate; 0 for a file that cannot be used
+    duration_seconds: np.ndarray  # float64 (n,), see `Decoded`
+    # of all segments of each file, (T, F, N), if they are kept; else None
     log_mels: Sequence[np.ndarray] | None = None
-    failures: Sequence[tuple[int, str]] = ()
+    failures: Sequence[tuple[int, str]] = ()  # index and reason of each file that cannot be used
 
 
 def read_part(

@@ -21,21 +21,13 @@ PREPARE_OPTIONS = ("variant", "db_reference")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is stored of each track.
+    """What is stored of each track."""
 
-    Attributes:
-        store: `log-mel`, what the model is fed; `pcm`, mono samples; or `tars` of FLAC files.
-        dtype: of the numbers stored, one of `DTYPES[store]`.
-        seconds: how much of each track, from its start; None means all of it.
-        audio: settings of the feature extractor, those that what is stored depends on.
-        group_column: the column that named the group, None where it was found.
-    """
-
-    store: Store
-    dtype: str
-    seconds: float | None
-    audio: dict[str, Any]
-    group_column: str | None = None
+    store: Store  # `log-mel`, what the model is fed; `pcm`, mono samples; or `tars` of FLAC files
+    dtype: str  # of the numbers stored, one of `DTYPES[store]`
+    seconds: float | None  # how much of each track, from its start; None means all of it
+    audio: dict[str, Any]  # settings of the feature extractor, those that what is stored depends on
+    group_column: str | None = None  # the column that named the group, None where it was found
 
     def __post_init__(self) -> None:
         if self.store not in DTYPES:

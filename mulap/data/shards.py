@@ -85,16 +85,11 @@ def make_recipe(
 
 @dataclass
 class ShardReport:
-    """What became of the clips of a shard.
+    """What became of the clips of a shard."""
 
-    Attributes:
-        num_clips: written.
-        audio_seconds: of audio in them.
-        failures: (file, reason) of those left out.
-    """
-
-    num_clips: int = 0
-    audio_seconds: float = 0.0
+    num_clips: int = 0  # written
+    audio_seconds: float = 0.0  # of audio in them
+    # (file, reason) of those left out
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 

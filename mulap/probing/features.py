@@ -29,19 +29,12 @@ LOCK_FILE = "lock"
 
 @dataclass(frozen=True)
 class TrackFeatures:
-    """The vectors of a task's tracks; a track's are `vectors[starts[i] : starts[i] + counts[i]]`.
+    """The vectors of a task's tracks: track i has `vectors[starts[i] : starts[i] + counts[i]]`."""
 
-    Attributes:
-        vectors: float32 (N, D), memory-mapped; it may hold rows of other tasks as well.
-        starts: first row of each track, int64 (n,).
-        counts: number of segments of each track, int64 (n,); 0 for one that was left out.
-        failures: (file, reason) of those left out, in the order of tracks.
-    """
-
-    vectors: StoredRows
-    starts: np.ndarray
-    counts: np.ndarray
-    failures: list[tuple[str, str]]
+    vectors: StoredRows  # float32 (N, D), memory-mapped; it may hold rows of other tasks as well
+    starts: np.ndarray  # first row of each track, int64 (n,)
+    counts: np.ndarray  # number of segments of each track, int64 (n,); 0 for one that was left out
+    failures: list[tuple[str, str]]  # (file, reason) of those left out, in the order of tracks
 
 
 def cache_features(data: TaskData, encoder: Encoder, cache: str | Path) -> TrackFeatures:
@@ -93,11 +86,7 @@ def cache_features(data: TaskData, encoder: Encoder, cache: str | Path) -> Track
 
 
 def _embed_missing(
-    data: TaskData,
-    encoder: Encoder,
-    store: VectorStore,
-    known: KnownFiles,
-    reasons: dict[int, str],
+    data: TaskData, encoder: Encoder, store: VectorStore, known: KnownFiles, reasons: dict[int, str]
 ) -> list[str]:
     """Embed the audio that is not in the store; return each track's key, and fill in `reasons`."""
     paths = [data.audio_path(index) for index in range(len(data))]

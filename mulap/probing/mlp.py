@@ -92,17 +92,11 @@ def take_step(
 
 @dataclass(frozen=True)
 class EpochDraw:
-    """Everything random in an epoch of one model, a pure function of its seed and the epoch.
+    """Everything random in an epoch of one model, a pure function of its seed and the epoch."""
 
-    Attributes:
-        order: in which tracks are seen, a permutation (n,).
-        offsets: which segment each track is seen by, before the permutation (n,).
-        dropout: draws the uniform numbers of dropout.
-    """
-
-    order: np.ndarray
-    offsets: np.ndarray
-    dropout: torch.Generator
+    order: np.ndarray  # in which tracks are seen, a permutation (n,)
+    offsets: np.ndarray  # which segment each track is seen by, before the permutation (n,)
+    dropout: torch.Generator  # draws the uniform numbers of dropout
 
 
 def draw_epoch(seed: int, epoch: int, counts: np.ndarray) -> EpochDraw:

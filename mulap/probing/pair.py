@@ -32,17 +32,11 @@ _PACKAGES = ("mulap", "torch", "numpy", "scikit-learn")
 
 @dataclass(frozen=True)
 class Backbone:
-    """What is evaluated, and how it is called.
+    """What is evaluated, and how it is called."""
 
-    Attributes:
-        name: part of every row.
-        label: as tables print it; the name where not given.
-        source: what `load_encoder` takes; the name where not given.
-    """
-
-    name: str
-    label: str = ""
-    source: str = ""
+    name: str  # part of every row
+    label: str = ""  # as tables print it; the name where not given
+    source: str = ""  # what `load_encoder` takes; the name where not given
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -53,63 +47,37 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a backbone said of a task's test tracks, and what was used for it.
+    """What a backbone said of a task's test tracks, and what was used for it."""
 
-    Attributes:
-        predictions: of the test tracks.
-        settings: the chosen ones, as plain values.
-        num_used: tracks in train, valid and test.
-        left_out: (file, reason) of tracks that could not be used.
-        sha256: of the backbone.
-    """
-
-    predictions: Predictions
-    settings: list[dict[str, Any]]
-    num_used: dict[str, int]
-    left_out: list[tuple[str, str]]
-    sha256: str
+    predictions: Predictions  # of the test tracks
+    settings: list[dict[str, Any]]  # the chosen ones, as plain values
+    num_used: dict[str, int]  # tracks in train, valid and test
+    left_out: list[tuple[str, str]]  # (file, reason) of tracks that could not be used
+    sha256: str  # of the backbone
 
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """How a backbone is probed.
+    """How a backbone is probed."""
 
-    Attributes:
-        cache: folder of features.
-        protocol: name of the grid.
-        num_seeds: of the probe.
-        device: of backbone and probe.
-    """
-
-    cache: Path
-    protocol: str = "paper"
-    num_seeds: int = 3
-    device: str = "cpu"
+    cache: Path  # folder of features
+    protocol: str = "paper"  # name of the grid
+    num_seeds: int = 3  # of the probe
+    device: str = "cpu"  # of backbone and probe
 
 
 @dataclass
 class Pair:
-    """One backbone on one task: what identifies it, and how to judge it.
+    """One backbone on one task: what identifies it, and how to judge it."""
 
-    Attributes:
-        data: the task.
-        backbone: how it is called.
-        protocol: its name.
-        seeds: one model each.
-        weights: hash of the backbone.
-        recipe: what else decides the numbers, as plain values.
-        judge: does the work.
-        more: what the row says besides.
-    """
-
-    data: TaskData
-    backbone: Backbone
-    protocol: str
-    seeds: list[int]
-    weights: str
-    recipe: Any
-    judge: Callable[[], Judged]
-    more: dict[str, Any] = field(default_factory=dict)
+    data: TaskData  # the task
+    backbone: Backbone  # how it is called
+    protocol: str  # its name
+    seeds: list[int]  # one model each
+    weights: str  # hash of the backbone
+    recipe: Any  # what else decides the numbers, as plain values
+    judge: Callable[[], Judged]  # does the work
+    more: dict[str, Any] = field(default_factory=dict)  # what the row says besides
 
     @property
     def id(self) -> PairId:

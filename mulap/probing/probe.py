@@ -35,21 +35,16 @@ _CONSTANT = 1e-6  # a deviation below this share of the mean is rounding
 
 @dataclass(frozen=True)
 class ProbeOutcome:
-    """What came of a probe.
+    """What came of a probe."""
 
-    Attributes:
-        predictions: of the tested tracks of all folds, in the order of `data.examples`, by the
-            chosen point of the grid, a model for each seed.
-        settings: the chosen point of each fold.
-        valid_scores: the best validation score of every fold, point and seed, float64 (F, P, S);
-            -inf for a model that never had one.
-        num_used: tracks in train, valid and test, summed over folds.
-    """
-
+    # of the tested tracks of all folds, in the order of `data.examples`, by the chosen point of the
+    # grid, a model for each seed
     predictions: Predictions
-    settings: tuple[ProbeSettings, ...]
+    settings: tuple[ProbeSettings, ...]  # the chosen point of each fold
+    # the best validation score of every fold, point and seed, float64 (F, P, S); -inf for a model
+    # that never had one
     valid_scores: np.ndarray
-    num_used: dict[str, int]
+    num_used: dict[str, int]  # tracks in train, valid and test, summed over folds
 
 
 def train_probe(
@@ -238,11 +233,7 @@ class _FoldProbe:
         return headline(self.kind, self.targets[self.fold.valid], outputs)[0]
 
     def _train_epoch(
-        self,
-        model: Mlp,
-        optimizer: torch.optim.Optimizer,
-        draw: EpochDraw,
-        settings: ProbeSettings,
+        self, model: Mlp, optimizer: torch.optim.Optimizer, draw: EpochDraw, settings: ProbeSettings
     ) -> None:
         """Do an epoch of steps: one segment of each train track."""
         train = self.fold.train

@@ -25,27 +25,16 @@ from mulap.terminal import say
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What was done to get a task's files.
+    """What was done to get a task's files."""
 
-    Attributes:
-        task: its name.
-        split_name: which split's files were fetched.
-        folder: where they are.
-        fetched: paths of files fetched now, relative to the folder.
-        already_there: paths of those that were there and right, or unpacked before.
-        unpacked: paths of archives unpacked now; the first part stands for all.
-        num_unpacked_files: how many files came out of them.
-        by_hand: instructions for files that the user must get; empty if there are none.
-    """
-
-    task: str
-    split_name: str
-    folder: Path
-    fetched: tuple[str, ...]
-    already_there: tuple[str, ...]
-    unpacked: tuple[str, ...]
-    num_unpacked_files: int
-    by_hand: str
+    task: str  # its name
+    split_name: str  # which split's files were fetched
+    folder: Path  # where they are
+    fetched: tuple[str, ...]  # paths of files fetched now, relative to the folder
+    already_there: tuple[str, ...]  # paths of those that were there and right, or unpacked before
+    unpacked: tuple[str, ...]  # paths of archives unpacked now; the first part stands for all
+    num_unpacked_files: int  # how many files came out of them
+    by_hand: str  # instructions for files that the user must get; empty if there are none
 
     @property
     def summary(self) -> str:

@@ -36,15 +36,7 @@ from mulap.data.tables import PlacedRow, Row, find_column, read_table
 from mulap.files import AnyPath
 from mulap.tasks.folds import assign_folds, hold_out
 from mulap.tasks.labels import find_mark, infer_kind, parse_label
-from mulap.tasks.task import (
-    Example,
-    Fold,
-    Kind,
-    Task,
-    TaskData,
-    build_task_data,
-    number_groups,
-)
+from mulap.tasks.task import Example, Fold, Kind, Task, TaskData, build_task_data, number_groups
 
 FILE_COLUMN = "file_name"
 _LABELS_SHOWN = 12

@@ -37,25 +37,19 @@ TRACK = "track"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What S probes said of n test tracks, with the truth.
+    """What S probes said of n test tracks, with the truth."""
 
-    Attributes:
-        track_ids: n, each once.
-        targets: tags: bool (n, C); class: int64 (n,); numbers: float64 (n, C).
-        outputs: float32 (S, n, C), the mean over a track's segments: of probabilities for tags and
-            class (never of logits), of values in the labels' own units for numbers.
-        decisions: bool (S, n, C) for tags, by thresholds that were chosen on validation; else None.
-        groups: n names of what tracks are alike by, empty for a track of its own; None where no
-            track has one. Intervals resample whole groups.
-        unit: what the groups are, such as `artist`; `track` where there are none.
-    """
-
-    track_ids: tuple[str, ...]
-    targets: np.ndarray
+    track_ids: tuple[str, ...]  # n, each once
+    targets: np.ndarray  # tags: bool (n, C); class: int64 (n,); numbers: float64 (n, C)
+    # float32 (S, n, C), the mean over a track's segments: of probabilities for tags and class
+    # (never of logits), of values in the labels' own units for numbers
     outputs: np.ndarray
+    # bool (S, n, C) for tags, by thresholds that were chosen on validation; else None
     decisions: np.ndarray | None = None
+    # n names of what tracks are alike by, empty for a track of its own; None where no track has
+    # one. Intervals resample whole groups.
     groups: tuple[str, ...] | None = None
-    unit: str = TRACK
+    unit: str = TRACK  # what the groups are, such as `artist`; `track` where there are none
 
     def __post_init__(self) -> None:
         """Store outputs as the file has them, so that a score before saving is the score after."""
@@ -142,59 +136,41 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Score:
-    """One metric.
+    """One metric."""
 
-    Attributes:
-        values: one a seed.
-        mean: of the values.
-        std: their deviation (ddof 1); None for one seed, whose deviation nobody knows.
-        low: lower end of the 95 % bootstrap interval of the mean, over the test set; None where
-            there is only one group to draw.
-        high: its upper end.
-    """
-
-    values: tuple[float, ...]
-    mean: float
-    std: float | None
+    values: tuple[float, ...]  # one a seed
+    mean: float  # of the values
+    std: float | None  # their deviation (ddof 1); None for one seed, whose deviation nobody knows
+    # lower end of the 95 % bootstrap interval of the mean, over the test set; None where there is
+    # only one group to draw
     low: float | None
-    high: float | None
+    high: float | None  # its upper end
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """All scores of one task.
+    """All scores of one task."""
 
-    Attributes:
-        scores: metric -> score; all are macro means but the ones that end in `_micro`.
-        per_label: metric -> label -> mean over seeds, without the labels that have no value.
-        confusion: of a class: mean counts over seeds, rows are true; None for other kinds.
-        unit: what the intervals resample: `track`, or the task's groups, such as `artist`.
-        num_units: how many of them the test has.
-        skipped_labels: those that macro means leave out: a tag without a positive or without a
-            negative test track, a class without a test track, a number that is constant.
-    """
-
+    # metric -> score; all are macro means but the ones that end in `_micro`
     scores: dict[str, Score]
+    # metric -> label -> mean over seeds, without the labels that have no value
     per_label: dict[str, dict[str, float]]
+    # of a class: mean counts over seeds, rows are true; None for other kinds
     confusion: list[list[float]] | None
-    unit: str
-    num_units: int
+    unit: str  # what the intervals resample: `track`, or the task's groups, such as `artist`
+    num_units: int  # how many of them the test has
+    # those that macro means leave out: a tag without a positive or without a negative test track, a
+    # class without a test track, a number that is constant
     skipped_labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the first of two is, over the same draws of the test set.
+    """How much better the first of two is, over the same draws of the test set."""
 
-    Attributes:
-        mean: first minus second, each the mean over its seeds, in the headline metric.
-        low: lower end of the difference's 95 % bootstrap interval; None as a score's.
-        high: its upper end.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
+    mean: float  # first minus second, each the mean over its seeds, in the headline metric
+    low: float | None  # lower end of the difference's 95 % bootstrap interval; None as a score's
+    high: float | None  # its upper end
 
 
 def score_predictions(

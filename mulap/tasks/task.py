@@ -28,82 +28,55 @@ Problems = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Remote:
-    """A file that may be fetched without asking anybody.
+    """A file that may be fetched without asking anybody."""
 
-    Attributes:
-        url: where it is.
-        path: where it goes, relative to the task's folder.
-        checksum: `sha256:...`, `sha1:...` or `md5:...`; empty where the source publishes none.
-        num_bytes: its size; None where it is not known.
-        unpack_to: the folder, relative to the task's, that an archive is unpacked into; None for a
-            file that stays as it is. Parts of one archive (`x.zip.001`) share it.
-    """
-
-    url: str
-    path: str
+    url: str  # where it is
+    path: str  # where it goes, relative to the task's folder
+    # `sha256:...`, `sha1:...` or `md5:...`; empty where the source publishes none
     checksum: str = ""
-    num_bytes: int | None = None
+    num_bytes: int | None = None  # its size; None where it is not known
+    # the folder, relative to the task's, that an archive is unpacked into; None for a file that
+    # stays as it is. Parts of one archive (`x.zip.001`) share it.
     unpack_to: str | None = None
 
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled track, as the official files have it.
+    """One labelled track, as the official files have it."""
 
-    Attributes:
-        track_id: unique in the task.
-        file_name: of the audio, relative to the task's folder, with forward slashes.
-        target: label names (tags), one label name (class), or a number for each label (numbers).
-        split: train, valid or test; empty where folds are made later.
-        group: artist or the like, which the splits should keep apart; empty where unknown.
-        source: the row it came from, for error messages.
-    """
-
-    track_id: str
-    file_name: str
+    track_id: str  # unique in the task
+    file_name: str  # of the audio, relative to the task's folder, with forward slashes
+    # label names (tags), one label name (class), or a number for each label (numbers)
     target: tuple[str, ...] | str | tuple[float, ...]
-    split: str = ""
-    group: str = ""
-    source: str = ""
+    split: str = ""  # train, valid or test; empty where folds are made later
+    group: str = ""  # artist or the like, which the splits should keep apart; empty where unknown
+    source: str = ""  # the row it came from, for error messages
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task as constants.
+    """A task as constants."""
 
-    Attributes:
-        name: `magnatagatune` and so on.
-        title: as tables print it.
-        kind: what its labels are.
-        labels: in the official order; the columns of every array about this task.
-        group_name: what an example's `group` is, as in "intervals resample artists": "artist".
-        splits: its named splits, the default first, with the sizes of train, valid and test.
-        read: (task, folder, split name) -> examples and problems, the (source, reason) of each row
-            left out. ValueError, in one line, where files are missing or of another format. The
-            registry sets it; all fields from `splits` on are for its tasks, not for `folder`.
-        remotes: what may be fetched, by split name; "" holds what every split needs.
-        by_hand: what must be asked for or placed by hand, as instructions; empty if nothing.
-        licence: of the data, and who holds it.
-        citation: of the paper that presents the data.
-        homepage: where the data is described.
-        split_source: who made the splits.
-        caveat: what everybody who reads a score should know; printed with it.
-    """
-
-    name: str
-    title: str
-    kind: Kind
-    labels: tuple[str, ...]
+    name: str  # `magnatagatune` and so on
+    title: str  # as tables print it
+    kind: Kind  # what its labels are
+    labels: tuple[str, ...]  # in the official order; the columns of every array about this task
+    # what an example's `group` is, as in "intervals resample artists": "artist"
     group_name: str = "group"
+    # its named splits, the default first, with the sizes of train, valid and test
     splits: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    # (task, folder, split name) -> examples and problems, the (source, reason) of each row left
+    # out. ValueError, in one line, where files are missing or of another format. The registry sets
+    # it; all fields from `splits` on are for its tasks, not for `folder`.
     read: "Callable[[Task, Path, str], tuple[list[Example], Problems]] | None" = None
+    # what may be fetched, by split name; "" holds what every split needs
     remotes: dict[str, tuple[Remote, ...]] = field(default_factory=dict)
-    by_hand: str = ""
-    licence: str = ""
-    citation: str = ""
-    homepage: str = ""
-    split_source: str = ""
-    caveat: str = ""
+    by_hand: str = ""  # what must be asked for or placed by hand, as instructions; empty if nothing
+    licence: str = ""  # of the data, and who holds it
+    citation: str = ""  # of the paper that presents the data
+    homepage: str = ""  # where the data is described
+    split_source: str = ""  # who made the splits
+    caveat: str = ""  # what everybody who reads a score should know; printed with it
 
     @property
     def default_split(self) -> str:
@@ -160,30 +133,22 @@ class Fold:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's tracks as arrays.
+    """A task's tracks as arrays."""
 
-    Attributes:
-        task: its constants: kind, and the C labels, the columns of the targets.
-        split_name: which split this is; part of every result.
-        root: the folder that file names are relative to.
-        examples: n rows.
-        targets: tags: bool (n, C); class: int64 (n,), positions in `labels`; numbers: float64
-            (n, C).
-        folds: one for an official split; with several, each track is tested in one of them.
-        problems: (source, reason) of rows left out, and of splits that share a group.
-        num_unusable_rows: of a table of the user's own, also in `problems`. 0 for other tasks:
-            they leave rows out on purpose, and published sizes tell whether all are there.
-        notes: how the labels of a table of the user's own were read, a line each.
-    """
-
-    task: Task
-    split_name: str
-    root: Path
-    examples: list[Example]
+    task: Task  # its constants: kind, and the C labels, the columns of the targets
+    split_name: str  # which split this is; part of every result
+    root: Path  # the folder that file names are relative to
+    examples: list[Example]  # n rows
+    # tags: bool (n, C); class: int64 (n,), positions in `labels`; numbers: float64 (n, C)
     targets: np.ndarray
+    # one for an official split; with several, each track is tested in one of them
     folds: list[Fold]
+    # (source, reason) of rows left out, and of splits that share a group
     problems: list[tuple[str, str]] = field(default_factory=list)
+    # of a table of the user's own, also in `problems`. 0 for other tasks: they leave rows out on
+    # purpose, and published sizes tell whether all are there.
     num_unusable_rows: int = 0
+    # how the labels of a table of the user's own were read, a line each
     notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:

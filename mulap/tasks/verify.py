@@ -23,56 +23,37 @@ MISSING = "does not exist"
 
 @dataclass(frozen=True)
 class SplitReport:
-    """One split of a task.
+    """One split of a task."""
 
-    Attributes:
-        num_tracks: that the label files list; summed over folds.
-        num_published: how many there should be; None where nothing is published.
-        num_missing: of them without an audio file.
-        num_undecodable: of them whose audio cannot be used.
-        duration_seconds: of what was decoded; None where nothing was.
-        labels: label -> tracks that have it (tags, class), or the mean value (numbers).
-    """
-
-    num_tracks: int
-    num_published: int | None
-    num_missing: int
-    num_undecodable: int
-    duration_seconds: float | None
+    num_tracks: int  # that the label files list; summed over folds
+    num_published: int | None  # how many there should be; None where nothing is published
+    num_missing: int  # of them without an audio file
+    num_undecodable: int  # of them whose audio cannot be used
+    duration_seconds: float | None  # of what was decoded; None where nothing was
+    # label -> tracks that have it (tags, class), or the mean value (numbers)
     labels: dict[str, float]
 
 
 @dataclass(frozen=True)
 class TaskReport:
-    """What a task's folder holds.
+    """What a task's folder holds."""
 
-    Attributes:
-        task: its name.
-        split_name: which split was looked at.
-        root: its folder.
-        is_decoded: True if every file was decoded; False if only looked for.
-        splits: train, valid and test.
-        missing: names of audio files that are not there.
-        undecodable: (file name, reason) of those that are there and cannot be used.
-        duration_seconds: of all that was decoded, each file once; None where nothing was.
-        problems: (source, reason): rows left out, and files or groups in two splits.
-        leaking_groups: artists or the like in two splits, with those splits.
-        num_unusable_rows: of a table of the user's own; told in `problems`.
-        notes: how the labels of such a table were read.
-    """
-
-    task: str
-    split_name: str
-    root: Path
-    is_decoded: bool
-    splits: dict[str, SplitReport]
-    missing: list[str]
+    task: str  # its name
+    split_name: str  # which split was looked at
+    root: Path  # its folder
+    is_decoded: bool  # True if every file was decoded; False if only looked for
+    splits: dict[str, SplitReport]  # train, valid and test
+    missing: list[str]  # names of audio files that are not there
+    # (file name, reason) of those that are there and cannot be used
     undecodable: list[tuple[str, str]]
+    # of all that was decoded, each file once; None where nothing was
     duration_seconds: float | None
+    # (source, reason): rows left out, and files or groups in two splits
     problems: list[tuple[str, str]]
+    # artists or the like in two splits, with those splits
     leaking_groups: dict[str, tuple[str, ...]]
-    num_unusable_rows: int
-    notes: list[str]
+    num_unusable_rows: int  # of a table of the user's own; told in `problems`
+    notes: list[str]  # how the labels of such a table were read
 
     @property
     def num_unusable(self) -> int:
@@ -90,11 +71,7 @@ class TaskReport:
         return {**asdict(self), "root": str(self.root), "is_whole": self.is_whole}
 
 
-def verify_task(
-    data: TaskData,
-    decode: bool = True,
-    num_processes: int = 2,
-) -> TaskReport:
+def verify_task(data: TaskData, decode: bool = True, num_processes: int = 2) -> TaskReport:
     """Look at every file of a task.
 
     Args:

@@ -21,17 +21,11 @@ _METADATA_KEY = b"mulap"
 
 
 class FileRows(NamedTuple):
-    """What a table holds of one file.
+    """What a table holds of one file."""
 
-    Attributes:
-        version: of the file that the rows were made of.
-        key: of its audio; empty in tables of mulap 0.1.
-        num_rows: how many.
-    """
-
-    version: str
-    key: str
-    num_rows: int
+    version: str  # of the file that the rows were made of
+    key: str  # of its audio; empty in tables of mulap 0.1
+    num_rows: int  # how many
 
 
 def row_schema(embedding_size: int, metadata: dict[str, Any]) -> pa.Schema:

@@ -38,21 +38,13 @@ _BLOCK_BYTES = 2**22  # that are read at a time
 
 
 class Entry(NamedTuple):
-    """Where the vectors of one key are.
+    """Where the vectors of one key are."""
 
-    Attributes:
-        key: of the audio, see `mulap.vectors.keys`.
-        part: name of the part, without folder and suffix.
-        start_row: its first row there.
-        num_rows: how many.
-        checksum: CRC-32 of the rows' bytes.
-    """
-
-    key: str
-    part: str
-    start_row: int
-    num_rows: int
-    checksum: int
+    key: str  # of the audio, see `mulap.vectors.keys`
+    part: str  # name of the part, without folder and suffix
+    start_row: int  # its first row there
+    num_rows: int  # how many
+    checksum: int  # CRC-32 of the rows' bytes
 
 
 def fingerprint(making: Mapping[str, Any]) -> str:

@@ -54,47 +54,28 @@ class Embeddings:
 
 
 class Making(NamedTuple):
-    """What makes the vectors of a table.
+    """What makes the vectors of a table."""
 
-    Attributes:
-        embedding_size: length D of a vector.
-        stride_seconds: distance between the starts of two segments; 0 for whole tracks.
-        metadata: of the table, as JSON; `model` in it is a name, and decides nothing.
-    """
-
-    embedding_size: int
-    stride_seconds: float
-    metadata: dict[str, Any]
+    embedding_size: int  # length D of a vector
+    stride_seconds: float  # distance between the starts of two segments; 0 for whole tracks
+    metadata: dict[str, Any]  # of the table, as JSON; `model` in it is a name, and decides nothing
 
 
 class StoredFile(NamedTuple):
-    """A file whose vectors are in the store.
+    """A file whose vectors are in the store."""
 
-    Attributes:
-        file: its name.
-        about: its version, key and number of rows.
-        entry: where its vectors are.
-    """
-
-    file: str
-    about: FileRows
-    entry: Entry
+    file: str  # its name
+    about: FileRows  # its version, key and number of rows
+    entry: Entry  # where its vectors are
 
 
 class Shard(NamedTuple):
-    """A shard to be written: all that a process on another machine has to know.
+    """A shard to be written: all that a process on another machine has to know."""
 
-    Attributes:
-        path: where to.
-        parts: folder of the store.
-        making: of the vectors.
-        files: in order.
-    """
-
-    path: Path
-    parts: Path
-    making: Making
-    files: list[StoredFile]
+    path: Path  # where to
+    parts: Path  # folder of the store
+    making: Making  # of the vectors
+    files: list[StoredFile]  # in order
 
 
 # Writes shards, in any order and anywhere, and yields each once it is there.

@@ -20,21 +20,14 @@ BASELINE = "random"
 
 @dataclass(frozen=True)
 class TaskRows:
-    """The rows of one task and split.
+    """The rows of one task and split."""
 
-    Attributes:
-        rows: in the order of the file.
-        names: what tables call them.
-        baseline: position of the first untrained backbone; None where there is none.
-        differences: position -> headline metric minus the baseline's.
-        problems: why some differences are missing.
-    """
-
-    rows: list[Row]
-    names: list[str]
-    baseline: int | None
+    rows: list[Row]  # in the order of the file
+    names: list[str]  # what tables call them
+    baseline: int | None  # position of the first untrained backbone; None where there is none
+    # position -> headline metric minus the baseline's
     differences: dict[int, Difference] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # why some differences are missing
 
     @property
     def title(self) -> str:

@@ -22,16 +22,7 @@ from matplotlib.text import Text
 from mulap.files import atomic_path
 from mulap.probing.printing import print_percentage
 
-_COLOURS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
-    "#999999",
-)
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 _HATCHES = ("", "//", "..", "xx")
 INK = "#1b1f24"
 # Chance of ROC-AUC; below it a bar hangs.
@@ -52,40 +43,24 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Bar:
-    """One backbone on one task, in percent.
+    """One backbone on one task, in percent."""
 
-    Attributes:
-        label: as tables print it.
-        mean: over seeds.
-        low: end of the 95 % interval.
-        high: the other end.
-        style: index of colour and hatching; one backbone has one on all panels.
-    """
-
-    label: str
-    mean: float
-    low: float
-    high: float
-    style: int = 0
+    label: str  # as tables print it
+    mean: float  # over seeds
+    low: float  # end of the 95 % interval
+    high: float  # the other end
+    style: int = 0  # index of colour and hatching; one backbone has one on all panels
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One task.
+    """One task."""
 
-    Attributes:
-        title: task and split.
-        metric: name, as in a row.
-        axis: what the metric is called on the axis.
-        bars: the frozen backbones.
-        line: the end-to-end model; None where there is none.
-    """
-
-    title: str
-    metric: str
-    axis: str
-    bars: Sequence[Bar]
-    line: Bar | None = None
+    title: str  # task and split
+    metric: str  # name, as in a row
+    axis: str  # what the metric is called on the axis
+    bars: Sequence[Bar]  # the frozen backbones
+    line: Bar | None = None  # the end-to-end model; None where there is none
 
 
 def draw_bars(panels: Sequence[Panel], stem: Path) -> list[str]:

@@ -135,8 +135,7 @@ def left_out(folder: Path, rows: Sequence[Row], names: Sequence[str]) -> list[st
         told.setdefault(json.dumps([summary, entries]), ([], summary, lines))[0].append(name)
     return [
         details(
-            f"{', '.join(same)}: {summary}",
-            [bullets(lines or ["The list is not there any more."])],
+            f"{', '.join(same)}: {summary}", [bullets(lines or ["The list is not there any more."])]
         )
         for same, summary, lines in told.values()
     ]

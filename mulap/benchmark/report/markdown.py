@@ -18,17 +18,12 @@ from markdown_it.token import Token
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first column names the row.
+    """A table; the first column names the row."""
 
-    Attributes:
-        header: one cell a column.
-        rows: cells as text; a row of one cell is a heading over the rows below it.
-        strong: (row, column) of cells that stand out.
-    """
-
-    header: Sequence[str]
+    header: Sequence[str]  # one cell a column
+    # cells as text; a row of one cell is a heading over the rows below it
     rows: Sequence[Sequence[str]]
-    strong: frozenset[tuple[int, int]] = frozenset()
+    strong: frozenset[tuple[int, int]] = frozenset()  # (row, column) of cells that stand out
 
     def markdown(self) -> str:
         """Write the table as GitHub has them."""

@@ -20,14 +20,7 @@ from mulap.benchmark.report.listings import (
     off_centre,
     weights_table,
 )
-from mulap.benchmark.report.markdown import (
-    bullets,
-    details,
-    heading,
-    image,
-    prose,
-    to_html,
-)
+from mulap.benchmark.report.markdown import bullets, details, heading, image, prose, to_html
 from mulap.benchmark.report.published import sources
 from mulap.benchmark.report.tables import (
     confusion_table,

@@ -18,34 +18,21 @@ _FILE = Path(__file__).with_name("published.json")
 
 @dataclass(frozen=True)
 class Published:
-    """A published number.
+    """A published number."""
 
-    Attributes:
-        task: of the registry.
-        split: the task's split that it is for; empty where the source does not tell.
-        metric: of a row's scores.
-        value: in percent.
-        method: who reached it.
-        group: the kind of method, as the paper's tables group them.
-        source: where it is printed; `sources()` says more.
-        split_is: `stated` by the source; `inferred`, see the note; `assumed`, the one split the
-            task commonly has; `not stated`.
-        std: in percent; None where none is printed.
-        note: what to know about it.
-        paper_table: 1 or 2 where the MuLaP paper prints it there; else 0.
-    """
-
-    task: str
-    split: str
-    metric: str
-    value: float
-    method: str
-    group: str
-    source: str
+    task: str  # of the registry
+    split: str  # the task's split that it is for; empty where the source does not tell
+    metric: str  # of a row's scores
+    value: float  # in percent
+    method: str  # who reached it
+    group: str  # the kind of method, as the paper's tables group them
+    source: str  # where it is printed; `sources()` says more
+    # `stated` by the source; `inferred`, see the note; `assumed`, the one split the task commonly
+    # has; `not stated`
     split_is: SplitIs
-    std: float | None = None
-    note: str = ""
-    paper_table: int = 0
+    std: float | None = None  # in percent; None where none is printed
+    note: str = ""  # what to know about it
+    paper_table: int = 0  # 1 or 2 where the MuLaP paper prints it there; else 0
 
 
 @cache

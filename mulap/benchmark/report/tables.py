@@ -31,17 +31,11 @@ _NUM_EXTREMES = 5  # labels shown as best, and as worst
 
 @dataclass(frozen=True)
 class PaperColumn:
-    """A column of the paper's tables.
+    """A column of the paper's tables."""
 
-    Attributes:
-        task: of the registry.
-        metric: of a row's scores.
-        name: the paper's heading.
-    """
-
-    task: str
-    metric: str
-    name: str
+    task: str  # of the registry
+    metric: str  # of a row's scores
+    name: str  # the paper's heading
 
 
 PAPER_TABLES = {

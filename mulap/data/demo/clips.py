@@ -25,12 +25,7 @@ from mulap.data.demo.words import ClipFacts, judge_description
 _T = TypeVar("_T")
 
 # Clips by source.
-SOURCE_RATES = {
-    "accompaniment": 0.62,
-    "folk melody": 0.28,
-    "chorale": 0.05,
-    "drum pattern": 0.05,
-}
+SOURCE_RATES = {"accompaniment": 0.62, "folk melody": 0.28, "chorale": 0.05, "drum pattern": 0.05}
 # Accompaniments.
 AS_WRITTEN_RATE = 0.35  # keep the instruments that the groove's author chose
 LEAD_RATE = 0.5  # put a melody on top
@@ -49,17 +44,11 @@ _WORDS_FOR_CHORALE = ("chorale", "chorale melody", "church tune")
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What one clip will be made of, before anything is drawn for it.
+    """What one clip will be made of, before anything is drawn for it."""
 
-    Attributes:
-        index: its number; all its random draws depend on this and the seed.
-        source: a key of `SOURCE_RATES`.
-        material: the groove, or the path of the melody.
-    """
-
-    index: int
-    source: str
-    material: scores.Groove | Path
+    index: int  # its number; all its random draws depend on this and the seed
+    source: str  # a key of `SOURCE_RATES`
+    material: scores.Groove | Path  # the groove, or the path of the melody
 
     @property
     def group(self) -> str:

@@ -29,19 +29,13 @@ _SHORTEST_MELODY_NOTES = 16
 
 @dataclass(frozen=True)
 class Melody:
-    """One melody as its file has it.
+    """One melody as its file has it."""
 
-    Attributes:
-        path: the file.
-        notes: (start, duration, pitch) with times in quarters; at least 16, none overlapping.
-        metre: for instance "6/8".
-        key: where the last note agrees with the key signature.
-    """
-
-    path: Path
+    path: Path  # the file
+    # (start, duration, pitch) with times in quarters; at least 16, none overlapping
     notes: tuple[tuple[float, float, int], ...]
-    metre: str
-    key: Key | None
+    metre: str  # for instance "6/8"
+    key: Key | None  # where the last note agrees with the key signature
 
 
 def tune_name(path: Path) -> str:

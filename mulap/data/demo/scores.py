@@ -63,17 +63,11 @@ class Note:
 
 @dataclass
 class Part:
-    """The notes of one instrument.
+    """The notes of one instrument."""
 
-    Attributes:
-        role: "lead", "chords", "drone", "bass" or "drums".
-        program: General MIDI program; of no meaning for drums.
-        notes: in order of their start.
-    """
-
-    role: str
-    program: int
-    notes: list[Note] = field(default_factory=list)
+    role: str  # "lead", "chords", "drone", "bass" or "drums"
+    program: int  # General MIDI program; of no meaning for drums
+    notes: list[Note] = field(default_factory=list)  # in order of their start
 
 
 @dataclass(frozen=True)

@@ -28,18 +28,13 @@ _PEAK_DB = (-12.0, -1.0)
 
 @dataclass(frozen=True)
 class Mix:
-    """A rendered clip.
+    """A rendered clip."""
 
-    Attributes:
-        samples: float32 (num_samples, 2), peak under 1.
-        levels_db: instrument name ("drums" for drums) -> level under the loudest group, only
-            those that play and are heard, loudest first.
-        lead: the name of the lead, else of the loudest instrument that is no bass and no drum.
-    """
-
-    samples: np.ndarray
+    samples: np.ndarray  # float32 (num_samples, 2), peak under 1
+    # instrument name ("drums" for drums) -> level under the loudest group, only those that play and
+    # are heard, loudest first
     levels_db: dict[str, float]
-    lead: str
+    lead: str  # the name of the lead, else of the loudest instrument that is no bass and no drum
 
 
 def make_synth(sampling_rate: int) -> tuple[Any, int]:

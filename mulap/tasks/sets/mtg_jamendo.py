@@ -88,10 +88,7 @@ _FILES = {
     ),
 }
 # The tags in order, where the source lists them: to compare with ours, not read.
-_TAG_LISTS = {
-    "top50tags": ("top50.txt", 923),
-    "moodtheme": ("moodtheme_split.txt", 1_154),
-}
+_TAG_LISTS = {"top50tags": ("top50.txt", 923), "moodtheme": ("moodtheme_split.txt", 1_154)}
 
 BY_HAND = """\
 The audio comes with MTG's own script, into the folder 'audio' of this task's folder DIR:
