@@ -63,11 +63,7 @@ class TaskEntry:
         return {name: value for name in names if (value := getattr(self, name))}
 
     def load(self) -> TaskData:
-        """Read the task's tracks and labels.
-
-        Raises:
-            ValueError: files missing or malformed.
-        """
+        """Read the task's tracks and labels; ValueError where files are missing or malformed."""
         if self.name == FOLDER:
             return read_folder(self.data, split=self.split or None, **self.columns)
         return find_task(self.name).load(self.data, self.split)
@@ -145,9 +141,6 @@ def _find_twice(names: Iterable[str]) -> str:
 def load_config(path: str | os.PathLike[str]) -> BenchmarkConfig:
     """Read and check a benchmark's file. No data is looked at.
 
-    Args:
-        path: the YAML file.
-
     Raises:
         ValueError: the file cannot be read, a key or name is not known, something is named twice.
     """
@@ -178,15 +171,11 @@ def load_config(path: str | os.PathLike[str]) -> BenchmarkConfig:
 
 
 def resolve_backbone(name: str, base: Path) -> str:
-    """Make the path in a backbone's name absolute, if there is one.
+    """Make the path in a backbone's name, if there is one, absolute: it is relative to `base`.
 
     What has a slash is a path: `./best`, `~/best`, and `out/weights.pt` of
     `hear:MODULE:out/weights.pt`. Names on the hub have one too, so `hf:` is followed by a path only
     where that folder is there.
-
-    Args:
-        name: as the file gives it.
-        base: the folder that paths are relative to.
     """
     if name.startswith("hf:"):
         folder = base / Path(name[3:]).expanduser()

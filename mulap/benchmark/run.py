@@ -62,8 +62,8 @@ def run_benchmark(
 
     Args:
         config: what is compared.
-        output: its folder; `results.jsonl`, `predictions/`, `left_out/`, `failures.jsonl`, and
-            unless the config says otherwise `cache/` and `supervised/`.
+        output: the folder of `results.jsonl`, `predictions/`, `left_out/`, `failures.jsonl`, and,
+            unless the config says otherwise, `cache/` and `supervised/`.
         device: of backbones and probes.
 
     Raises:

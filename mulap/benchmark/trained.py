@@ -32,11 +32,7 @@ def find_supervised(
 ) -> Path:
     """Return the folder of the supervised backbone for a task; train it where there is none.
 
-    Args:
-        task: the target.
-        checkpoints: holds a folder for each source.
-        tasks: what may be trained on, by name.
-        settings: of the training.
+    `checkpoints` holds a folder for each source, `tasks` what may be trained on, by name.
 
     Raises:
         ValueError: there is none, and no data to train it on.
@@ -69,11 +65,7 @@ def train_whole(
 ) -> Judged:
     """Train backbone and classifier together, once a seed and fold, and predict the test tracks.
 
-    Args:
-        data: the task.
-        output: of the runs.
-        settings: of the training; its seed is not used.
-        seeds: one model each.
+    The runs lie in `output`. The seed of the settings is not used.
     """
     report = train_supervised_seeds(data, output, settings, seeds)
     hashes = [

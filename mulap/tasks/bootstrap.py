@@ -32,33 +32,19 @@ def bootstrap_counts(groups: np.ndarray, num_draws: int = 1000, seed: int = 0) -
 def bootstrap_interval(
     values: np.ndarray, groups: np.ndarray, num_draws: int = 1000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Return the 95% percentile interval of a mean, drawing whole groups.
+    """Return the 95% percentile interval of the mean of values (n,), drawing whole groups (n,).
 
-    Args:
-        values: (n,) one number per item.
-        groups: as `bootstrap_counts`.
-        num_draws: resamples.
-        seed: of the draws.
-
-    Returns:
-        Lower and upper end. None if all items are of one group: every draw would be the same.
+    None if all items are of one group: every draw would be the same.
     """
     counts = bootstrap_counts(groups, num_draws, seed)
     return interval_of_draws(counts @ values / counts.sum(1), groups)
 
 
 def interval_of_draws(draws: np.ndarray, groups: np.ndarray) -> tuple[float, float] | None:
-    """Return the 95% percentile interval of a figure, given its value for each draw.
+    """Return the 95% percentile interval of a figure from its value (R,) for each draw.
 
-    Args:
-        draws: (R,) the figure for each row of `bootstrap_counts`; NaN where a draw has none.
-        groups: as `bootstrap_counts`.
-
-    Returns:
-        Lower and upper end. None if all items are of one group.
-
-    Raises:
-        ValueError: no draw has a value.
+    A NaN is a draw without a value; if there are no others, a ValueError is raised. None if all
+    items are of one group.
     """
     if len(np.unique(groups)) < 2:
         return None

@@ -61,9 +61,6 @@ def fetch_task(task: Task, folder: AnyPath, split_name: str = "") -> FetchReport
         folder: the task's; made if it is missing.
         split_name: one of the task's splits; empty means the default.
 
-    Returns:
-        What was fetched, what was there, and what the user must get.
-
     Raises:
         ValueError: there is no such split, or a file cannot be fetched or unpacked. What was
             fetched before stays; the next run resumes.

@@ -25,9 +25,6 @@ def assign_folds(groups: np.ndarray, labels: np.ndarray, num_folds: int, seed: i
         num_folds: how many; as many as there are groups if those are fewer.
         seed: a whole number from 0 on.
 
-    Returns:
-        Folds named 1, 2 and so on; each has its own train, valid and test tracks.
-
     Raises:
         ValueError: fewer than two folds, or too few groups.
     """
@@ -52,17 +49,10 @@ def assign_folds(groups: np.ndarray, labels: np.ndarray, num_folds: int, seed: i
 def hold_out(
     tracks: np.ndarray, groups: np.ndarray, labels: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take valid tracks out of those that are not tested.
+    """Divide the tracks (m,) that are not tested into train and valid; the rest as `assign_folds`.
 
-    Args:
-        tracks: (m,) positions of the tracks to divide.
-        groups: (n,) a number for the group of every track of the data.
-        labels: bool (n, C) which labels each of them has.
-        seed: a whole number from 0 on.
-
-    Returns:
-        Positions of train and of valid. Of the parts that `VALID_SHARE` would make, valid is the
-        one that leaves most labels in train, then has most of them itself, then is nearest in size.
+    Of the parts that `VALID_SHARE` would make, valid is the one that leaves most labels in train,
+    then has most of them itself, then is nearest in size.
 
     Raises:
         ValueError: all tracks are of one group, so it would have to be split.

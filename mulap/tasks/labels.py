@@ -14,15 +14,10 @@ from mulap.tasks.task import Kind
 
 
 def infer_kind(columns: Sequence[str], values: Sequence[Sequence[Any]]) -> Kind:
-    """Return what labels are, from all of their cells.
+    """Return what labels are, from all rows of cells, one for each column of labels.
 
-    Args:
-        columns: the names of the columns of labels.
-        values: for each row, a cell of each column.
-
-    Returns:
-        `numbers` for several columns or one of fractions, `tags` for lists, `a|b` and `a;b`, else
-        `class`.
+    It is `numbers` for several columns or one of fractions, `tags` for lists, `a|b` and `a;b`, else
+    `class`.
 
     Raises:
         ValueError: they may be one thing or the other.
@@ -70,13 +65,7 @@ def _kind_with_commas(column: str, cells: Sequence[Any]) -> Kind:
 def parse_label(
     kind: Kind, columns: Sequence[str], cells: Sequence[Any], mark: str = "|"
 ) -> tuple[str, ...] | str | tuple[float, ...]:
-    """Return a row's label as an `Example` has it.
-
-    Args:
-        kind: what it is.
-        columns: the names of the columns of labels, one unless the kind is numbers.
-        cells: the row's cell of each.
-        mark: what stands between tags.
+    """Return a row's label as an `Example` has it; `mark` stands between tags.
 
     Raises:
         BadRow: a cell is empty, or no finite number where one is needed.
@@ -96,12 +85,9 @@ def parse_label(
 
 
 def find_mark(cells: Sequence[Any]) -> str:
-    """Return the mark between tags in a column of text: the first of | ; , that occurs.
+    """Return the mark between tags in a whole column of text: the first of | ; , that occurs.
 
     `;;` is `|`. Lists, also those written as text, need no mark. Without any, it is `|`.
-
-    Args:
-        cells: the whole column.
     """
     texts = [read_text(cell) for cell in cells if read_list(cell) is None]
     for mark, found in (("|", ("|", ";;")), (";", (";",)), (",", (",",))):
@@ -113,9 +99,7 @@ def find_mark(cells: Sequence[Any]) -> str:
 def read_tags(cell: object, mark: str = "|") -> tuple[str, ...]:
     """Return the distinct tags of a list or of text such as `a|b`, `a;;b` or `[a, b]`, sorted.
 
-    Args:
-        cell: the list, or text; a list may be written as text.
-        mark: what stands between tags in text that is no list, as `find_mark` gives it.
+    A list may be written as text; `mark` stands between the tags of text that is none.
     """
     parts = read_list(cell)
     if parts is None:

@@ -22,11 +22,7 @@ from mulap.tasks.result import Predictions
 
 
 def write_mediaeval(predictions: Predictions, folder: AnyPath) -> list[Path]:
-    """Write predictions as MediaEval's `.npy` files.
-
-    Args:
-        predictions: of tags, tracks in the order of the TSV file.
-        folder: made if missing.
+    """Write predictions of tags, tracks in the order of the TSV file, as MediaEval's `.npy` files.
 
     Returns:
         The files: the truth, then predictions and decisions (if there are any) of each seed.

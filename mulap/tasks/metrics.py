@@ -29,13 +29,7 @@ Values = dict[str, np.ndarray]
 def headline(kind: Kind, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """Score K models by the task's first metric; fast enough for every epoch.
 
-    Args:
-        kind: of the task.
-        targets: tags: bool (n, C); class: int (n,); numbers: float (n, C).
-        outputs: (K, n, C), one a track. R2 may be negative: start a search for the best at -inf.
-
-    Returns:
-        (K,) float64: macro mean ROC-AUC, accuracy, or mean R2.
+    As `measure`, but (K,) float64. R2 may be negative: start a search for the best at -inf.
 
     Raises:
         ValueError: an output is not finite, or no label can be scored.
@@ -131,9 +125,6 @@ def choose_thresholds(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
 
     Returns:
         (K, C) float64: the lowest output that is still a yes, for `decide`.
-
-    Raises:
-        ValueError: an output is not finite.
     """
     check_finite(outputs)
     scores = outputs.astype(np.float64).transpose(0, 2, 1)  # (K, C, n)
@@ -170,13 +161,7 @@ class _Ranking:
     """
 
     def __init__(self, is_target: np.ndarray, scores: np.ndarray, tracks: np.ndarray) -> None:
-        """Sort.
-
-        Args:
-            is_target: bool (L, m), what is positive.
-            scores: (L, m).
-            tracks: int (m,), the track whose weight an item has.
-        """
+        """Sort scores (L, m) by what is positive (L, m); an item has its track's weight (m,)."""
         num_rows, num_items = scores.shape
         order = (-scores).argsort(1)
         scores = np.take_along_axis(scores, order, 1)

@@ -72,11 +72,7 @@ class Predictions:
     ) -> "Predictions":
         """Make predictions of some tracks of a task, with their targets and groups.
 
-        Args:
-            data: the task.
-            tracks: (n,) positions of the tested tracks.
-            outputs: (S, n, C), in the same order.
-            decisions: (S, n, C) or None.
+        Outputs (S, n, C) and decisions are in the order of `tracks` (n,), positions in the data.
         """
         examples = [data.examples[index] for index in tracks]
         found = cls(tuple(e.track_id for e in examples), data.targets[tracks], outputs, decisions)
@@ -180,7 +176,7 @@ def score_predictions(
     num_draws: int = 1000,
     seed: int = 0,
 ) -> TaskResult:
-    """Score predictions by all metrics of a kind of task.
+    """Score predictions of the test tracks by all metrics of a kind of task.
 
     Args:
         kind: tags, class or numbers.
@@ -235,15 +231,8 @@ def compare(
 ) -> Difference:
     """Compare two backbones on the same draws of the same test tracks (paired bootstrap).
 
-    Whole groups are drawn where the tracks of either have any: version 0.1 saved none.
-
-    Args:
-        kind: tags, class or numbers.
-        labels: C names.
-        first: predictions with the one.
-        second: predictions with the other; the number of seeds may differ.
-        num_draws: bootstrap draws.
-        seed: of the draws.
+    Whole groups are drawn where the tracks of either have any: version 0.1 saved none. The number
+    of seeds may differ.
 
     Raises:
         ValueError: other tracks, another order or other targets; or as `score_predictions`.

@@ -84,14 +84,7 @@ class Task:
         return next(iter(self.splits))
 
     def load(self, folder: AnyPath, split_name: str = "") -> "TaskData":
-        """Read the task's tracks and labels from its folder.
-
-        Args:
-            folder: where the download was put.
-            split_name: one of `splits`; empty means the default.
-
-        Returns:
-            The tracks, their targets and the one fold.
+        """Read the task's tracks, their targets and the one fold from its folder.
 
         Raises:
             ValueError: no such split, files missing or malformed, no track left in a split.
@@ -110,11 +103,9 @@ class Task:
 
 
 def number_groups(track_ids: Sequence[str], groups: Sequence[str]) -> np.ndarray:
-    """Return int64 (n,) the same number for tracks of one group.
+    """Return int64 (n,) the same number for tracks of one group, spelled one way.
 
-    Args:
-        track_ids: of n tracks.
-        groups: of the same tracks, spelled one way; a track without one is a group of its own.
+    A track without a group is one of its own.
     """
     names = [("group", g) if g else ("track", t) for t, g in zip(track_ids, groups, strict=True)]
     number = {name: index for index, name in enumerate(sorted(set(names)))}
@@ -171,15 +162,9 @@ def build_task_data(
     problems: Iterable[tuple[str, str]] = (),
     folds: list[Fold] | None = None,
 ) -> TaskData:
-    """Check examples and turn them into arrays.
+    """Check examples, in the official order, and turn them into arrays.
 
-    Args:
-        task: its constants.
-        split_name: which split this is.
-        root: the folder that file names are relative to.
-        examples: in the official order.
-        problems: what was left out already.
-        folds: positions in `examples`; None makes one of the examples' own splits.
+    Without `folds`, which hold positions in `examples`, one is made of the examples' own splits.
 
     Raises:
         ValueError: an id twice, an unknown label or split, no track in train, valid or test, or a

@@ -72,15 +72,12 @@ class TaskReport:
 
 
 def verify_task(data: TaskData, decode: bool = True, num_processes: int = 2) -> TaskReport:
-    """Look at every file of a task.
+    """Look at every file of a task: what is there, what is missing, and what cannot be used.
 
     Args:
         data: the tracks, read from the task's own files.
         decode: decode each file to its end; if not, it only has to be there and not be empty.
         num_processes: that decode side by side.
-
-    Returns:
-        What is there, what is missing, and what cannot be used.
 
     Raises:
         ValueError: a decoding process died, as for want of memory.

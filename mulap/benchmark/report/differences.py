@@ -44,14 +44,10 @@ def group_rows(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def compare_rows(folder: Path, rows: list[Row]) -> TaskRows:
-    """Compare the rows of a task with its first untrained backbone.
+    """Compare the rows of one task and split with its first untrained backbone.
 
-    Args:
-        folder: that the paths of predictions are relative to.
-        rows: of one task and split.
-
-    Returns:
-        The rows and their differences. A row without usable predictions has none, and a reason.
+    Predictions are named relative to `folder`. A row without usable ones has no difference, and a
+    reason.
     """
     names = row_names(rows)
     found = [index for index, row in enumerate(rows) if row["backbone"] == BASELINE]

@@ -64,11 +64,7 @@ class Panel:
 
 
 def draw_bars(panels: Sequence[Panel], stem: Path) -> list[str]:
-    """Draw the paper's Figure 3: `stem`.png and .svg, all panels in one.
-
-    Args:
-        panels: one a task, at least one.
-        stem: path without an ending.
+    """Draw the paper's Figure 3: `stem`.png and .svg, all panels in one; there is at least one.
 
     Returns:
         Each panel as an SVG of its own, for an HTML page.
@@ -159,13 +155,7 @@ def _draw_line(axis: Axes, line: Bar) -> None:
 def draw_confusion(
     counts: Sequence[Sequence[float]], labels: Sequence[str], title: str, stem: Path
 ) -> list[str]:
-    """Draw a confusion matrix, rows as shares of the true class: `stem`.png and .svg.
-
-    Args:
-        counts: (C, C), rows are true classes.
-        labels: of the C classes.
-        title: over the matrix.
-        stem: path without an ending.
+    """Draw a confusion matrix (C, C), its rows as shares of the true class: `stem`.png and .svg.
 
     Returns:
         The figure as SVG for an HTML page, the only entry.

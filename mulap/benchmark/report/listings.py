@@ -59,12 +59,7 @@ def _say(value: Any) -> str:
 
 
 def caveats(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    """Tell what a task's numbers are of, and what to beware of.
-
-    Args:
-        rows: of one task and split.
-        names: what the rows are called.
-    """
+    """Tell what the numbers of a task and split are of, and what to beware of."""
     first = rows[0]
     lines = [f"Task `{first['task']}`, split `{first['split_name']}`."]
     for counts in dict.fromkeys(json.dumps(row["num_tracks"]) for row in rows):
@@ -93,10 +88,6 @@ def off_centre(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """Tell of intervals that do not hold their own score.
 
     A bootstrap draw holds tracks twice, which helps precision where positives are few.
-
-    Args:
-        rows: of one task and split.
-        names: what the rows are called.
     """
     found = [
         f"{metric_name(metric)} of {name}"
@@ -118,10 +109,7 @@ def off_centre(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
 def left_out(folder: Path, rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """List the tracks that some backbone could not use, and rows of the data that were left out.
 
-    Args:
-        folder: that the paths in the rows are relative to.
-        rows: of one task and split.
-        names: what the rows are called.
+    Lists are named relative to `folder`.
     """
     told: dict[str, tuple[list[str], str, list[str]]] = {}  # list -> names, summary, lines
     for row, name in zip(rows, names, strict=True):

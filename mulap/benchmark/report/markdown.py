@@ -71,12 +71,7 @@ def bullets(lines: Sequence[str]) -> str:
 
 
 def image(path: str, text: str) -> str:
-    """Write a figure.
-
-    Args:
-        path: of the PNG, relative to the report.
-        text: what it shows, for those who cannot see it.
-    """
+    """Write a figure: the path of its PNG, relative to the report, and what it shows, in words."""
     return f"![{escape(text)}]({path})"
 
 
@@ -87,12 +82,9 @@ def details(summary: str, blocks: Sequence[str]) -> str:
 
 
 def to_html(title: str, text: str, panels: Mapping[str, Sequence[str]]) -> str:
-    """Render Markdown as one HTML page.
+    """Render Markdown, of blocks that the functions above wrote, as one HTML page.
 
-    Args:
-        title: of the window.
-        text: what the functions above wrote, joined by empty lines.
-        panels: path of an image -> its parts as SVG, which flow into as many columns as fit.
+    `panels` gives the parts of each image as SVG, which flow into as many columns as fit.
     """
 
     def draw(renderer: RendererHTML, tokens: Sequence[Token], index: int, *rest: Any) -> str:

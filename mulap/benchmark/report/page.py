@@ -39,10 +39,7 @@ FIGURES = "figures"
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
-    """Write `report.md`, `report.html` and `figures/` beside a benchmark's results.
-
-    Args:
-        folder: holds `results.jsonl`.
+    """Write `report.md`, `report.html` and `figures/` beside the `results.jsonl` in a folder.
 
     Returns:
         The path of report.html.
@@ -74,13 +71,7 @@ class _Figures:
         self.panels: dict[str, Sequence[str]] = {}
 
     def add(self, stem: str, text: str, draw: Callable[[Path], Sequence[str]]) -> str:
-        """Draw a figure, and return it as Markdown.
-
-        Args:
-            stem: its name without an ending.
-            text: what it shows.
-            draw: writes files of a given stem, and returns the panels.
-        """
+        """Draw `stem`.png, which shows what `text` says, and return it as Markdown."""
         path = f"{FIGURES}/{stem}.png"
         self.panels[path] = draw(self.folder / FIGURES / stem)
         return image(path, text)

@@ -58,15 +58,7 @@ def of_task(task: str) -> list[Published]:
 
 
 def mark_of(one: Published, split_names: Sequence[str]) -> str:
-    """Return the mark that a number must bear beside results of some splits.
-
-    Args:
-        one: the number.
-        split_names: those of the results beside it.
-
-    Returns:
-        `MARK_OTHER`, `MARK_UNKNOWN`, `MARK_INFERRED`, or nothing.
-    """
+    """Return the mark that a number must bear beside results of some splits, or nothing."""
     if not one.split:
         return MARK_UNKNOWN
     if split_names and one.split not in split_names:

@@ -68,10 +68,6 @@ def paper_table(number: int, rows: Sequence[Row]) -> tuple[Table, list[str]]:
     the split that MuLaP's own number is for. A published number stands in the column of its split;
     where there is no such column it stands in the task's first, marked.
 
-    Args:
-        number: 1 or 2.
-        rows: ours, of any tasks.
-
     Returns:
         The table, and the lines that explain its marks and numbers.
     """
@@ -155,11 +151,7 @@ def task_table(
 ) -> Table:
     """Build a task's own table: its headline metric, and the difference to a baseline.
 
-    Args:
-        rows: of one task and split.
-        names: what the rows are called.
-        differences: position of a row -> its difference from the baseline.
-        first: what the baseline is called; empty for none.
+    `differences` are by position of the row; `first` names the baseline, empty for none.
     """
     metric = headline_of(rows[0])
     header = ["Backbone", metric_name(metric), "95 % interval"]
@@ -181,12 +173,7 @@ def task_table(
 
 
 def metrics_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
-    """Build the table of a task's other metrics with their intervals; None if it has no others.
-
-    Args:
-        rows: of one task and split.
-        names: what the rows are called.
-    """
+    """Build the table of a task's other metrics with their intervals; None if it has no others."""
     metrics = list(dict.fromkeys(each for row in rows for each in row["scores"]))
     metrics.remove(headline_of(rows[0]))
     header = ["Backbone"]
@@ -205,12 +192,8 @@ def metrics_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
 def published_table(task: str, split: str) -> tuple[Table | None, list[str]]:
     """Build the table of what others published about a task; None where there is nothing.
 
-    Args:
-        task: of the registry.
-        split: of the rows it stands beside.
-
     Returns:
-        The table, and the lines that explain its marks and numbers.
+        The table, and the lines that explain its marks beside our rows of `split`, and its numbers.
     """
     published = of_task(task)
     if not published:
@@ -240,11 +223,6 @@ def label_table(
 ) -> tuple[Table, Table | None]:
     """Build the table of a metric for each label, the best first by the mean over backbones.
 
-    Args:
-        rows: of one task and split.
-        names: what the rows are called.
-        metric: of the rows' `per_label`.
-
     Returns:
         The table of all labels, and one of the best and the worst where there are many.
     """
@@ -271,12 +249,7 @@ def label_table(
 
 
 def confusion_table(row: Row, most: int = 20) -> Table:
-    """Build a confusion matrix as a table; of a large one, the commonest confusions.
-
-    Args:
-        row: with a `confusion`: rows true classes, mean counts over seeds.
-        most: classes of a whole matrix, and lines of a list.
-    """
+    """Build a confusion matrix as a table; of one with many classes, the commonest confusions."""
     labels, counts = row["labels"], row["confusion"]
     if len(labels) <= most:
         lines = [

@@ -73,18 +73,10 @@ def choose_split(artist: str, media_eval_set: str) -> str:
 
 
 def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
-    """Read the songs that have both numbers.
+    """Read the songs that have both numbers, in the order of the table of songs.
 
-    Args:
-        task: one of this file.
-        folder: holds `clips_45seconds`, and the tables, themselves or in `annotations`.
-        split_name: there is only `jukemir`.
-
-    Returns:
-        Examples in the order of the table of songs, and the rows left out.
-
-    Raises:
-        ValueError: a table is missing or of another format.
+    `folder` holds `clips_45seconds`, and the tables, themselves or in `annotations`. ValueError
+    where a table is missing or of another format.
     """
     numbers, problems = _read_rows(folder, NUMBERS, ("mean_arousal", "mean_valence"))
     songs, more_problems = _read_rows(folder, SONGS, ("Artist", SET_COLUMN))

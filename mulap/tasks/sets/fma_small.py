@@ -77,18 +77,10 @@ TASKS = {
 
 
 def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
-    """Read the rows of the small subset.
+    """Read the rows of the small subset, in the order of the file; broken clips are problems.
 
-    Args:
-        task: one of this file.
-        folder: holds `fma_metadata/tracks.csv` and `fma_small/000/000002.mp3` and so on.
-        split_name: `playable`, or `all` to keep the broken clips.
-
-    Returns:
-        Examples in the order of the file; the broken clips as problems.
-
-    Raises:
-        ValueError: the table is missing or of another format.
+    `folder` holds `fma_metadata/tracks.csv` and `fma_small/000/000002.mp3` and so on. ValueError
+    where the table is missing or of another format.
     """
     path = folder / TABLE
     table = _read_columns(path)

@@ -69,19 +69,10 @@ TASKS = {
 
 
 def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
-    """Read the excerpts of the fault-filtered lists.
+    """Read the excerpts of the fault-filtered lists, in their order; nothing is left out.
 
-    Args:
-        task: one of this file.
-        folder: holds `train_filtered.txt`, `valid_filtered.txt`, `test_filtered.txt` and the audio,
-            in one of `LAYOUTS`.
-        split_name: `filtered`, the only one.
-
-    Returns:
-        The examples, in the lists' order, and no problems: nothing is left out here.
-
-    Raises:
-        ValueError: a list is missing or of another format.
+    `folder` holds `train_filtered.txt` and so on, and the audio, in one of `LAYOUTS`. ValueError
+    where a list is missing or of another format.
     """
     rows = []
     for split in SPLITS:

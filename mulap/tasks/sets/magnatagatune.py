@@ -113,18 +113,10 @@ TASKS = {
 def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
     """Read the clips of one split, with their artist as the group.
 
-    Args:
-        task: one of this file.
-        folder: holds the two tables, for `clean` the lists (`train_list_pub.cP` or
-            `train_list.txt` and so on), and the audio, as `audio/0/NAME.mp3` or `0/NAME.mp3`.
-        split_name: `clean` or `full`.
-
-    Returns:
-        The examples, in the lists' order (`clean`) or the annotations' (`full`), and the listed
-        clips that have no annotation.
-
-    Raises:
-        ValueError: a file is missing or of another format.
+    `folder` holds the two tables, for `clean` the lists (`train_list_pub.cP` or `train_list.txt`
+    and so on), and the audio, as `audio/0/NAME.mp3` or `0/NAME.mp3`. Examples are in the lists'
+    order (`clean`) or the annotations' (`full`); listed clips without an annotation are problems.
+    ValueError where a file is missing or of another format.
     """
     examples, problems = [], []
     artists = {row["clip_id"]: row["artist"] for _, row, _ in read_table(folder / CLIPS, _CLIP)}

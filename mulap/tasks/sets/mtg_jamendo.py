@@ -153,19 +153,11 @@ TASKS = {
 
 
 def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
-    """Read the tracks of one subset, with their artist as the group.
+    """Read the tracks of one subset, in the tables' order, with their artist as the group.
 
-    Args:
-        task: one of the four.
-        folder: holds `data/splits/SPLIT/autotagging_SUBSET-train.tsv` and so on, as MTG's
-            repository does, and the audio, as `audio/15/215.mp3`, `15/215.mp3` or `.low.mp3`.
-        split_name: `split-0`.
-
-    Returns:
-        The examples, in the tables' order, and no problems: nothing is left out here.
-
-    Raises:
-        ValueError: a table is missing or of another format.
+    `folder` holds `data/splits/SPLIT/autotagging_SUBSET-train.tsv` and so on, as MTG's repository
+    does, and the audio, as `audio/15/215.mp3`, `15/215.mp3` or `.low.mp3`. ValueError where a table
+    is missing or of another format.
     """
     subset = SUBSETS[task.name][0]
     rows = []

@@ -72,18 +72,10 @@ class _Note(NamedTuple):
 
 
 def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Problems]:
-    """Read the notes of all three sets.
+    """Read the notes of all three sets, in the order of the files.
 
-    Args:
-        task: one of this file.
-        folder: holds `nsynth-train/examples.json`, `nsynth-train/audio/*.wav` and so on.
-        split_name: there is only `official`.
-
-    Returns:
-        Examples in the order of the files, and the notes whose labels cannot be used.
-
-    Raises:
-        ValueError: a file is missing or of another format.
+    `folder` holds `nsynth-train/examples.json`, `nsynth-train/audio/*.wav` and so on. Notes whose
+    labels cannot be used are problems. ValueError where a file is missing or of another format.
     """
     examples, problems = [], []
     for split in SPLIT_NAMES:

@@ -119,15 +119,9 @@ def _walk_pickle(data: bytes) -> list[str]:
 
 
 def find_layout(folder: AnyPath, layouts: Sequence[str], names: Iterable[str]) -> str:
-    """Return the layout that a download's audio has.
+    """Return the layout, such as `audio/{}.mp3`, that a download's audio has.
 
-    Args:
-        folder: the task's.
-        layouts: such as `audio/{}.mp3`, the usual one first.
-        names: what stands for `{}`, one a track.
-
-    Returns:
-        The first layout of the first name that is there; the usual one where none is.
+    It is the first layout of the first name that is there; the first of all where none is.
     """
     for name in names:
         for layout in layouts:
