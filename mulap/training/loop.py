@@ -129,24 +129,16 @@ def check_reporting(report_to: Sequence[str]) -> None:
             )
 
 
-def one_device(arguments: TrainingArguments) -> TrainingArguments:
-    """Let a process use one GPU, also where it sees several and no launcher has started it.
-
-    The Trainer would else spread each micro-batch over them (`nn.DataParallel`), behind the back of
-    what counts clips and steps, and of captions that belong to clips of their micro-batch.
-    """
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1
-    return arguments
-
-
-def common_arguments(training: AnyTraining, run: Path, num_workers: int) -> dict[str, Any]:
-    """Return the Trainer's arguments that follow from settings of one name in every training.
+def make_arguments(
+    training: AnyTraining, run: Path, num_workers: int, **own: Any
+) -> TrainingArguments:
+    """Turn settings into the Trainer's arguments.
 
     Args:
         training: the optimisation.
         run: the run's folder.
         num_workers: processes that decode.
+        **own: arguments that one kind of training has and the other has not.
 
     Raises:
         ValueError: bf16 where there is no accelerator.
@@ -154,24 +146,31 @@ def common_arguments(training: AnyTraining, run: Path, num_workers: int) -> dict
     on_cpu = not torch.cuda.is_available()
     if on_cpu and training.precision == "bf16":
         raise ValueError("training.precision = bf16 is for accelerators: set it to fp32 here")
-    return {
-        "output_dir": os.fspath(run),
-        "num_train_epochs": training.num_epochs,
-        "learning_rate": training.learning_rate,
-        "max_grad_norm": training.max_grad_norm,
-        "bf16": training.precision == "bf16",
-        "seed": training.seed,
-        "use_cpu": on_cpu,
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
-        "logging_steps": training.log_every_steps,
-        "logging_nan_inf_filter": False,
-        "report_to": training.report_to or "none",
-        "remove_unused_columns": False,
-        "dataloader_num_workers": num_workers,
-        "dataloader_pin_memory": not on_cpu,
-        "disable_tqdm": True,
-    }
+    arguments = TrainingArguments(
+        output_dir=os.fspath(run),
+        num_train_epochs=training.num_epochs,
+        learning_rate=training.learning_rate,
+        max_grad_norm=training.max_grad_norm,
+        bf16=training.precision == "bf16",
+        seed=training.seed,
+        use_cpu=on_cpu,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_steps=training.log_every_steps,
+        logging_nan_inf_filter=False,
+        report_to=training.report_to or "none",
+        remove_unused_columns=False,
+        dataloader_num_workers=num_workers,
+        dataloader_pin_memory=not on_cpu,
+        disable_tqdm=True,
+        **own,
+    )
+    # A process uses one GPU, also where it sees several and no launcher has started it. The Trainer
+    # would else spread each micro-batch over them (`nn.DataParallel`), behind the back of what
+    # counts clips and steps, and of captions that belong to clips of their micro-batch.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 class KeyedTrainer(Trainer):
@@ -179,11 +178,13 @@ class KeyedTrainer(Trainer):
 
     Args:
         training: the optimisation.
+        pretrained: names of the parameters that were not drawn at random.
         **kwargs: of `Trainer`; its `train_dataset` takes `(epoch, index)`.
     """
 
-    def __init__(self, training: AnyTraining, **kwargs: Any) -> None:
+    def __init__(self, training: AnyTraining, pretrained: set[str], **kwargs: Any) -> None:
         self.training = training
+        self.pretrained = pretrained
         self.sampler: KeyedSampler | None = None
         self._sums: dict[str, torch.Tensor | float] = defaultdict(float)
         self._num_batches = 0
@@ -201,6 +202,29 @@ class KeyedTrainer(Trainer):
         num_items = len(cast(Sized, self.train_dataset))
         self.sampler = KeyedSampler(num_items, self.args.seed)
         return self.sampler
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Make the optimiser over `parameter_groups`."""
+        if self.optimizer is None:
+            assert self.model is not None
+            groups = parameter_groups(self.model, self.pretrained, self.training)
+            kind, options = cast(Any, self.optimizer_cls_and_kwargs)
+            self.optimizer = kind(groups, lr=self.training.learning_rate, fused=True, **options)
+        return self.optimizer
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Log what `measure` finds, and tell the callbacks."""
+        model = self.accelerator.unwrap_model(self.model)
+        self.processes.share_buffers(model)
+        metrics = {f"eval_{name}": value for name, value in self.measure(model).items()}
+        self.log(dict(metrics))
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self._logged_at = time.monotonic()
+        return metrics
+
+    def measure(self, model: Any) -> dict[str, float]:
+        """Return figures of a model on held-out data, by name."""
+        raise NotImplementedError
 
     def get_batch_samples(self, epoch_iterator: Iterator, *args: Any, **kwargs: Any) -> Any:
         """As the Trainer's, with the time that the model waited for data."""

@@ -7,7 +7,6 @@ processes share the tracks.
 
 import math
 import os
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +27,7 @@ from mulap.data.dataset import as_it_is
 from mulap.model.features import DYNAMIC_RANGE_DB
 from mulap.tasks.metrics import HEADLINE, headline
 from mulap.training.classifier import MusicnnClassifier
-from mulap.training.loop import KeyedTrainer, common_arguments, one_device, parameter_groups
+from mulap.training.loop import KeyedTrainer, make_arguments
 from mulap.training.supervised_settings import SupervisedSettings, SupervisedTrainingSettings
 from mulap.training.tracks import SegmentDataset
 
@@ -70,8 +69,10 @@ def supervised_arguments(
     """
     training = settings.training
     num_workers = 0 if settings.data.cache_features else settings.data.num_workers
-    arguments = TrainingArguments(
-        **common_arguments(training, run, num_workers),
+    return make_arguments(
+        training,
+        run,
+        num_workers,
         per_device_train_batch_size=count_batch(training, num_tracks),
         lr_scheduler_type="reduce_lr_on_plateau",
         lr_scheduler_kwargs={
@@ -84,7 +85,6 @@ def supervised_arguments(
         greater_is_better=True,
         ddp_find_unused_parameters=False,
     )
-    return one_device(arguments)
 
 
 @torch.no_grad()
@@ -139,23 +139,15 @@ class SupervisedTrainer(KeyedTrainer):
         **kwargs: Any,
     ) -> None:
         self.settings = settings
-        self.pretrained = pretrained
         self.valid = valid
         self.valid_targets = valid_targets
-        super().__init__(settings.training, eval_dataset=valid, **kwargs)
+        kwargs |= {"eval_dataset": valid, "optimizer_cls_and_kwargs": (Adam, {})}
+        super().__init__(settings.training, pretrained, **kwargs)
 
     @property
     def classifier(self) -> MusicnnClassifier:
         """The model without what wraps it."""
         return cast(MusicnnClassifier, self.accelerator.unwrap_model(self.model))
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Make an Adam over `parameter_groups`."""
-        if self.optimizer is None:
-            assert self.model is not None
-            groups = parameter_groups(self.model, self.pretrained, self.training)
-            self.optimizer = Adam(groups, lr=self.training.learning_rate, fused=True)
-        return self.optimizer
 
     def compute_loss(
         self,
@@ -181,17 +173,11 @@ class SupervisedTrainer(KeyedTrainer):
         rows = predict_tracks(model, share, num_workers)
         return np.stack(self.processes.gather_shares(list(rows), len(dataset)))
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def measure(self, model: Any) -> dict[str, float]:
         """Score the validation tracks by the task's first metric."""
-        kind = self.classifier.kind
-        self.processes.share_buffers(self.classifier)
-        scores = self.predict_shared(self.valid, self.classifier)
-        value = float(headline(kind, self.valid_targets, scores[None])[0])
-        metrics = {f"eval_{HEADLINE[kind]}": value}
-        self.log(dict(metrics))
-        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self._logged_at = time.monotonic()
-        return metrics
+        scores = self.predict_shared(self.valid, model)
+        value = headline(model.kind, self.valid_targets, scores[None])[0]
+        return {HEADLINE[model.kind]: float(value)}
 
 
 def validation_scores(state: TrainerState, metric: str) -> list[float]:

@@ -5,7 +5,6 @@ The loop itself, its order, log and checkpoints, is `mulap.training.loop`'s.
 
 import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from mulap.model.pretraining import MulapForPreTrainingOutput
 from mulap.model.processor import MulapProcessor
 from mulap.objectives.losses import Targets, compute_losses, feature_spread, weighted_sum
 from mulap.training.evaluate import EVALUATION_SEED, evaluate, split_batch
-from mulap.training.loop import KeyedTrainer, common_arguments, one_device, parameter_groups
+from mulap.training.loop import KeyedTrainer, make_arguments
 from mulap.training.processes import ALONE, Processes
 from mulap.training.settings import PretrainSettings, TrainingSettings
 
@@ -87,8 +86,10 @@ def training_arguments(
     # The Trainer draws all micro-batches of a step before it computes the first: unless the workers
     # hold a whole step ahead, they wait while it computes, and it waits while they decode.
     num_ahead = max(2, math.ceil(num_accumulated / num_workers)) if num_workers else None
-    arguments = TrainingArguments(
-        **common_arguments(training, run, num_workers),
+    return make_arguments(
+        training,
+        run,
+        num_workers,
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=num_accumulated,
         lr_scheduler_type="linear",
@@ -101,7 +102,6 @@ def training_arguments(
         dataloader_prefetch_factor=num_ahead,
         ddp_find_unused_parameters=has_idle_head(settings),
     )
-    return one_device(arguments)
 
 
 def count_workers(settings: PretrainSettings) -> int:
@@ -165,21 +165,11 @@ class MulapTrainer(KeyedTrainer):
         **kwargs: Any,
     ) -> None:
         self.settings = settings
-        self.pretrained = pretrained
         self.processor = processor
-        super().__init__(
-            settings.training, data_collator=collator, processing_class=processor, **kwargs
-        )
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Make a fused AdamW over `parameter_groups`."""
-        if self.optimizer is None:
-            assert self.model is not None
-            training = self.settings.training
-            groups = parameter_groups(self.model, self.pretrained, training)
-            betas = (training.adam_beta1, training.adam_beta2)
-            self.optimizer = AdamW(groups, lr=training.learning_rate, betas=betas, fused=True)
-        return self.optimizer
+        training = settings.training
+        kwargs |= {"data_collator": collator, "processing_class": processor}
+        optimizer = AdamW, {"betas": (training.adam_beta1, training.adam_beta2)}
+        super().__init__(training, pretrained, optimizer_cls_and_kwargs=optimizer, **kwargs)
 
     def compute_loss(
         self,
@@ -206,13 +196,11 @@ class MulapTrainer(KeyedTrainer):
         loss = weighted_sum(losses, options)
         return (loss, outputs) if return_outputs else loss
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def measure(self, model: Any) -> dict[str, float]:
         """Evaluate on the validation clips, which the processes share."""
         training = self.settings.training
         assert isinstance(self.eval_dataset, ClipDataset)
-        model = self.accelerator.unwrap_model(self.model)
-        self.processes.share_buffers(model)
-        result = evaluate(
+        return evaluate(
             model,
             self.eval_dataset,
             evaluation_collator(self.settings, self.processor),
@@ -221,12 +209,7 @@ class MulapTrainer(KeyedTrainer):
             training.retrieval_pool,
             count_workers(self.settings),
             self.processes,
-        )
-        metrics = {f"eval_{name}": value for name, value in result.metrics.items()}
-        self.log(dict(metrics))
-        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self._logged_at = time.monotonic()
-        return metrics
+        ).metrics
 
 
 def held_out_clips(
