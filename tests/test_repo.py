@@ -126,13 +126,15 @@ def test_the_layout_page_is_the_tree_of_the_package():
     assert gone == [], "in docs/layout.md, but nowhere else"
 
 
-def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sf.write("song.mp3", tone(0, 7.0), RATE)
-    blocks = re.findall(r"^```python\n(.*?)^```$", read("README.md"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```$", read(page), re.MULTILINE | re.DOTALL)
     assert blocks
+    names: dict[str, object] = {}  # a page's blocks follow each other
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, page, "exec"), names)
 
 
 def test_the_generated_pages_are_what_the_code_says():
