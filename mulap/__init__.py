@@ -16,6 +16,11 @@ __all__ = ["load"]
 __version__ = "0.1.0"
 
 
+def __dir__() -> list[str]:
+    """List `load` too, so that notebooks complete it."""
+    return sorted([*globals(), *__all__])
+
+
 def __getattr__(name: str) -> Any:
     """Import `load` on first use: torch takes seconds to import, and `import mulap` should not."""
     if name == "load":

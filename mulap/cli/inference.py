@@ -108,10 +108,11 @@ def embed(paths: tuple[Path, ...], output: str, model: str, level: Any, **option
             options["force"],
             engine=engine,
         )
+    copies = counted(report.num_copies, "copy", "copies") + ", " if report.num_copies else ""
     say(
-        f"{counted(report.num_files, 'file')}: {report.num_embedded:,} embedded, "
-        f"{report.num_skipped:,} already present; {counted(report.num_rows, 'row')} of "
-        f"{embedder.embedding_size:,} numbers"
+        f"{counted(report.num_files, 'file')}: {report.num_embedded:,} embedded, {copies}"
+        f"{report.num_skipped - report.num_copies:,} already present; "
+        f"{counted(report.num_rows, 'row')} of {embedder.embedding_size:,} numbers"
     )
     say_left_aside(report.left_aside)
     for file, reason in report.failures if report.failures_path is None else ():
@@ -126,11 +127,13 @@ def _open_engine(opened: ExitStack, output: str, options: dict[str, Any]) -> "En
         "gpus_per_actor": options["gpus_per_actor"],
         "address": options["ray_address"],
     }
-    given = {name: value for name, value in asked.items() if value is not None}
     if options["engine"] == "local":
-        if given:
-            raise ValueError("--num-actors works only with --engine ray. Add --engine ray.")
+        refuse_given(
+            "works only with --engine ray. Add --engine ray.",
+            *("num_actors", "gpus_per_actor", "ray_address"),
+        )
         return None
+    given = {name: value for name, value in asked.items() if value is not None}
     if output == "-":
         raise ValueError(
             "--engine ray cannot write to standard output. Give --output a path on a shared disk."

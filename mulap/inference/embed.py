@@ -38,7 +38,8 @@ class EmbedReport:
     Attributes:
         num_files: that were found.
         num_embedded: that were embedded now.
-        num_skipped: whose rows were there already.
+        num_skipped: that were not, since their rows, or those of equal audio, were there already.
+        num_copies: how many of these were new: copies of others, or moved.
         num_rows: of the whole output.
         failures: (file or folder, reason) of those that could not be used.
         failures_path: where they are listed; None if there are none, or for standard output.
@@ -48,6 +49,7 @@ class EmbedReport:
     num_files: int
     num_embedded: int
     num_skipped: int
+    num_copies: int
     num_rows: int
     failures: list[tuple[str, str]]
     failures_path: Path | None
@@ -174,10 +176,12 @@ def embed_files(
         num_rows = target.finish(engine.write_shards if engine else write_here)
     if not is_stdout:
         failures.write()
+    num_skipped = len(found) - num_embedded - (len(failures) - num_folders)
     return EmbedReport(
         num_files=len(found),
         num_embedded=num_embedded,
-        num_skipped=len(found) - num_embedded - (len(failures) - num_folders),
+        num_skipped=num_skipped,
+        num_copies=num_skipped - (len(jobs) - len(todo)),
         num_rows=num_rows,
         failures=failures.failures,
         failures_path=failures.path if failures.failures and not is_stdout else None,

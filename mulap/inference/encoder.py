@@ -68,7 +68,16 @@ class Tags:
     start_seconds: np.ndarray
 
     def top(self, count: int | None = None) -> dict[str, float]:
-        """Return the tags of the highest mean score over the clip, best first; None: all."""
+        """Return the tags of the highest mean score over the clip, best first.
+
+        Args:
+            count: how many; None for all.
+
+        Raises:
+            ValueError: the count is below 1.
+        """
+        if count is not None and count < 1:
+            raise ValueError(f"top({count}): gives no tags. Give a count of 1 or more.")
         return rank_tags(self.tags, self.scores.mean(0, dtype=np.float64), count)
 
     def to_pandas(self) -> Any:
@@ -132,7 +141,9 @@ class Encoder(ABC):
             ValueError: it has none.
         """
         if not self.tags:
-            raise ValueError(f"{self.name}: has no tags. Use musicnn-mtt, musicnn-msd or a tagger.")
+            raise ValueError(
+                f"{self.name}: has no tags. Give musicnn-mtt, musicnn-msd or a tagger's folder."
+            )
 
     @property
     def stride_seconds(self) -> float:
@@ -145,7 +156,7 @@ class Encoder(ABC):
         Args:
             audio: a path, or samples as `to_mono` takes them; or several, as a list. A 2-D array
                 of rows longer than channels are many is several clips, one a row.
-            sampling_rate: of the samples, in Hz; arrays need it, files have their own.
+            sampling_rate: of the samples, in Hz: for arrays only, which need it.
             level: `segment`, or `track` for their mean.
 
         Returns:
@@ -245,8 +256,17 @@ class Encoder(ABC):
         several: list[Any] = [audio]
         if is_list := isinstance(audio, list | tuple | Iterator):
             audio = several = list(audio)
-        if several and isinstance(several[0], str | os.PathLike):
+        num_paths = sum(isinstance(each, str | os.PathLike) for each in several)
+        if num_paths == len(several) > 0:
+            if sampling_rate is not None:
+                raise ValueError("sampling_rate is for arrays; files have their own. Leave it out.")
             return [(os.fspath(path), stream_audio(path, own_rate)) for path in several], is_list
+        if num_paths:
+            raise ValueError("paths and arrays are in one list. Give a list of one kind.")
+        if not is_list and not hasattr(audio, "ndim"):
+            raise ValueError(
+                f"a {type(audio).__name__} is no audio. Give a path, an array, or a list of either."
+            )
         clips = [to_mono(clip) for clip in split_clips(audio)]
         if sampling_rate is None:
             raise ValueError(

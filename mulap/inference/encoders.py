@@ -62,7 +62,7 @@ def load_encoder(
 
         return mel_encoder()
     is_known = name == RANDOM or name in bundled_names()
-    if not is_known and not Path(name).is_dir():
+    if not is_known and not (name and Path(name).is_dir()):
         names = ", ".join([RANDOM, MEL, *bundled_names()])
         if Path(name).is_file():
             raise ValueError(f"{name}: is a file. Give the folder of a model.")

@@ -176,11 +176,12 @@ def _check_hub(name: str) -> None:
         raise _not_downloaded(name) from error
     except HFValidationError as error:
         raise ValueError(
-            f"{name}: no such folder, and no name of a Hub model. Write hf:OWNER/MODEL or a folder."
+            f"hf:{name}: no such folder, and no name of a Hub model. Write hf:OWNER/MODEL or a "
+            "folder."
         ) from error
     except HfHubHTTPError as error:
         raise ValueError(
-            f"{name}: the Hub has no such model, or does not show it to you. Check the name, or "
+            f"hf:{name}: the Hub has no such model, or does not show it to you. Check the name, or "
             "log in with `hf auth login`."
         ) from error
     finally:
@@ -190,14 +191,15 @@ def _check_hub(name: str) -> None:
 def _not_downloaded(name: str) -> ValueError:
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
     return ValueError(
-        f"{name}: not downloaded yet, and {why}. Run `hf download {name}` where there is a network,"
-        " or name the folder of a copy."
+        f"hf:{name}: not downloaded yet, and {why}. Run `hf download {name}` where there is a "
+        "network, or name the folder of a copy."
     )
 
 
 def _load_hugging_face(name_or_path: str) -> tuple[Any, Any, bool]:
     """Return the extractor, the model in float32, and whether the weights of a pooler are whole."""
-    if not (is_folder := Path(name_or_path).is_dir()):
+    is_folder = bool(name_or_path) and Path(name_or_path).is_dir()
+    if not is_folder:
         _check_hub(name_or_path)
     try:
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False)

@@ -49,8 +49,8 @@ def check_format(path: AnyPath) -> str:
     if suffix not in FORMATS:
         known = ", ".join(FORMATS)
         raise ValueError(
-            f"{path}: '{suffix}' is no format for embeddings. End it in {known}, or in a slash for "
-            "a folder of shards."
+            f"{path}: {f'{suffix} is no format for embeddings' if suffix else 'has no ending'}. "
+            f"Name a file that ends in {known}, or {path}/ for a folder of shards."
         )
     return suffix
 

@@ -21,7 +21,8 @@ def test_counts_agree_with_their_nouns(song, tmp_path):
     assert done.stderr == "1 file: 1 embedded, 0 already present; 1 row of 1,506 numbers\n"
     shutil.copy(song, tmp_path / "again.wav")
     done = call("embed", song, tmp_path / "again.wav", "-o", output, "--skip-existing")
-    assert done.stderr == "2 files: 0 embedded, 2 already present; 2 rows of 1,506 numbers\n"
+    counts = "2 files: 0 embedded, 1 copy, 1 already present; 2 rows of 1,506 numbers"
+    assert done.stderr == f"{counts}\n"
 
 
 @pytest.mark.parametrize(
@@ -29,14 +30,19 @@ def test_counts_agree_with_their_nouns(song, tmp_path):
     [
         (["embed", "--force"], 2, "--force works only with --output"),
         (["embed", "--skip-existing"], 2, "--skip-existing works only with --output"),
-        (["embed", "--num-actors", 2], 1, "works only with --engine ray. Add --engine ray."),
+        (
+            ["embed", "--num-actors", 2],
+            2,
+            "--num-actors works only with --engine ray. Add",
+        ),
+        (["embed", "--ray-address", "auto"], 2, "--ray-address works only with --engine ray."),
         (["embed", "--engine", "ray"], 1, "Give --output a path on a shared disk."),
-        (["embed", "-o", "rows"], 1, "End it in .parquet, .npz, .jsonl, or in a slash"),
+        (["embed", "-o", "rows"], 1, "ends in .parquet, .npz, .jsonl, or rows/ for a folder"),
         (["embed", "--device", "cdua"], 1, "--device cdua: torch cannot use it here."),
         (["tag", "--device", "cdua"], 1, "--device cdua: torch cannot use it here."),
         (["tag", "--top", -3], 2, "-3 is not in the range x>=1"),
         (["tag", "--json", "--top", 3], 2, "--top does nothing with --json"),
-        (["tag", "--model", "random"], 1, "random: has no tags. Use musicnn-mtt"),
+        (["tag", "--model", "random"], 1, "random: has no tags. Give musicnn-mtt"),
     ],
 )
 def test_what_would_do_nothing_or_cannot_be_done_is_one_line(song, arguments, exit_code, part):

@@ -345,7 +345,7 @@ def test_what_a_worker_cannot_do_stops_the_run_and_is_told_once(here, monkeypatc
 def test_wrong_requests_are_one_line(here):
     arguments = ["embed", "music", "--model", "encoder", "-o", "out.parquet"]
     ray = [*arguments, "--engine", "ray"]
-    check_one_line(call(*arguments, "--num-actors", 2), 1, "--engine ray")
+    check_one_line(call(*arguments, "--num-actors", 2), 2, "--engine ray")
     check_one_line(call(*arguments[:4], "--engine", "ray"), 1, "--output")
     check_one_line(call(*ray, "--num-actors", 0), 1, "--num-actors 0", "1 or more")
     check_one_line(call(*ray, "--gpus-per-actor", -1), 1, "--gpus-per-actor -1", "0 or more")

@@ -69,6 +69,7 @@ def test_a_folder_becomes_a_table_with_a_row_a_segment(embedder, music):
     report = embed_files(["music"], embedder, "new/folder/out.parquet")
     table = read_embeddings("new/folder/out.parquet")
     assert (report.num_files, report.num_embedded, report.num_skipped) == (4, 4, 0)
+    assert report.num_copies == 0
     assert report.num_rows == len(table.embeddings) == 27
     assert report.failures == []
     assert report.failures_path is None
@@ -161,7 +162,7 @@ def test_files_that_fail_are_listed_and_the_others_go_on(embedder, music):
     for name in ("broken.wav", "empty.mp3", "a_loud.wav"):
         shutil.copy(music / "b.wav", music / name)
     report = embed_files(["music"], embedder, "out.parquet", skip_existing=True)
-    assert (report.num_embedded, report.num_skipped) == (0, 7)  # the audio is known
+    assert (report.num_embedded, report.num_skipped, report.num_copies) == (0, 7, 3)
     assert len(read_embeddings("out.parquet").embeddings) == 30
     assert not os.path.exists("out.parquet.failures.jsonl")
 
@@ -240,8 +241,9 @@ def test_an_existing_output_is_refused_unless_it_may_be_replaced(embedder, music
 
 def test_wrong_requests_stop_before_any_work(embedder, music, calls):
     requests = [
-        (["music"], "out.csv", {}, "'.csv' is no format"),
-        (["music"], "music", {}, "'' is no format"),
+        (["music"], "out.csv", {}, "out.csv: .csv is no format"),
+        (["music"], "outx", {}, "outx: has no ending.* or outx/ for a folder of shards"),
+        (["music"], "music", {}, "music: has no ending"),
         (["gone.wav"], "out.npz", {}, "gone.wav"),
         ([music.parent / "music" / "sub" / "none"], "out.npz", {}, "none"),
         (["music"], "out.npz", {"level": "frame"}, "level is 'frame'"),

@@ -51,6 +51,7 @@ def test_importing_mulap_imports_no_torch_and_load_is_load_encoder():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
     assert mulap.load is load_encoder
+    assert "load" in dir(mulap)  # notebooks complete it
     with pytest.raises(AttributeError, match="has no attribute 'laod'"):
         mulap.laod  # noqa: B018
 
@@ -117,6 +118,11 @@ def test_a_batch_has_a_row_for_each_clip(encoder):
         (np.zeros((9, 9)), {"sampling_rate": 16_000}, "which is no clip"),
         (np.zeros(99), {"sampling_rate": 10}, "sampling_rate=10: must be"),
         (np.array([0.0, np.nan]), {"sampling_rate": 16_000}, "NaN.*number 1 from 0"),
+        ("a.wav", {"sampling_rate": 16_000}, "files have their own. Leave it out"),
+        (["a.wav", np.zeros(99)], {"sampling_rate": 16_000}, "paths and arrays are in one list"),
+        ([np.zeros(99), "a.wav"], {"sampling_rate": 16_000}, "paths and arrays are in one list"),
+        (None, {"sampling_rate": 16_000}, "a NoneType is no audio"),
+        (b"a.wav", {"sampling_rate": 16_000}, "a bytes is no audio"),
         (np.zeros(99), {"sampling_rate": 16_000, "level": "frame"}, "level is 'frame'"),
     ],
 )
@@ -151,6 +157,8 @@ def test_loud_music_gets_tensorflow_musicnns_taggram_and_no_nan(golden):
 
 def test_several_files_get_their_tags_with_times(tagger, paths):
     first, second = tagger.tag(paths)
+    with pytest.raises(ValueError, match=r"top\(-1\): gives no tags"):
+        first.top(-1)
     assert (first.file, second.file) == tuple(map(str, paths))
     assert first.tags == tagger.tags
     assert first.scores.shape == (2, 50)
@@ -160,7 +168,7 @@ def test_several_files_get_their_tags_with_times(tagger, paths):
 
 @pytest.mark.parametrize("name", ["random", "mel"])
 def test_an_encoder_without_tags_says_so(name, paths):
-    with pytest.raises(ValueError, match=f"{name}: has no tags. Use musicnn-mtt, musicnn-msd"):
+    with pytest.raises(ValueError, match=f"{name}: has no tags. Give musicnn-mtt, musicnn-msd"):
         load_encoder(name).tag(paths[0])
 
 

@@ -387,8 +387,8 @@ def test_a_model_that_was_not_downloaded_is_one_line_that_says_why(tmp_path, off
         env=env, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ended.stdout == (
-        f"some/model: not downloaded yet, and {why}. Run `hf download some/model` where there is "
-        "a network, or name the folder of a copy.\n"
+        f"hf:some/model: not downloaded yet, and {why}. Run `hf download some/model` where there "
+        "is a network, or name the folder of a copy.\n"
     )
     assert "Retrying" not in ended.stderr
 
@@ -401,13 +401,14 @@ def test_a_model_that_was_downloaded_in_part_is_one_line_that_says_so(tmp_path, 
     (snapshot.parent.parent / "refs" / "main").write_text("1")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match="^some/model: not downloaded yet, and HF_HUB_OFFLINE"):
+    with pytest.raises(ValueError, match="^hf:some/model: not downloaded yet, and HF_HUB_OFFLINE"):
         load_encoder("hf:some/model")
 
 
 def test_what_is_no_name_of_the_hub_is_one_line():
-    with pytest.raises(ValueError, match="no/such/model: no such folder, .* hf:OWNER/MODEL or a"):
-        load_encoder("hf:no/such/model")
+    for name in ("hf:no/such/model", "hf:"):
+        with pytest.raises(ValueError, match=f"^{name}: no such folder, .* hf:OWNER/MODEL or a"):
+            load_encoder(name)
 
 
 def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch, write_module):

@@ -270,7 +270,7 @@ def test_a_folder_that_holds_something_else_is_refused():
     open("music/song.mp3", "w").close()
     with pytest.raises(ValueError, match=r"music: holds song.mp3\. Name a new folder"):
         open_output("music/")
-    with pytest.raises(ValueError, match="is no format"):
+    with pytest.raises(ValueError, match="music: has no ending"):
         open_output("music")
     open("file", "w").close()
     with pytest.raises(ValueError, match="file: is a file"):
