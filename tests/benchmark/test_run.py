@@ -206,7 +206,7 @@ def test_a_pair_that_fails_is_listed_and_the_others_go_on(tmp_path, machine):
         "one, ./missing",
     ]
     assert all("\n" not in each["reason"] for each in failures)
-    assert "no encoder or folder has this name" in failures[3]["reason"]
+    assert "is no encoder" in failures[3]["reason"]
 
 
 def test_a_model_that_breaks_while_it_embeds_stops_no_other(tmp_path, machine, monkeypatch):
