@@ -231,10 +231,7 @@ def _packed_tar_entries(file: "io.BufferedReader[Any]") -> Iterator[Entry]:
 
 
 def read_tar(content: IO[bytes]) -> Iterator[Entry]:
-    """Give the entries of a tar one by one, however many there are, in bounded memory.
-
-    Args:
-        content: the tar, unpacked; it is read from front to back.
+    """Give the entries of an unpacked tar one by one, however many there are, in bounded memory.
 
     Raises:
         Exception: one of `DAMAGED`, where the tar is not whole or a header is absurdly long. What

@@ -202,18 +202,9 @@ def stream_audio(
 
 
 def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Resample a whole clip as files are.
+    """Resample a whole clip, mono float32 (num_samples,), from one rate to another as files are.
 
-    Args:
-        waveform: mono float32, (num_samples,).
-        rate: of the waveform, in Hz.
-        new_rate: of the result, in Hz.
-
-    Returns:
-        float32 (num_samples * new_rate / rate,), rounded.
-
-    Raises:
-        ValueError: a rate out of range.
+    The length is num_samples * new_rate / rate, rounded. ValueError if a rate is out of range.
     """
     _check_rate(rate)
     _check_rate(new_rate)

@@ -79,11 +79,7 @@ def leftover_path(path: AnyPath) -> Path:
 
 
 def remove_leftover(path: AnyPath) -> None:
-    """Remove a temporary file that a kill left; one that is being written stays.
-
-    Args:
-        path: of the temporary file. It may be gone already, or go meanwhile.
-    """
+    """Remove a temporary file that a kill left, if it is there; one that is being written stays."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:

@@ -69,9 +69,7 @@ def sweep_lock(path: str | os.PathLike[str]) -> None:
 def try_lock(descriptor: int, path: str | os.PathLike[str]) -> bool | None:
     """Lock an open file or folder until it is closed; also against other threads.
 
-    Args:
-        descriptor: of the open file.
-        path: where it is, for the warning.
+    `path` is named in the warning.
 
     Returns:
         Whether it is locked now: False if another holds it, None if its file system has no locks.
@@ -85,10 +83,7 @@ def try_lock(descriptor: int, path: str | os.PathLike[str]) -> bool | None:
 def wait_for_lock(descriptor: int, path: str | os.PathLike[str], message: str = "") -> None:
     """Lock an open file or folder until it is closed, once no other process or thread holds it.
 
-    Args:
-        descriptor: of the open file.
-        path: where it is, for the warning.
-        message: what to say before waiting; nothing if empty.
+    A message is logged before waiting.
     """
     if try_lock(descriptor, path) is False:
         if message:

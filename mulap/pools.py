@@ -75,12 +75,7 @@ def map_in_order(
 def read_ahead(items: Iterable[Task], num_ahead: int = 4) -> Iterator[Task]:
     """Run an iterator in a thread of its own, a few items ahead of who reads them.
 
-    Args:
-        items: run by one thread, in order. What it raises is raised here.
-        num_ahead: most items that wait.
-
-    Yields:
-        The items, in order.
+    What it raises is raised here.
     """
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1, thread_name_prefix="read_ahead") as thread:

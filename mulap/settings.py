@@ -61,15 +61,10 @@ def read_settings(
 
 
 def build_settings(kind: type[Settings], values: Any, where: str) -> Settings:
-    """Make settings of a dictionary of sections, checking every name and type.
-
-    Args:
-        kind: a dataclass whose fields are the sections, each a dataclass itself.
-        values: section -> key -> value, as YAML gives it.
-        where: the file or its part, for messages.
+    """Make settings of a dictionary of sections, as YAML gives it, checking every name and type.
 
     Raises:
-        ValueError: a key is not known, or a value has the wrong type.
+        ValueError: a key is not known, or a value has the wrong type; `where` it stands is named.
     """
     return _build(kind, values, where, prefix="")
 

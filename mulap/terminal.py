@@ -54,10 +54,7 @@ def warn(text: str) -> None:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Write a number with its noun: 1 file, 2 files, 1,000 files.
 
-    Args:
-        number: how many.
-        noun: of one.
-        plural: of several, if it is not `noun` and an s.
+    `plural` is for several, if it is not the noun and an s.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 

@@ -21,14 +21,10 @@ METADATA_FILE, AUDIO_FOLDER = "metadata.csv", "audio"
 
 @contextmanager
 def making_audiofolder(output: AnyPath, own_column: str) -> Iterator[Path]:
-    """Mark a folder as unfinished for as long as it is, also after a kill.
+    """Mark a folder as unfinished for as long as it is, also after a kill; yield that of the audio.
 
-    Args:
-        output: a new or empty folder, or one that this command made or began before.
-        own_column: of metadata.csv, by which an earlier result is known.
-
-    Yields:
-        The folder for the audio files.
+    The folder is new, empty, or one that this command made or began before: it is known by
+    `own_column` of its metadata.csv.
 
     Raises:
         ValueError: there is something else in it.

@@ -133,8 +133,7 @@ class CaptionRules:
     def find_broken(self, caption: str) -> str | None:
         """Return the first rule that a normalized caption breaks, None where it breaks none.
 
-        Returns:
-            `too_short`, `too_long` or the name of a pattern.
+        It is `too_short`, `too_long` or the name of a pattern.
         """
         num_words = len(caption.split())
         if num_words < self.min_words:
@@ -200,9 +199,7 @@ def clean_manifest(
 ) -> tuple[Manifest, CleaningReport]:
     """Clean the captions of all clips; a clip left with none is dropped and counted.
 
-    Args:
-        manifest: as read by `read_manifest`; it stays as it is.
-        rules: what to keep; None means the paper's lengths and `BAD_PATTERNS`.
+    Without `rules` the paper's lengths and `BAD_PATTERNS` apply.
 
     Returns:
         A new manifest with the same problems, and the report.

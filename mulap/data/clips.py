@@ -103,9 +103,6 @@ class CaptionPool(Sequence[str]):
     """All captions of some clips in order, each read of its clip when it is asked for.
 
     Ten million prepared clips cost 80 MB here, and that only where captions are drawn by number.
-
-    Args:
-        clips: whose captions these are.
     """
 
     def __init__(self, clips: list[Clip] | LazyClips) -> None:

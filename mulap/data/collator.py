@@ -186,11 +186,7 @@ def _pad(rows: Sequence[np.ndarray], value: float) -> torch.Tensor:
 
 
 def ordinary_token_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """Return the ids that a random replacement may be: neither special nor `[unused...]`, sorted.
-
-    Args:
-        tokenizer: any tokenizer with a vocabulary.
-    """
+    """Return the ids, sorted, that may replace a word: neither special nor `[unused...]`."""
     special = set(tokenizer.all_special_ids)
     return np.array(
         sorted(

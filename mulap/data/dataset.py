@@ -87,11 +87,7 @@ class ClipReader:
         return slice(first, first + self.num_segments)
 
     def check_prepared(self, stored: Stored) -> None:
-        """Stop where prepared data would not give what this reader gives from the files.
-
-        Raises:
-            ValueError: they were prepared for other settings; the line says how to do it again.
-        """
+        """Raise ValueError where prepared data would not give what this reader gives from files."""
         recipe, folder = stored.recipe, stored.folder
         wanted = audio_settings(self.extractor, recipe.store)
         for name, value in recipe.audio.items():
@@ -125,11 +121,7 @@ class ClipReader:
             )
 
     def check_random_segments(self, what: str) -> None:
-        """Stop where random crops cannot be taken from log-mels of whole tracks.
-
-        Raises:
-            ValueError: a segment's floor depends on its neighbours.
-        """
+        """Raise ValueError where log-mels cannot be cropped: a floor depends on its neighbours."""
         if self._floors_together:
             raise ValueError(
                 f"{what}: data.crop=random cannot use log-mels of whole tracks with "
@@ -267,15 +259,7 @@ def as_it_is(checked: Any) -> Any:
 
 
 class KeyedSampler(Sampler[Key]):
-    """All indices of an epoch in an order that `(seed, epoch)` fixes, as `(epoch, index)`.
-
-    Args:
-        num_items: of the data set.
-        seed: of the order.
-
-    Attributes:
-        epoch: to be set before each epoch.
-    """
+    """All indices of an epoch in an order that `(seed, epoch)` fixes, as `(epoch, index)`."""
 
     def __init__(self, num_items: int, seed: int) -> None:
         self.num_items = num_items

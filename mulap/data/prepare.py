@@ -94,9 +94,6 @@ def prepare(
         force: begin anew, whatever is there of an earlier preparation.
         cache_folder: where tars and audio in parquet files are unpacked.
 
-    Returns:
-        What was made.
-
     Raises:
         ValueError: the data cannot be used at all, the folder holds something else, or another
             process is at work there.

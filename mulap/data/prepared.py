@@ -166,12 +166,7 @@ class StoredTrack:
 
 
 class PreparedClips(LazyClips):
-    """The clips of a prepared data set, or of a split of it; each is made when asked for.
-
-    Args:
-        data: the data set.
-        rows: which of its rows; None means all.
-    """
+    """The clips of a prepared data set, or of some of its rows; each is made when asked for."""
 
     def __init__(self, data: PreparedData, rows: np.ndarray | None = None) -> None:
         self.data = data
@@ -223,10 +218,6 @@ def is_prepared(folder: AnyPath) -> bool:
 
 def read_prepared(folder: AnyPath, group_column: str | None = None) -> Manifest:
     """Read the manifest of a prepared data set. Nothing is decoded.
-
-    Args:
-        folder: what `mulap prepare` wrote.
-        group_column: as in `read_manifest`; it was settled when the data were prepared.
 
     Raises:
         ValueError: damaged, or prepared with another group column.
@@ -284,9 +275,6 @@ def _check_summary(summary: dict[str, Any]) -> None:
 
 def verify_prepared(folder: AnyPath) -> list[tuple[Path, str]]:
     """Compare all files of a prepared data set, tars too, with their checksums.
-
-    Args:
-        folder: what `mulap prepare` wrote.
 
     Returns:
         Damaged files, each with what is wrong with it.

@@ -83,13 +83,7 @@ def decode_files(
 ) -> Iterator[Decoded]:
     """Decode files once, in several processes, and log what is wrong with usable ones.
 
-    Args:
-        paths: the files.
-        decoding: how.
-        num_processes: that decode; 0 or 1 decode in this one.
-
-    Yields:
-        What was found in each file, in order.
+    With 0 or 1 processes it is this one. What was found in each file is yielded in order.
 
     Raises:
         ValueError: a process died, as it does for lack of memory.

@@ -64,13 +64,7 @@ def make_recipe(
 ) -> Recipe:
     """Return a recipe, filled up with what is usual for a store.
 
-    Args:
-        store: `log-mel`, `pcm` or `tars`.
-        seconds: how much of each track; infinite for all of it, None for what is usual.
-        dtype: of the numbers stored.
-        variant: of the log-mel.
-        db_reference: of the log-mel.
-        group_column: as `read_manifest` takes it.
+    Infinite seconds are for all of a track, None for what is usual.
 
     Raises:
         ValueError: an unknown store, a dtype that does not go with it, or no time at all.
@@ -98,14 +92,7 @@ def write_shard(
 ) -> ShardReport:
     """Decode some clips into one file, which appears whole or not at all.
 
-    Args:
-        path: the shard.
-        clips: with audio files.
-        first_index: position of the first of them among all clips; makes the keys of a tar.
-        recipe: what to store.
-
-    Returns:
-        What became of them.
+    The position of the first of them among all clips makes the keys of a tar.
 
     Raises:
         OSError: it cannot be written.

@@ -60,10 +60,6 @@ def choose_group(candidates: Iterable[str], track_id: str) -> str:
 
     Fillers such as "Various Artists" or "unknown" name none: as a group they would tie unrelated
     tracks together and, being large, spoil the shares of the splits.
-
-    Args:
-        candidates: values of the group columns, best first; empty strings where there is none.
-        track_id: what stands for a track without a group.
     """
     for candidate in candidates:
         if fold_group(candidate) not in _NO_GROUP:
@@ -88,8 +84,7 @@ def split_of_group(group: str) -> str:
 def find_leaking_groups(rows: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     """Return the groups that lie in more than one split, each with its splits.
 
-    Args:
-        rows: (group, split) of every clip.
+    `rows` has the group and the split of every clip.
     """
     splits_of: dict[str, set[str]] = {}
     spelling: dict[str, str] = {}

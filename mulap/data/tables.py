@@ -36,10 +36,7 @@ def find_tables(root: AnyPath, problems: list[tuple[str, str]]) -> list[tuple[Pa
     """Return the metadata files and archives of a folder, each with the split it is for, or "".
 
     Looked into are the folder itself and its folders `train`, `valid` and `test` (by any spelling).
-
-    Args:
-        root: the folder, or one file.
-        problems: (folder, reason) of a split's folder that cannot be listed is added here.
+    One of these that cannot be listed is added to `problems`.
 
     Raises:
         ValueError: there is none, one folder has metadata in two formats, or it is unfinished.
@@ -104,10 +101,7 @@ def _split_of_shard(name: str) -> str:
 
 
 def read_table(path: AnyPath) -> tuple[list[str], Iterable[PlacedRow]]:
-    """Return the column names of a table and its rows.
-
-    Args:
-        path: a .csv, .tsv, .jsonl, .json or .parquet file.
+    """Return the column names of a .csv, .tsv, .jsonl, .json or .parquet table and its rows.
 
     Raises:
         ValueError: another ending, an encoding that is not known, or not what its ending says.
@@ -131,16 +125,11 @@ def read_table(path: AnyPath) -> tuple[list[str], Iterable[PlacedRow]]:
 def find_column(
     where: object, columns: Sequence[str], *wanted: str, is_choice: bool = False
 ) -> str:
-    """Return the first wanted column that a table has.
-
-    Args:
-        where: the table, for the error.
-        columns: the names of its columns.
-        wanted: the names to look for, the first one is the usual one.
-        is_choice: the user chose the name, so that another name is the remedy, not another column.
+    """Return the first wanted column that a table, `where`, has; the first one is the usual one.
 
     Raises:
-        ValueError: it has none of them; the message names the nearest.
+        ValueError: it has none of them; the message names the nearest. With `is_choice` the user
+            chose the name, so that another name is the remedy, not another column.
     """
     for name in wanted:
         if name in columns:
@@ -160,10 +149,6 @@ def find_column(
 
 def read_utf8(path: AnyPath, remedy: str = "") -> str:
     """Return the text of a file in UTF-8, or in UTF-16 with a byte-order mark, without the mark.
-
-    Args:
-        path: the file.
-        remedy: what to do if it cannot be read; by default the path or UTF-8 is named.
 
     Raises:
         ValueError: it cannot be read or decoded: file, line, byte and remedy in one line.
@@ -233,16 +218,10 @@ def _is_plain(kind: pa.DataType) -> bool:
 def split_cells(
     text: str, delimiter: str, *, is_quoted: bool = True, is_strict: bool = True
 ) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield the number of each row of a CSV that is not empty, and its cells.
+    """Yield the number of each row of a CSV, from 1, that is not empty, and its cells.
 
-    Args:
-        text: the content of the file.
-        delimiter: the mark between cells.
-        is_quoted: cells may be in double quotes.
-        is_strict: a stray quote is an error in its own row; if not, it may swallow rows.
-
-    Yields:
-        The row's number, from 1, and its cells; or the reason why it cannot be read.
+    Instead of cells it may be the reason why they cannot be read: if strict, a stray quote is an
+    error in its own row; if not, it may swallow rows.
     """
     quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
     lines = csv.reader(

@@ -53,9 +53,7 @@ _POOR_TEMPLATES: tuple[tuple[tuple[str, ...], str], ...] = (
 def describe_tags(tags: Mapping[str, str], file_name: str) -> dict[str, str]:
     """Return what tags and file name say, cleaned: title, artist, album, genre, year, comment ...
 
-    Args:
-        tags: keys in lower case.
-        file_name: without folders; it gives the title where there is no such tag.
+    Keys of tags are in lower case. The file name gives the title where there is no such tag.
     """
     text = {key: " ".join(value.split()) for key, value in tags.items()}
     said = {
@@ -92,16 +90,10 @@ def is_poor(said: Mapping[str, str], has_title_tag: bool) -> bool:
 def caption_from_tags(
     tags: Mapping[str, str], file_name: str, seed: int = 0, num_captions: int = 1
 ) -> list[str]:
-    """Write captions from tags: a pure function of its arguments.
+    """Write at most so many captions from tags, none twice: a pure function of its arguments.
 
-    Args:
-        tags: as `probe_audio` gives them, keys in lower case.
-        file_name: the last resort for a title.
-        seed: of the choice of wordings; the file name counts too, so tracks differ.
-        num_captions: how many differing ones are wanted.
-
-    Returns:
-        At most `num_captions` captions, none twice; none at all if nothing is known.
+    Without a title the file's name is used; it also counts beside the seed, so that tracks differ.
+    There are none at all if nothing is known.
     """
     said = describe_tags(tags, file_name)
     rng = np.random.default_rng([seed, zlib.crc32(file_name.encode("utf-8", "surrogatepass"))])

@@ -58,41 +58,23 @@ _SECOND = "second audio file of one track: only the first is used"
 
 
 def unpack_tar(archive: AnyPath, cache_folder: AnyPath | None = None) -> Path:
-    """Unpack a LAION-style tar once; return the path of the list of its tracks.
+    """Unpack a LAION-style tar once; return the path of its `.tracks.jsonl`, beside the audio.
 
     A track is a pair `key.flac` and `key.json` (any audio ending; the order does not matter); the
     JSON's `text` holds its captions. The track's id is `<tar's name>/<key>`, after the name of the
-    tar's folder where that is a split's, since each split has a `0.tar`.
-
-    Args:
-        archive: an uncompressed tar.
-        cache_folder: where to unpack; None means `.mulap-unpacked` beside the tar.
-
-    Returns:
-        The path of a `.tracks.jsonl` with the audio files beside it.
-
-    Raises:
-        ValueError: the folder cannot be written or is too small.
+    tar's folder where that is a split's, since each split has a `0.tar`. Without a `cache_folder`,
+    `.mulap-unpacked` beside the tar is used. ValueError if it cannot be written or is too small.
     """
     path = Path(archive)
     return _unpack_once(path, cache_folder, lambda folder: _TarReader(path, folder).rows())
 
 
 def unpack_parquet(archive: AnyPath, cache_folder: AnyPath | None = None) -> Path:
-    """Write the audio bytes of a parquet file out as files, once; return the path of their list.
+    """Write the audio bytes of a parquet file out, once; return the path of their `.tracks.jsonl`.
 
-    A file is named by its content's hash, so rows with one recording become captions of one track.
-    The track's id is that name where no column `track_id` gives one.
-
-    Args:
-        archive: a parquet file with a column `audio` of structs with `bytes` (and `path`).
-        cache_folder: where to unpack; None means `.mulap-unpacked` beside the file.
-
-    Returns:
-        The path of a `.tracks.jsonl` with the audio files beside it.
-
-    Raises:
-        ValueError: the file is damaged, or the folder cannot be written or is too small.
+    The column `audio` has structs with `bytes` (and `path`). A file is named by its content's hash,
+    so rows with one recording become captions of one track. The track's id is that name where no
+    column `track_id` gives one. `cache_folder` and errors are as in `unpack_tar`.
     """
     path = Path(archive)
     return _unpack_once(path, cache_folder, lambda folder: _parquet_audio_rows(path, folder))

@@ -40,13 +40,7 @@ class TrackFeatures:
 def cache_features(data: TaskData, encoder: Encoder, cache: str | Path) -> TrackFeatures:
     """Embed the tracks that are not in the cache yet, and return the vectors of all.
 
-    Args:
-        data: the tracks.
-        encoder: makes the vectors; it is not changed.
-        cache: folder, made if it is missing.
-
-    Returns:
-        The vectors. A file that cannot be used is left out now, and tried again the next time.
+    A file that cannot be used is left out now, and tried again the next time.
 
     Raises:
         ValueError: nothing can be written, or no track can be used.

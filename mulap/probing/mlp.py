@@ -47,16 +47,10 @@ class Mlp(nn.Module):
         self.num_random = sum(inputs) if self.dropout else 0
 
     def forward(self, x: Tensor, uniform: Tensor | None = None) -> Tensor:
-        """Return the logits.
+        """Return the logits (B, C) of x (B, D).
 
-        Args:
-            x: (B, D).
-            uniform: numbers in [0, 1), (B, D + H), or (B, D) if linear: what falls below the
-                probability is dropped, from the input and from the hidden layer. None for no
-                dropout.
-
-        Returns:
-            (B, C).
+        Uniform numbers in [0, 1), (B, D + H), or (B, D) if linear, say what is dropped of the input
+        and of the hidden layer: what falls below the probability. None is for no dropout.
         """
         for index, layer in enumerate(self.layers):
             x = functional.relu(x) if index else x
@@ -75,15 +69,9 @@ def take_step(
     targets: Tensor,
     uniform: Tensor | None,
 ) -> None:
-    """Change a model's weights by the gradient of its mean loss.
+    """Change a model's weights by the gradient of its mean loss on x (B, D).
 
-    Args:
-        model: what is trained.
-        optimizer: of its weights.
-        kind: tags: binary cross-entropy; class: cross-entropy; numbers: squared error.
-        x: (B, D).
-        targets: float (B, C), or positions (B,) for a class.
-        uniform: as `Mlp.forward` takes it.
+    Targets are float (B, C), or positions (B,) for a class; `uniform` is as `Mlp.forward` takes it.
     """
     optimizer.zero_grad()
     _LOSSES[kind](model(x, uniform), targets).backward()
@@ -100,13 +88,7 @@ class EpochDraw:
 
 
 def draw_epoch(seed: int, epoch: int, counts: np.ndarray) -> EpochDraw:
-    """Draw an epoch.
-
-    Args:
-        seed: of the model.
-        epoch: 0 up.
-        counts: how many segments each train track has (n,).
-    """
+    """Draw an epoch, 0 or later, of a model's seed; a track has so many segments (n,)."""
     generator = keyed_generator(seed, epoch, 0, "order")
     order = generator.permutation(len(counts))
     offsets = generator.integers(0, counts)

@@ -99,12 +99,6 @@ class Pair:
 def probe_pair(data: TaskData, backbone: Backbone, options: ProbeOptions, encoder: Encoder) -> Pair:
     """Make the pair of a frozen backbone and a task; nothing is run yet.
 
-    Args:
-        data: the task.
-        backbone: how it is called.
-        options: how it is probed.
-        encoder: the backbone itself.
-
     Raises:
         ValueError: there is no such protocol.
     """
@@ -129,7 +123,7 @@ def run_pair(
     output: str | os.PathLike[str] | None = None,
     encoder: Encoder | None = None,
 ) -> Row:
-    """Judge one frozen backbone on one task.
+    """Judge one frozen backbone on one task; return the row as `results.jsonl` has it.
 
     Args:
         data: the task.
@@ -138,9 +132,6 @@ def run_pair(
         output: predictions and the list of left-out tracks are written here; None writes none, and
             says on standard error what was left out.
         encoder: the backbone, where it is loaded already.
-
-    Returns:
-        The row, as `results.jsonl` has it.
 
     Raises:
         ValueError: no such backbone or protocol, or nothing to learn from.
@@ -153,14 +144,7 @@ def run_pair(
 
 
 def make_row(pair: Pair, output: Path | None) -> Row:
-    """Judge a pair.
-
-    Args:
-        pair: what is judged.
-        output: see `run_pair`.
-
-    Returns:
-        The row.
+    """Judge a pair; `output` is as in `run_pair`.
 
     Raises:
         ValueError: nothing to learn from, or nothing that can be scored.

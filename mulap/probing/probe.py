@@ -119,8 +119,7 @@ def _blocks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Cut tracks into blocks of about so many segments, each track whole.
 
-    Yields:
-        The block's tracks, their rows in `vectors` (M,), and where in these each track starts.
+    Yields the block's tracks, their rows in `vectors` (M,), and where in these each track starts.
     """
     ends = np.cumsum(features.counts[tracks])
     cuts = np.flatnonzero(np.diff((ends - 1) // num_segments)) + 1

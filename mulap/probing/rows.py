@@ -30,12 +30,8 @@ def pair_id(row: Mapping[str, Any]) -> PairId:
 def read_rows(path: AnyPath, mend: bool = False) -> list[Row]:
     """Read the rows of a results file; none where there is no file.
 
-    Args:
-        path: the file.
-        mend: cut off the last line if a kill tore it, instead of only leaving it out.
-
-    Raises:
-        ValueError: a line before the last is no row.
+    A last line that a kill tore is left out, and with `mend` cut off. ValueError if a line before
+    it is no row.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,10 +73,7 @@ def write_rows(path: AnyPath, rows: Sequence[Row]) -> None:
 def order_rows(rows: Iterable[Row], wanted: Sequence[PairId]) -> list[Row]:
     """Put rows in order, one a pair: the last.
 
-    Args:
-        rows: in the order they were written.
-        wanted: the pairs of the config. Rows of other pairs, of an earlier config, follow them in
-            the order of their names.
+    Rows of pairs that are not wanted, of an earlier config, come last, by their names.
     """
     last = {pair_id(row): row for row in rows}
     others = sorted(set(last) - set(wanted))
@@ -107,11 +100,9 @@ def canonical_hash(value: Any) -> str:
 
 
 def file_stem(*names: str) -> str:
-    """Join names to a file name; what a file name should not hold is replaced, and then a hash of
-    the names keeps two of them apart.
+    """Join names of task, split, backbone and protocol to a file name.
 
-    Args:
-        *names: task, split, backbone, protocol.
+    What a file name should not hold is replaced; then a hash of the names keeps two of them apart.
     """
     safe = [re.sub(r"[^\w.+-]+", "-", name, flags=re.ASCII).strip("-.")[:60] for name in names]
     mark = f"--{canonical_hash(names)[:8]}" if safe != list(names) else ""

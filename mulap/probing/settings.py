@@ -61,12 +61,8 @@ def _require(is_good: bool, name: str, value: object, remedy: str) -> None:
 def expand_grid(**axes: Any) -> tuple[ProbeSettings, ...]:
     """Combine values of settings into the points of a grid.
 
-    Args:
-        **axes: settings by name; a list has a value for each point along it, the last setting
-            changing fastest. The others keep their defaults.
-
-    Raises:
-        ValueError: a value that cannot be.
+    A list has a value for each point along it, the last setting changing fastest. Settings that are
+    not named keep their defaults.
     """
     values = [axis if isinstance(axis, list) else [axis] for axis in axes.values()]
     return tuple(ProbeSettings(**dict(zip(axes, point, strict=True))) for point in product(*values))
@@ -104,10 +100,6 @@ def find_protocol(name: str) -> tuple[ProbeSettings, ...]:
 
 
 def make_grid(protocol: str, num_seeds: int) -> tuple[ProbeSettings, ...]:
-    """Return a protocol's grid with this many seeds.
-
-    Raises:
-        ValueError: there is no such protocol.
-    """
+    """Return a protocol's grid with this many seeds; ValueError if there is no such protocol."""
     seeds = tuple(range(num_seeds))
     return tuple(replace(point, seeds=seeds) for point in find_protocol(protocol))

@@ -58,9 +58,6 @@ def check_format(path: AnyPath) -> str:
 def open_rows(path: AnyPath) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Open a table to read it in constant memory (a .npz: in that of its other columns).
 
-    Args:
-        path: of a format that its suffix tells.
-
     Returns:
         The schema, and the rows, some at a time.
 
@@ -82,13 +79,9 @@ def open_rows(path: AnyPath) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
 def write_rows(
     path: AnyPath, schema: pa.Schema, batches: Iterable[pa.RecordBatch], num_rows: int
 ) -> None:
-    """Write a table a few rows at a time.
+    """Write a table a few rows at a time, in the format of its suffix; a file there is replaced.
 
-    Args:
-        path: overwritten; its suffix tells the format.
-        schema: from `row_schema`.
-        batches: the rows.
-        num_rows: how many there are in all; .npz has to know it before the first.
+    `num_rows` is how many there are in all; .npz has to know it before the first.
     """
     suffix = check_format(path)
     if suffix == ".parquet":

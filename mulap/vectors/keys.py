@@ -107,13 +107,7 @@ class KnownFiles:
         return self._known.get(os.path.realpath(path), ("", ""))[0]
 
     def add(self, path: AnyPath, version: str, key: str) -> None:
-        """Remember a file's key.
-
-        Args:
-            path: the file.
-            version: from `file_version`, before the file was read.
-            key: from `audio_key`.
-        """
+        """Remember a file's key, with the `file_version` from before the file was read."""
         name = os.path.realpath(path)
         self._known[name] = (version, key)
         if time.time_ns() - int(version.partition("-")[2]) > _SETTLED_NANOSECONDS:

@@ -125,10 +125,7 @@ class EmbeddingOutput:
     def name(self, file: str, version: str, key: str) -> None:
         """Give the vectors of a key, which are there already, to a file.
 
-        Args:
-            file: its name.
-            version: from `file_version`, before it was read.
-            key: of its audio.
+        The version is from before the file was read.
         """
         if key in self.store.entries:
             num_rows = self.store.entries[key].num_rows
@@ -166,10 +163,7 @@ class EmbeddingOutput:
         """Put the output in its place and remove the parts; return the output's number of rows.
 
         Without any new row an earlier output is not touched, unless rows in it are to be dropped;
-        where none are left, the file or the shards go.
-
-        Args:
-            write_shards: writes the shards of a folder.
+        where none are left, the file or the shards go. `write_shards` writes those of a folder.
         """
         self._copy_moved()
         files = [
@@ -255,12 +249,7 @@ class EmbeddingOutput:
 
 
 class LinePrinter:
-    """Prints JSON lines in place of an `EmbeddingOutput`; a file's lines all at once, or none.
-
-    Args:
-        out: where to print.
-        making: of the vectors.
-    """
+    """Prints JSON lines in place of an `EmbeddingOutput`; a file's lines all at once, or none."""
 
     def __init__(self, out: TextIO, making: Making) -> None:
         self.out, self.making = out, making

@@ -29,12 +29,7 @@ class FileRows(NamedTuple):
 
 
 def row_schema(embedding_size: int, metadata: dict[str, Any]) -> pa.Schema:
-    """Return the columns of a table of embeddings.
-
-    Args:
-        embedding_size: length of a vector.
-        metadata: what made the vectors.
-    """
+    """Return the columns of a table of embeddings of a length; the metadata say what made them."""
     columns = [
         ("file", pa.string()),
         ("segment_index", pa.int32()),
@@ -47,26 +42,16 @@ def row_schema(embedding_size: int, metadata: dict[str, Any]) -> pa.Schema:
 
 
 def schema_metadata(schema: pa.Schema) -> dict[str, Any]:
-    """Return the metadata that `row_schema` was given.
-
-    Raises:
-        ValueError: the schema is not of its making.
-    """
+    """Return the metadata that `row_schema` was given; ValueError if it did not make the schema."""
     if _METADATA_KEY not in (schema.metadata or {}):
         raise ValueError("there is no metadata of mulap in it")
     return json.loads(schema.metadata[_METADATA_KEY])
 
 
 def row_batch(schema: pa.Schema, columns: dict[str, Any], embeddings: np.ndarray) -> pa.RecordBatch:
-    """Make rows.
+    """Make rows of embeddings, float32 (rows, D), in the order of the schema.
 
-    Args:
-        schema: from `row_schema`.
-        columns: the other columns by name; one string stands for all rows.
-        embeddings: float32 (rows, D).
-
-    Returns:
-        The rows, in the order of the schema.
+    The other columns are given by name; one string stands for all rows.
     """
     size = schema.field("embedding").type.list_size
     flat = pa.array(np.ascontiguousarray(embeddings, np.float32).reshape(-1))
@@ -85,15 +70,9 @@ def file_batch(
     starts: np.ndarray,
     vectors: np.ndarray,
 ) -> pa.RecordBatch:
-    """Make rows of one file.
+    """Make rows of one file from its vectors, float32 (rows, D).
 
-    Args:
-        schema: from `row_schema`.
-        about: version and key of the file.
-        file: its name.
-        first: index of the first row's segment.
-        starts: where the segments start, in seconds, (rows,).
-        vectors: float32 (rows, D).
+    The first is segment `first` of the file; all start at `starts`, in seconds, (rows,).
     """
     columns = {
         "file": file,

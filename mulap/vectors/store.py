@@ -130,24 +130,16 @@ class VectorStore:
 
 
 class VectorWriter:
-    """Appends vectors to parts of its own. One thread at a time.
-
-    Args:
-        folder: of the store.
-        size: length D of a vector.
-        making: the fingerprint of what makes the vectors.
-    """
+    """Appends vectors of length `size` to parts of its own. One thread at a time."""
 
     def __init__(self, folder: Path, size: int, making: str) -> None:
         self.folder, self.size, self.making = folder, size, making
         self._part: _OpenPart | None = None
 
     def add(self, key: str, blocks: Iterable[np.ndarray]) -> Entry:
-        """Append the vectors of a key: whole once this returns, and none of them if it fails.
+        """Append the vectors of a key, blocks of float32 (M, D); what they raise is passed on.
 
-        Args:
-            key: of the audio.
-            blocks: its vectors in order, each float32 (M, D). What they raise is passed on.
+        They are whole once this returns, and none of them is there if it fails.
         """
         if self._part is not None and self._part.num_rows * self.size * 4 >= PART_BYTES:
             self.close()

@@ -83,13 +83,7 @@ WriteShards = Callable[[Iterable[Shard]], Iterator[Shard]]
 
 
 def read_embeddings(path: AnyPath) -> Embeddings:
-    """Read a table of embeddings whole.
-
-    Args:
-        path: a .parquet, .npz or .jsonl file that `mulap embed` wrote, or its folder of shards.
-
-    Returns:
-        Its rows, in the order of the file.
+    """Read a table of embeddings whole: a file that `mulap embed` wrote, or its folder of shards.
 
     Raises:
         ValueError: the file is missing, or no such table.
@@ -194,10 +188,7 @@ class OneFile:
 
 
 class ShardFolder:
-    """The output of a run: a folder of shards.
-
-    Args:
-        path: the folder; it may be missing.
+    """The output of a run: a folder of shards, which may be missing.
 
     Raises:
         ValueError: there is something else in it.
@@ -246,12 +237,7 @@ class ShardFolder:
     ) -> None:
         """Make the folder hold what it is to hold; parts go as their rows are in shards.
 
-        Args:
-            parts: folder of the store.
-            making: of the vectors.
-            kept: the files that stay; others' rows go.
-            files: whose rows are added, in order.
-            write_shards: writes them.
+        Rows stay of the files in `kept` alone, and those of `files` are added, in order.
         """
         for leftover in self.path.glob(".*.parquet"):  # of a kill
             leftover.unlink()

@@ -141,11 +141,7 @@ def _call(render: Callable[[ClipPlan], ClipFacts | str], plan: ClipPlan) -> Clip
 
 
 def write_captions(facts: list[ClipFacts], seed: int) -> list[tuple[str, str]]:
-    """Write one caption a clip, noisy at the rates above.
-
-    Args:
-        facts: of all clips; a wrong caption is written about another of them.
-        seed: of the corpus.
+    """Write one caption a clip, noisy at the rates above; a wrong one is about another clip.
 
     Returns:
         (kind, caption) of each clip; kind is "full", "single aspect", "vague" or "wrong".

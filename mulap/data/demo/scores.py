@@ -156,17 +156,9 @@ def chord_pitch_classes(chord: str) -> list[int]:
 
 
 def run_mma(groove: Groove, chords: list[str], mma_bpm: float, seed: int, folder: Path) -> Path:
-    """Let MMA write the accompaniment as a MIDI file.
+    """Let MMA write the accompaniment as a MIDI file, with one chord a bar, in a temporary folder.
 
-    Args:
-        groove: what to play.
-        chords: one a bar.
-        mma_bpm: tempo in MMA's own beats.
-        seed: of MMA's random variations.
-        folder: a temporary folder to work in; nothing is written elsewhere.
-
-    Returns:
-        The MIDI file.
+    Nothing is written elsewhere. The tempo is in MMA's own beats, the seed of its variations.
 
     Raises:
         ValueError: if MMA does not accept the groove, with its own words.

@@ -57,12 +57,9 @@ def make_synth(sampling_rate: int) -> tuple[Any, int]:
 
 
 def render_part(synth: Any, bank_id: int, part: Part, start: float, seconds: float) -> np.ndarray:
-    """Render what a part plays from `start` on.
+    """Render what a part plays from `start` on: float32 (num_samples, 2) at the synthesizer's rate.
 
     Notes that began before `start` are left out, so that a clip starts cleanly.
-
-    Returns:
-        float32 (num_samples, 2) at the synthesizer's rate.
     """
     is_drums = part.role == "drums"
     channel, rate = (9 if is_drums else 0), synth.samplerate
@@ -104,12 +101,7 @@ def mix_parts(
 ) -> Mix:
     """Render and mix parts so that the lead stands out and named instruments can be heard.
 
-    Args:
-        parts: what plays; empty ones are ignored.
-        start: where in the parts the clip begins, in seconds.
-        seconds: how long it is.
-        sampling_rate: of the result.
-        rng: draws the lead's level and the clip's loudness.
+    The clip begins at `start` in the parts. The generator draws the lead's level and the loudness.
 
     Raises:
         ValueError: if nothing sounds, or the lead does not.

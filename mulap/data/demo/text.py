@@ -229,15 +229,9 @@ def _write_single_aspect(w: Writer) -> str:
 
 
 def write_caption(facts: ClipFacts, kind: str, rng: np.random.Generator) -> str:
-    """Write one true caption.
+    """Write one true caption; the kind is "full", "single aspect" or "vague".
 
-    Args:
-        facts: what is known of the clip.
-        kind: "full", "single aspect" or "vague".
-        rng: all draws come from it.
-
-    Returns:
-        A sentence or a phrase of 3 to 20 words, capitalised and closed with a full stop or not.
+    It is a sentence or a phrase of 3 to 20 words, capitalised and closed with a full stop or not.
     """
     w = Writer(facts, rng)
     write = {"full": _write_full, "single aspect": _write_single_aspect}.get(kind)
