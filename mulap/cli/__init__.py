@@ -1,7 +1,7 @@
 """The command line: each command parses, calls one function and prints.
 
-Reading order: `group` (shared by all commands), then `corpora`, `config`, `training`, `inference` and
-`transfer`. Heavy imports stand inside the commands, so that `mulap --help` needs no torch.
+Reading order: `group` (shared by all commands), then `corpora`, `config`, `training`, `inference`
+and `transfer`. Heavy imports stand inside the commands, so that `mulap --help` needs no torch.
 """
 
 from mulap.cli import config, corpora, inference, training, transfer
