@@ -352,16 +352,10 @@ class _Mixer:
         return set()
 
 
-def _gather(
-    pieces: Iterator[np.ndarray], wanted: int | None, first: np.ndarray | None = None
-) -> np.ndarray:
+def _gather(pieces: Iterator[np.ndarray], wanted: int, first: np.ndarray) -> np.ndarray:
     """Join `first` and as many pieces as it takes to have `wanted` samples, or all of them."""
-    gathered = [np.zeros(0, np.float32) if first is None else first]
-    num_samples = len(gathered[0])
-    while wanted is None or num_samples < wanted:
-        piece = next(pieces, None)
-        if piece is None:
-            break
+    gathered, num_samples = [first], len(first)
+    while num_samples < wanted and (piece := next(pieces, None)) is not None:
         gathered.append(piece)
         num_samples += len(piece)
     return np.concatenate(gathered)

@@ -57,7 +57,10 @@ def find_supervised(
 
 def recipe_of(settings: SupervisedSettings) -> dict[str, Any]:
     """Return what decides a training's numbers, which stands for weights that are not there yet."""
-    return {name: _without(section, _SILENT) for name, section in asdict(settings).items()}
+    return {
+        name: {key: value for key, value in section.items() if key not in _SILENT}
+        for name, section in asdict(settings).items()
+    }
 
 
 def train_whole(
@@ -80,7 +83,3 @@ def train_whole(
         read_failures(output / "failures.jsonl"),
         hashes[0] if len(hashes) == 1 else canonical_hash(hashes),
     )
-
-
-def _without(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in names}

@@ -19,7 +19,7 @@ from mulap.cli.group import (
     unpack_option,
     warn,
 )
-from mulap.terminal import Progress, counted
+from mulap.terminal import counted
 
 
 class Seconds(click.ParamType):
@@ -68,8 +68,7 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
     """
     from mulap.data.demo.corpus import make_demo_corpus
 
-    with Progress("rendering", clips, "clips") as progress:
-        report = make_demo_corpus(output, clips, seconds, seed, processes, progress.update)
+    report = make_demo_corpus(output, clips, seconds, seed, processes)
     clips_made = counted(report.num_clips, "clip")
     say(f"{clips_made} of {seconds:g} s in {report.elapsed_seconds:.0f} s")
     say(f"sources: {join_counts(report.num_by_source)}")
@@ -118,8 +117,7 @@ def corpus_folder(  # noqa: PLR0913  (options)
 
     options = CorpusOptions(clip_seconds, max_clips, captions, group_by, copy, seed)
     num_processes = usable_cores() if processes is None else processes
-    with Progress("reading", unit="tracks") as progress:
-        report = make_corpus(source, output, options, progress.update, num_processes)
+    report = make_corpus(source, output, options, num_processes)
     counts = (
         counted(report.num_tracks, "track"),
         counted(report.num_clips, "clip"),

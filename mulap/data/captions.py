@@ -3,8 +3,7 @@
 Cleaning is an option. The paper (section 3.1) tried it, "length between 3 and 15 words, absence of
 text patterns observed to appear in bad captions", kept 115,933 of 250,513 pairs, saw no significant
 effect downstream and reports results on all of them. It does not print its patterns: those below
-are our own guess at what production-music libraries write where a description should be, and a
-dictionary of others takes their place.
+are our own guess at what production-music libraries write where a description should be.
 
 Limits: a caption that is well formed and wrong stays. Captions in capitals stay too: they say what
 others say, and the tokenizer makes them lower case.
@@ -13,9 +12,7 @@ others say, and the tokenizer makes them lower case.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from hashlib import blake2b
 
 from mulap.data.clips import Manifest
@@ -43,6 +40,11 @@ BAD_PATTERNS: dict[str, str] = {
 }
 """Names and regular expressions of bad captions. Each is searched for in the normalized caption;
 case matters unless the pattern begins with (?i)."""
+
+_COMPILED = {name: re.compile(pattern) for name, pattern in BAD_PATTERNS.items()}
+
+MIN_WORDS, MAX_WORDS = 3, 15
+"""Lengths of captions that are kept, in words split at white space: the paper's."""
 
 _MAX_EXAMPLE_CHARACTERS = 80
 
@@ -99,51 +101,17 @@ def hash_caption(key: str) -> int:
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-@dataclass(frozen=True)
-class CaptionRules:
-    """What a caption must be like to be kept."""
+def find_broken_rule(caption: str) -> str | None:
+    """Return the first rule that a normalized caption breaks, None where it breaks none.
 
-    min_words: int = 3  # fewest words, split at white space; the paper's 3
-    max_words: int = 15  # most words; the paper's 15
-    # name -> regular expression, see `BAD_PATTERNS`; a caption in which one is found is dropped. An
-    # empty dictionary leaves only the length to check.
-    bad_patterns: Mapping[str, str] = field(default_factory=lambda: dict(BAD_PATTERNS))
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_words <= self.max_words:
-            raise ValueError(
-                f"min_words {self.min_words} and max_words {self.max_words}: "
-                "need 0 <= min_words <= max_words"
-            )
-        _ = self.compiled  # a bad pattern is found at the door, not after reading the data
-
-    @cached_property
-    def compiled(self) -> dict[str, re.Pattern[str]]:
-        """The patterns, ready to search with."""
-        compiled = {}
-        for name, pattern in self.bad_patterns.items():
-            try:
-                compiled[name] = re.compile(pattern)
-            except re.error as error:
-                raise ValueError(
-                    f"bad_patterns {name!r}: {pattern!r} is no regular expression ({error})"
-                ) from error
-        return compiled
-
-    def find_broken(self, caption: str) -> str | None:
-        """Return the first rule that a normalized caption breaks, None where it breaks none.
-
-        It is `too_short`, `too_long` or the name of a pattern.
-        """
-        num_words = len(caption.split())
-        if num_words < self.min_words:
-            return "too_short"
-        if num_words > self.max_words:
-            return "too_long"
-        for name, pattern in self.compiled.items():
-            if pattern.search(caption):
-                return name
-        return None
+    It is `too_short`, `too_long` or the name of a pattern.
+    """
+    num_words = len(caption.split())
+    if num_words < MIN_WORDS:
+        return "too_short"
+    if num_words > MAX_WORDS:
+        return "too_long"
+    return next((name for name, bad in _COMPILED.items() if bad.search(caption)), None)
 
 
 @dataclass
@@ -166,10 +134,10 @@ class CleaningReport:
         """How many captions came in."""
         return self.num_dropped.total() + self.num_kept.total()
 
-    def clean(self, caption: str, rules: CaptionRules) -> str | None:
+    def clean(self, caption: str) -> str | None:
         """Count a caption; return its normal form, or None where a rule drops it."""
         caption = normalize_caption(caption)
-        if rule := rules.find_broken(caption):
+        if rule := find_broken_rule(caption):
             self.num_dropped[rule] += 1
             self.examples.setdefault(rule, _shorten(caption))
             return None
@@ -194,12 +162,8 @@ class CleaningReport:
         return lines
 
 
-def clean_manifest(
-    manifest: Manifest, rules: CaptionRules | None = None
-) -> tuple[Manifest, CleaningReport]:
+def clean_manifest(manifest: Manifest) -> tuple[Manifest, CleaningReport]:
     """Clean the captions of all clips; a clip left with none is dropped and counted.
-
-    Without `rules` the paper's lengths and `BAD_PATTERNS` apply.
 
     Returns:
         A new manifest with the same problems, and the report.
@@ -207,9 +171,9 @@ def clean_manifest(
     Raises:
         ValueError: no clip has a caption left.
     """
-    rules, report, clips = rules or CaptionRules(), CleaningReport(), []
+    report, clips = CleaningReport(), []
     for clip in manifest.clips:
-        kept = [clean for each in clip.captions if (clean := report.clean(each, rules)) is not None]
+        kept = [clean for each in clip.captions if (clean := report.clean(each)) is not None]
         if kept:
             clips.append(replace(clip, captions=tuple(kept)))
     report.num_clips_dropped = len(manifest.clips) - len(clips)
@@ -217,7 +181,7 @@ def clean_manifest(
         rule, count = next(iter(report.num_dropped.most_common(1)), ("no caption", 0))
         raise ValueError(
             f"caption cleaning keeps none of {report.num_captions:,} captions (most often dropped "
-            f"as {rule}: {count:,}); loosen the rules or train without cleaning"
+            f"as {rule}: {count:,}); train without cleaning"
         )
     return replace(manifest, clips=clips), report
 

@@ -11,7 +11,7 @@ Limits: two spellings of one artist are two groups.
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from mulap.data.audiofolder import AUDIO_FOLDER, making_audiofolder, write_metad
 from mulap.data.tags import caption_from_tags, describe_tags, is_poor
 from mulap.files import AnyPath, FailureLog, atomic_path
 from mulap.pools import run_tasks
+from mulap.terminal import Progress
 
 GROUP_CHOICES = ("artist", "album", "folder", "track")
 OWN_COLUMN = "source_file"
@@ -41,30 +42,19 @@ _SILENT_PEAK = 1e-4
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """What was made of a folder.
+    """What was made of a folder."""
 
-    Attributes:
-        output: the audiofolder.
-        num_tracks, num_clips, num_captions: used tracks, files under audio/, rows.
-        num_poor_tracks: tracks whose text says little ("track 01", or one word from a file name);
-            they are used all the same.
-        num_groups: groups that the split keeps together.
-        failures: (file or folder, reason) of the tracks and clips that were left out.
-        num_by_tag: tag -> in how many used tracks it says something.
-        left_aside: ending -> files in `source` that were not read, as it is not one of audio.
-        elapsed_seconds: of the whole run.
-    """
-
-    output: Path
-    num_tracks: int = 0
-    num_clips: int = 0
-    num_captions: int = 0
-    num_poor_tracks: int = 0
-    num_groups: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    num_by_tag: dict[str, int] = field(default_factory=dict)
-    left_aside: dict[str, int] = field(default_factory=dict)
-    elapsed_seconds: float = 0.0
+    output: Path  # the audiofolder
+    num_tracks: int  # that are used
+    num_clips: int  # files under audio/
+    num_captions: int  # rows
+    # whose text says little ("track 01", or one word from a file name); they are used all the same
+    num_poor_tracks: int
+    num_groups: int  # that the split keeps together
+    failures: list[tuple[str, str]]  # (file or folder, reason) of what was left out
+    num_by_tag: dict[str, int]  # tag -> in how many used tracks it says something
+    left_aside: dict[str, int]  # ending -> files that were not read, as it is not one of audio
+    elapsed_seconds: float  # of the whole run
 
 
 @dataclass(frozen=True)
@@ -108,7 +98,6 @@ class CorpusOptions:
 class _Job:
     """A music file, and all that a process needs to put it into the corpus."""
 
-    index: int
     path: Path
     name: Path  # relative to the source folder
     output: Path
@@ -119,7 +108,6 @@ class _Job:
 class _Done:
     """What became of a music file: its rows, none if it was left out."""
 
-    index: int
     rows: list[dict[str, str]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)  # the tags that say something
@@ -130,7 +118,6 @@ def make_corpus(
     source: AnyPath,
     output: AnyPath,
     options: CorpusOptions | None = None,
-    on_track: Callable[[int, int], None] | None = None,
     num_processes: int = 1,
 ) -> CorpusReport:
     """Make an audiofolder out of a folder of music files.
@@ -142,7 +129,6 @@ def make_corpus(
         source: a folder, searched through, or one file.
         output: the audiofolder, new or made by this before.
         options: see `CorpusOptions`.
-        on_track: called with (tracks done, all tracks), for a progress bar.
         num_processes: that read and cut; with 1 it is this one. The result is the same.
 
     Raises:
@@ -156,17 +142,13 @@ def make_corpus(
     files = find_audio([source], log.failures, left_aside)
     if not files:
         raise no_audio([source], log.failures, left_aside)
-    jobs = [
-        _Job(index, path, _name_within(source, path), output, options)
-        for index, path in enumerate(files)
-    ]
+    jobs = [_Job(path, _name_within(source, path), output, options) for path in files]
     done: list[_Done] = []
     with making_audiofolder(output, OWN_COLUMN):
-        for each in run_tasks(_use_file, jobs, num_processes):
-            done.append(each)
-            if on_track:
-                on_track(len(done), len(files))
-        done.sort(key=lambda each: each.index)  # they came in any order
+        with Progress("reading", len(files), "tracks") as progress:
+            for each in run_tasks(_use_file, jobs, num_processes):
+                done.append(each)
+                progress.advance()
         rows = [row for each in done for row in each.rows]
         log.failures += [failure for each in done for failure in each.failures]
         write_metadata(output, rows, OWN_COLUMN)
@@ -201,7 +183,7 @@ def _name_within(source: Path, path: Path) -> Path:
 
 def _use_file(job: _Job) -> _Done:
     """Probe a file, put it or its clips under audio/, and write its rows. Runs in a process."""
-    done = _Done(job.index)
+    done = _Done()
     try:
         str(job.path).encode()
         info = probe_audio(job.path)

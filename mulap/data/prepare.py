@@ -148,7 +148,7 @@ def _make_plan(manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
     num_clips = len(manifest.clips)
     shards = math.ceil(num_clips / clips_per_shard(num_clips, recipe))
     source = {"num_clips": num_clips, "sha256": digest.hexdigest()}
-    plan = {"version": VERSION, "recipe": recipe.as_dict(), "source": source, "num_shards": shards}
+    plan = {"version": VERSION, "recipe": asdict(recipe), "source": source, "num_shards": shards}
     return json.loads(json.dumps(plan))
 
 

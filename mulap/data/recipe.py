@@ -1,6 +1,6 @@
 """`Recipe`: what `mulap prepare` stores of each track, by what settings. Reads no file."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ class Recipe:
             raise ValueError(f"dtype {self.dtype!r}: {self.store} is stored as {choices}")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise ValueError(f"seconds {self.seconds:g}: must be more than 0")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
 
 
 def audio_settings(extractor: "MulapFeatureExtractor", store: Store) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 from transformers import PrinterCallback, TrainingArguments
 
 from mulap import terminal
-from mulap.data.captions import CaptionRules, clean_manifest
+from mulap.data.captions import clean_manifest
 from mulap.data.clips import CaptionPool
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import Manifest, read_manifest
@@ -94,7 +94,7 @@ def read_clips(
     for source, reason in manifest.problems:
         failures.add(source, reason)
     if settings.data.clean_captions:
-        manifest, report = clean_manifest(manifest, CaptionRules())
+        manifest, report = clean_manifest(manifest)
         for line in report.lines():  # no failures: dropping captions is what was asked for
             terminal.say(line)
     return manifest

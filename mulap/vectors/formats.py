@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mulap.vectors.keys import AnyPath
+from mulap.files import AnyPath
 from mulap.vectors.rows import (
     TEXT_COLUMNS,
     batch_embeddings,
@@ -94,18 +94,15 @@ def write_rows(
                 write_json_lines(out, batch)
 
 
-def write_parquet(path: AnyPath, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write a .parquet file a row group at a time; return the number of rows.
+def write_parquet(path: AnyPath, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write a .parquet file a row group at a time.
 
     Equal rows make equal bytes, however they are cut into batches.
     """
-    num_rows = 0
     dictionary: Any = TEXT_COLUMNS  # the stubs know a boolean only; vectors gain nothing from one
     with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary) as writer:
         for table in _cut(batches, schema):
-            num_rows += len(table)
             writer.write_table(table)
-    return num_rows
 
 
 def write_json_lines(out: TextIO, batch: pa.RecordBatch) -> None:

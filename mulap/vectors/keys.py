@@ -15,10 +15,8 @@ from av.error import FFmpegError
 from mulap.containers import FilePart, split_ogg
 from mulap.decode import AudioError
 from mulap.ffmpeg import open_container
-from mulap.files import sha256_of
+from mulap.files import AnyPath, sha256_of
 from mulap.vectors.journal import Journal, read_journal
-
-AnyPath = str | os.PathLike[str]
 
 # A file may be written again within one tick of its clock, unseen: the younger are hashed again.
 _SETTLED_NANOSECONDS = 2_000_000_000

@@ -26,10 +26,10 @@ from typing import Any, TextIO
 import numpy as np
 import pyarrow as pa
 
+from mulap.files import AnyPath
 from mulap.locks import hold_lock
 from mulap.vectors.formats import write_json_lines
 from mulap.vectors.journal import Journal, read_journal
-from mulap.vectors.keys import AnyPath
 from mulap.vectors.rows import FileRows, batch_embeddings, file_batch, row_schema, schema_metadata
 from mulap.vectors.store import VectorStore, fingerprint, stored_makings
 from mulap.vectors.table import Making, StoredFile, WriteShards, keep_files, open_table, write_here

