@@ -16,8 +16,7 @@ from typing import TypeVar
 import numpy as np
 import soundfile
 
-from mulap.data.demo import melodies as melodies
-from mulap.data.demo import scores as scores
+from mulap.data.demo import melodies, scores
 from mulap.data.demo.sound import Mix, mix_parts, put_in_range
 from mulap.data.demo.styles import INSTRUMENTS, REGIONS, STYLES, Instrument
 from mulap.data.demo.words import ClipFacts, judge_description
@@ -33,6 +32,7 @@ NO_DRUMS_RATE = 0.25  # leave the drums out
 # Folk melodies whose key is known; the others are played solo.
 SOLO_RATE = 0.35
 DRONE_RATE = 0.2
+_TEXTURE_RATES = (SOLO_RATE, DRONE_RATE, 1 - SOLO_RATE - DRONE_RATE)
 _DRUM_FAMILIES = {"rock", "pop", "soul and funk", "latin", "electronic"}
 _SAMPLING_RATES = (16_000, 16_000, 22_050)
 _STEREO_RATE = 0.4
@@ -201,7 +201,7 @@ def _melody(
     texture, key = "solo", ""
     if melody.key:
         key = str(scores.Key((melody.key.tonic + transpose) % 12, melody.key.mode))
-        texture = str(rng.choice(["solo", "drone", "melody"], p=_texture_rates()))
+        texture = str(rng.choice(["solo", "drone", "melody"], p=_TEXTURE_RATES))
     if texture != "solo":
         other = _choose_instrument(rng, "D" if texture == "drone" else "C", {lead.name})
         parts.append(
@@ -220,7 +220,3 @@ def _melody(
         )  # fmt: skip
     place, adjective, _ = REGIONS[melodies.name_start(plan.material)]
     return parts, replace(facts, region=place, region_adjective=adjective)
-
-
-def _texture_rates() -> list[float]:
-    return [SOLO_RATE, DRONE_RATE, 1 - SOLO_RATE - DRONE_RATE]

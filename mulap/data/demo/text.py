@@ -10,7 +10,6 @@ import re
 import numpy as np
 
 from mulap.data.demo.words import (
-    INSTRUMENT_WORDS,
     METRE_WORDS,
     MOODS,
     PLURAL_WORDS,
@@ -19,6 +18,7 @@ from mulap.data.demo.words import (
     VAGUE_CAPTIONS,
     ClipFacts,
     find_mentions,
+    instrument_words,
     tempo_band,
 )
 
@@ -39,7 +39,7 @@ class Writer:
 
     def instrument(self, name: str, article: bool = False) -> str:
         """Name an instrument, with "a" or "an" where one says so."""
-        word = self.pick(*INSTRUMENT_WORDS.get(name, (name,)))
+        word = self.pick(*instrument_words(name))
         return with_article(word) if article and word not in PLURAL_WORDS else word
 
     def tempo(self) -> str:
