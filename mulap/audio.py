@@ -100,11 +100,7 @@ class AudioInfo:
 
 
 def probe_audio(path: AnyPath) -> AudioInfo:
-    """Read a file's headers and tags without decoding it.
-
-    Raises:
-        AudioError: missing, a folder, or not audio.
-    """
+    """Read a file's headers and tags without decoding it; AudioError if it is not audio."""
     with open_reader(path) as reader:
         return AudioInfo(
             duration_seconds=reader.duration_seconds(),

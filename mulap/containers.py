@@ -96,10 +96,9 @@ def is_plausible(duration_seconds: float, file: FilePart) -> bool:
 
 
 def split_ogg(file: FilePart) -> list[FilePart]:
-    """Split an Ogg file into its links, each of which could be a file of its own.
+    """Split an Ogg file into its links, each of which could be a file of its own, in order.
 
-    Returns:
-        The links in order; the file where nothing was joined, or it is not Ogg.
+    It is the file itself where nothing was joined, or it is not Ogg.
     """
     if file.pread(4, 0) != b"OggS":
         return [file]

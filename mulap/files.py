@@ -38,16 +38,8 @@ def atomic_path(path: AnyPath) -> Iterator[Path]:
 
     A reader sees the old file or the whole new one, never a part, also after a kill. The parent
     folder is made if it is missing. What a kill leaves has one name, which the next that writes
-    `path` takes over, so that no litter piles up.
-
-    Args:
-        path: the file to be written.
-
-    Yields:
-        The path to write to, on the same file system and with the same ending as `path`.
-
-    Raises:
-        OSError: it cannot be written; `filename` is set, also where the writing library knew none.
+    `path` takes over, so that no litter piles up. The temporary path has the same ending. An
+    OSError has a `filename`, also where the writing library knew none.
     """
     # A symbolic link stays one: what it points to is replaced.
     target = Path(os.path.realpath(path) if os.path.islink(path) else path)

@@ -69,10 +69,8 @@ def sweep_lock(path: str | os.PathLike[str]) -> None:
 def try_lock(descriptor: int, path: str | os.PathLike[str]) -> bool | None:
     """Lock an open file or folder until it is closed; also against other threads.
 
-    `path` is named in the warning.
-
-    Returns:
-        Whether it is locked now: False if another holds it, None if its file system has no locks.
+    Return whether it is locked now: False if another holds it, None if the file system, which is
+    warned of, has no locks.
     """
     try:
         return filelock.lock_descriptor(descriptor, blocking=False)

@@ -70,11 +70,7 @@ def build_settings(kind: type[Settings], values: Any, where: str) -> Settings:
 
 
 def load_yaml(path: str | os.PathLike[str]) -> Any:
-    """Parse a YAML file.
-
-    Raises:
-        ValueError: it cannot be read or parsed.
-    """
+    """Parse a YAML file; ValueError if it cannot be read or parsed."""
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

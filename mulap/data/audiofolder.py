@@ -24,10 +24,7 @@ def making_audiofolder(output: AnyPath, own_column: str) -> Iterator[Path]:
     """Mark a folder as unfinished for as long as it is, also after a kill; yield that of the audio.
 
     The folder is new, empty, or one that this command made or began before: it is known by
-    `own_column` of its metadata.csv.
-
-    Raises:
-        ValueError: there is something else in it.
+    `own_column` of its metadata.csv. ValueError if there is something else in it.
     """
     output = Path(output)
     mark = output / UNFINISHED

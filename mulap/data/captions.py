@@ -165,11 +165,7 @@ class CleaningReport:
 def clean_manifest(manifest: Manifest) -> tuple[Manifest, CleaningReport]:
     """Clean the captions of all clips; a clip left with none is dropped and counted.
 
-    Returns:
-        A new manifest with the same problems, and the report.
-
-    Raises:
-        ValueError: no clip has a caption left.
+    Problems stay as they are. ValueError if no clip has a caption left.
     """
     report, clips = CleaningReport(), []
     for clip in manifest.clips:

@@ -101,11 +101,7 @@ class FileFinder:
         self._spelled: dict[str, dict[str, str]] = {}  # folder -> composed name -> its own
 
     def find(self, name: str) -> tuple[str, str]:
-        """Return a file's path, and its name as the disk has it, with forward slashes.
-
-        Raises:
-            BadRow: there is no name, no such file, or it is none that can hold audio.
-        """
+        """Return a file's path, and its name as on the disk, forward slashes; BadRow if none."""
         found, reason = self._cached(name)
         if found is None:
             raise BadRow(reason)

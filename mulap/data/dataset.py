@@ -46,19 +46,11 @@ class ClipReader:
         return max(1, 1 + num_strides)
 
     def read(self, clip: Clip, key: Key, duration_seconds: float = 0.0) -> np.ndarray:
-        """Decode what is needed of a clip, or read what was stored of it.
+        """Decode what is needed of a clip, or read what was stored: float32 (T, F, N).
 
-        Args:
-            clip: which.
-            key: (epoch, index), which fixes a random crop.
-            duration_seconds: how long a file was found to be; of use for random crops.
-
-        Returns:
-            float32 (T, F, N), T <= num_segments.
-
-        Raises:
-            AudioError: the file cannot be decoded.
-            ValueError: what was stored is damaged.
+        The key, (epoch, index), fixes a random crop, which also needs the length of a file. T is at
+        most `num_segments`. AudioError if the file cannot be decoded, ValueError if stored data are
+        damaged.
         """
         stored, seconds = clip.stored, self.crop_seconds
         if stored is None:
@@ -162,15 +154,9 @@ class Item:
 
 
 class ClipDataset(Dataset[Item]):
-    """Clips by key.
+    """Clips of a manifest by key; the seed chooses between several captions of one clip.
 
-    Args:
-        clips: rows of a manifest.
-        reader: how they are read.
-        seed: of the choice between several captions of one clip.
-
-    Raises:
-        ValueError: the clips were prepared for other settings than the reader's.
+    ValueError if the clips were prepared for other settings than the reader's.
     """
 
     def __init__(self, clips: Sequence[Clip], reader: ClipReader, seed: int = 0) -> None:

@@ -77,11 +77,7 @@ class PreparedData:
         return _Rows(self.folder / CLIPS_FILE)
 
     def read(self, row: int, column: str) -> pa.Array:
-        """Return one row of a column as an Arrow array of length 1 that copies nothing.
-
-        Raises:
-            ValueError: the shard is damaged.
-        """
+        """Return one row of a column as an Arrow array of length 1 that copies nothing."""
         shard = int(np.searchsorted(self._ends, row, side="right"))
         rows = self._open_shard(shard)
         return rows[row - int(self._ends[shard]) + len(rows)].column(column)
@@ -217,10 +213,9 @@ def is_prepared(folder: AnyPath) -> bool:
 
 
 def read_prepared(folder: AnyPath, group_column: str | None = None) -> Manifest:
-    """Read the manifest of a prepared data set. Nothing is decoded.
+    """Read the manifest of a prepared data set, decoding nothing.
 
-    Raises:
-        ValueError: damaged, or prepared with another group column.
+    ValueError if it is damaged, or was prepared with another group column.
     """
     folder = Path(folder)
     data = PreparedData(folder)
@@ -236,11 +231,7 @@ def read_prepared(folder: AnyPath, group_column: str | None = None) -> Manifest:
 
 
 def read_summary(folder: AnyPath) -> dict[str, Any]:
-    """Return what `prepared.json` says.
-
-    Raises:
-        ValueError: it is missing, damaged or of another version.
-    """
+    """Return what `prepared.json` says; ValueError if it cannot be used."""
     path = Path(folder) / SUMMARY_FILE
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
@@ -274,14 +265,7 @@ def _check_summary(summary: dict[str, Any]) -> None:
 
 
 def verify_prepared(folder: AnyPath) -> list[tuple[Path, str]]:
-    """Compare all files of a prepared data set, tars too, with their checksums.
-
-    Returns:
-        Damaged files, each with what is wrong with it.
-
-    Raises:
-        ValueError: `prepared.json` cannot be used.
-    """
+    """Return the damaged files of a prepared data set, tars too, and what is wrong with each."""
     folder = Path(folder)
     summary = read_summary(folder)
     files = [*summary["shards"], *filter(None, [summary.get("clips")])]

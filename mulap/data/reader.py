@@ -83,10 +83,7 @@ def decode_files(
 ) -> Iterator[Decoded]:
     """Decode files once, in several processes, and log what is wrong with usable ones.
 
-    With 0 or 1 processes it is this one. What was found in each file is yielded in order.
-
-    Raises:
-        ValueError: a process died, as it does for lack of memory.
+    What was found in each is yielded in order. ValueError if a process died, as for lack of memory.
     """
     found = run_tasks(partial(decode_file, decoding), paths, max(1, num_processes))
     with Progress("decoding", len(paths)) as progress:

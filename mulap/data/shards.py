@@ -62,12 +62,9 @@ def make_recipe(
     db_reference: Literal["segment", "batch"] = "segment",
     group_column: str | None = None,
 ) -> Recipe:
-    """Return a recipe, filled up with what is usual for a store.
+    """Return a recipe, filled up with what is usual for a store; ValueError if it makes no sense.
 
     Infinite seconds are for all of a track, None for what is usual.
-
-    Raises:
-        ValueError: an unknown store, a dtype that does not go with it, or no time at all.
     """
     if store not in DTYPES:
         raise ValueError(f"store {store!r}: must be one of {', '.join(DTYPES)}")
@@ -93,9 +90,6 @@ def write_shard(
     """Decode some clips into one file, which appears whole or not at all.
 
     The position of the first of them among all clips makes the keys of a tar.
-
-    Raises:
-        OSError: it cannot be written.
     """
     report = ShardReport()
     with atomic_path(path) as temporary:

@@ -103,8 +103,7 @@ def _split_of_shard(name: str) -> str:
 def read_table(path: AnyPath) -> tuple[list[str], Iterable[PlacedRow]]:
     """Return the column names of a .csv, .tsv, .jsonl, .json or .parquet table and its rows.
 
-    Raises:
-        ValueError: another ending, an encoding that is not known, or not what its ending says.
+    ValueError if it has another ending, or is not what its ending says.
     """
     path = Path(path)
     readers = {
@@ -150,8 +149,7 @@ def find_column(
 def read_utf8(path: AnyPath, remedy: str = "") -> str:
     """Return the text of a file in UTF-8, or in UTF-16 with a byte-order mark, without the mark.
 
-    Raises:
-        ValueError: it cannot be read or decoded: file, line, byte and remedy in one line.
+    If it cannot be read, a ValueError names file, line, byte and remedy in one line.
     """
     try:
         content = Path(path).read_bytes()
@@ -182,11 +180,7 @@ def read_parquet_schema(path: AnyPath) -> pa.Schema:
 def read_parquet_rows(
     path: AnyPath, columns: list[str], rows_at_once: int = 10_000
 ) -> Iterator[Row]:
-    """Yield the rows of a parquet file as dictionaries, a batch in memory at a time.
-
-    Raises:
-        ValueError: the file is damaged, or has text that is not UTF-8.
-    """
+    """Yield the rows of a parquet file as dictionaries, a batch in memory at a time."""
     try:
         with pq.ParquetFile(path) as table:
             for batch in table.iter_batches(batch_size=rows_at_once, columns=columns):

@@ -97,11 +97,7 @@ class Pair:
 
 
 def probe_pair(data: TaskData, backbone: Backbone, options: ProbeOptions, encoder: Encoder) -> Pair:
-    """Make the pair of a frozen backbone and a task; nothing is run yet.
-
-    Raises:
-        ValueError: there is no such protocol.
-    """
+    """Make the pair of a frozen backbone and a task; nothing is run yet."""
     grid = make_grid(options.protocol, options.num_seeds)
     weights = encoder_sha256(encoder)
 

@@ -87,11 +87,7 @@ without a hidden layer; `jukemir`, 108 points."""
 
 
 def find_protocol(name: str) -> tuple[ProbeSettings, ...]:
-    """Return the grid of a protocol.
-
-    Raises:
-        ValueError: there is none of that name; the nearest is named.
-    """
+    """Return the grid of a protocol; ValueError if there is none, which names the nearest."""
     if name not in PROTOCOLS:
         near = difflib.get_close_matches(name, PROTOCOLS, 1)
         remedy = f"did you mean {near[0]}?" if near else f"give one of {', '.join(PROTOCOLS)}"

@@ -67,8 +67,7 @@ def parse_label(
 ) -> tuple[str, ...] | str | tuple[float, ...]:
     """Return a row's label as an `Example` has it; `mark` stands between tags.
 
-    Raises:
-        BadRow: a cell is empty, or no finite number where one is needed.
+    BadRow if a cell is empty, or no finite number where one is needed.
     """
     if kind == "numbers":
         numbers = []

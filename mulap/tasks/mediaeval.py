@@ -24,11 +24,8 @@ from mulap.tasks.result import Predictions
 def write_mediaeval(predictions: Predictions, folder: AnyPath) -> list[Path]:
     """Write predictions of tags, tracks in the order of the TSV file, as MediaEval's `.npy` files.
 
-    Returns:
-        The files: the truth, then predictions and decisions (if there are any) of each seed.
-
-    Raises:
-        ValueError: the predictions are not of tags.
+    Return the files: the truth, then predictions and decisions (if there are any) of each seed.
+    ValueError if the predictions are not of tags.
     """
     if predictions.targets.dtype != bool or predictions.targets.ndim != 2:
         raise ValueError(f"{folder}: MediaEval's files are of tags only, this is another kind")

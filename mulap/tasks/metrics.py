@@ -29,10 +29,8 @@ Values = dict[str, np.ndarray]
 def headline(kind: Kind, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """Score K models by the task's first metric; fast enough for every epoch.
 
-    As `measure`, but (K,) float64. R2 may be negative: start a search for the best at -inf.
-
-    Raises:
-        ValueError: an output is not finite, or no label can be scored.
+    As `measure`, but (K,) float64, and ValueError if no label can be scored. R2 may be negative:
+    start a search for the best at -inf.
     """
     scores = measure(kind, targets, outputs, headline_only=True)[0][HEADLINE[kind]][:, 0]
     if np.isnan(scores).any():
@@ -91,8 +89,7 @@ def measure(
 def check_finite(outputs: np.ndarray, track_ids: tuple[str, ...] = ()) -> None:
     """Refuse outputs (K, n, C) that are NaN or infinite; such a model scored at random, or worse.
 
-    Raises:
-        ValueError: names the first track, by id where ids are given, else by position.
+    The ValueError names the first track, by id where ids are given, else by position.
     """
     if np.isfinite(outputs).all():
         return

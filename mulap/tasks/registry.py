@@ -26,11 +26,7 @@ def task_names() -> list[str]:
 
 
 def find_task(name: str) -> Task:
-    """Return a task by name.
-
-    Raises:
-        ValueError: there is none of that name; the nearest is named.
-    """
+    """Return a task by name; ValueError if there is none, which names the nearest."""
     if name not in _MODULES:
         near = difflib.get_close_matches(name, _MODULES, 1)
         remedy = f"did you mean {near[0]}?" if near else f"give one of {', '.join(_MODULES)}"

@@ -109,11 +109,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: AnyPath) -> "Predictions":
-        """Read what `save` wrote. Version 0.1 wrote no groups.
-
-        Raises:
-            ValueError: there is no such file, or it is not one of these.
-        """
+        """Read what `save` wrote; ValueError if it is another file. Version 0.1 wrote no groups."""
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
@@ -232,10 +228,7 @@ def compare(
     """Compare two backbones on the same draws of the same test tracks (paired bootstrap).
 
     Whole groups are drawn where the tracks of either have any: version 0.1 saved none. The number
-    of seeds may differ.
-
-    Raises:
-        ValueError: other tracks, another order or other targets; or as `score_predictions`.
+    of seeds may differ. ValueError if tracks, their order or targets do.
     """
     if first.track_ids != second.track_ids:
         raise ValueError("predictions of different test tracks cannot be compared (same split?)")

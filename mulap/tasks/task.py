@@ -86,8 +86,7 @@ class Task:
     def load(self, folder: AnyPath, split_name: str = "") -> "TaskData":
         """Read the task's tracks, their targets and the one fold from its folder.
 
-        Raises:
-            ValueError: no such split, files missing or malformed, no track left in a split.
+        ValueError if there is no such split, a file is missing or malformed, or a split is empty.
         """
         folder, split_name = Path(folder), split_name or self.default_split
         if split_name not in self.splits:

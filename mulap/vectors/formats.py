@@ -40,11 +40,7 @@ _UNREADABLE = (
 
 
 def check_format(path: AnyPath) -> str:
-    """Return a table's format, its suffix in lower case.
-
-    Raises:
-        ValueError: the suffix is none of `FORMATS`.
-    """
+    """Return a table's format, its suffix in lower case; ValueError if it is none of `FORMATS`."""
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         known = ", ".join(FORMATS)
@@ -58,11 +54,7 @@ def check_format(path: AnyPath) -> str:
 def open_rows(path: AnyPath) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Open a table to read it in constant memory (a .npz: in that of its other columns).
 
-    Returns:
-        The schema, and the rows, some at a time.
-
-    Raises:
-        ValueError: the file is missing, or no table of `mulap embed`.
+    Return the schema, and the rows, some at a time. ValueError if it is no table of `mulap embed`.
     """
     openers = {".parquet": _open_parquet, ".npz": _open_npz, ".jsonl": _open_jsonl}
     opener = openers[check_format(path)]

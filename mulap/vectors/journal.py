@@ -11,8 +11,7 @@ from typing import Any
 class Journal:
     """Appends lines to a file; each is there whole once `append` returns, even after a kill.
 
-    Args:
-        path: of the file. Any number of processes of one machine may append to it.
+    Any number of processes of one machine may append to it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -20,11 +19,7 @@ class Journal:
         self._out = open(path, "ab", buffering=0)
 
     def append(self, values: dict[str, Any]) -> None:
-        """Append a line of JSON.
-
-        Raises:
-            OSError: it cannot be written; a torn line is passed over by `read_journal`.
-        """
+        """Append a line of JSON. One that an OSError tears is passed over by `read_journal`."""
         write_whole(self._out, memoryview(_seal(json.dumps(values).encode())))
 
     def sync(self) -> None:

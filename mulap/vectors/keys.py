@@ -80,9 +80,8 @@ def _hash_packets(file: FilePart) -> str | None:
 class KnownFiles:
     """The keys of files, of unchanged ones without reading them again.
 
-    Args:
-        path: a journal of names, sizes, times and keys; the last line of a name counts. Any number
-            of runs may append to it at once.
+    They are in a journal with names, sizes and times; the last line of a name counts. Any number of
+    runs may append to it at once.
     """
 
     def __init__(self, path: Path) -> None:

@@ -138,16 +138,10 @@ class EmbeddingOutput:
             self._names.append({"file": file, "version": version, "key": key})
 
     def add(self, file: str, version: str, key: str, blocks: Iterable[np.ndarray]) -> int:
-        """Keep a file's vectors: whole once this returns, and none of them if it fails.
+        """Keep a file's vectors, blocks of float32 (M, D); return how many there are.
 
-        Args:
-            file: its name.
-            version: from `file_version`, before it was read.
-            key: of its audio.
-            blocks: its vectors in order, each float32 (M, D). What they raise is passed on.
-
-        Returns:
-            The number of vectors.
+        They are whole once this returns, and none of them is there if it fails: what the blocks
+        raise is passed on. The version is from before the file was read.
         """
         self.store.add(self._writer.add(key, blocks))
         self.name(file, version, key)

@@ -104,11 +104,7 @@ class VectorStore:
         self.entries[entry.key] = entry
 
     def read(self, key: str) -> Iterator[np.ndarray]:
-        """Yield the vectors of a key, some rows at a time, each float32 (M, D).
-
-        Raises:
-            ValueError: they are not what was written.
-        """
+        """Yield the vectors of a key, some rows at a time, each float32 (M, D); see `read_rows`."""
         return read_rows(self.folder, self.size, self.entries[key])
 
     def rows(self) -> "StoredRows":
@@ -217,16 +213,7 @@ class _OpenPart:
 
 
 class StoredRows:
-    """The rows of a store's entries as one array that is read by number, memory-mapped.
-
-    Args:
-        folder: of the store.
-        size: length D of a vector.
-        entries: whose parts are opened.
-
-    Attributes:
-        shape: (number of rows of all parts, D).
-    """
+    """The rows of a store's entries as one array (rows of all parts, D), memory-mapped."""
 
     def __init__(self, folder: Path, size: int, entries: Iterable[Entry]) -> None:
         num_rows: dict[str, int] = {}
@@ -266,8 +253,7 @@ class StoredRows:
 def read_rows(folder: Path, size: int, entry: Entry) -> Iterator[np.ndarray]:
     """Yield the vectors of an entry, some rows at a time, each float32 (M, D).
 
-    Raises:
-        ValueError: they are not what was written.
+    ValueError if they are not what was written.
     """
     path = folder / f"{entry.part}{_ROWS}"
     rows_at_once = max(1, _BLOCK_BYTES // (size * 4))

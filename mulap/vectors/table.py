@@ -82,11 +82,7 @@ WriteShards = Callable[[Iterable[Shard]], Iterator[Shard]]
 
 
 def read_embeddings(path: AnyPath) -> Embeddings:
-    """Read a table of embeddings whole: a file that `mulap embed` wrote, or its folder of shards.
-
-    Raises:
-        ValueError: the file is missing, or no such table.
-    """
+    """Read a table of embeddings whole: a file of `mulap embed`, or its folder of shards."""
     if not os.path.isdir(path):
         schema, batches = open_rows(path)
     else:
@@ -187,11 +183,7 @@ class OneFile:
 
 
 class ShardFolder:
-    """The output of a run: a folder of shards, which may be missing.
-
-    Raises:
-        ValueError: there is something else in it.
-    """
+    """The output of a run: a folder of shards, which may be missing, with nothing else in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -286,8 +278,7 @@ class ShardFolder:
 def open_table(output: AnyPath) -> "OneFile | ShardFolder":
     """Open what a run is to write, by its name: a file, or a folder by the slash at its end.
 
-    Raises:
-        ValueError: an unknown suffix, or something else is there.
+    ValueError if the suffix is unknown, or something else is there.
     """
     text, path = os.fspath(output), Path(output)
     if path.name in ("", ".."):

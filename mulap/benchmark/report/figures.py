@@ -66,8 +66,7 @@ class Panel:
 def draw_bars(panels: Sequence[Panel], stem: Path) -> list[str]:
     """Draw the paper's Figure 3: `stem`.png and .svg, all panels in one; there is at least one.
 
-    Returns:
-        Each panel as an SVG of its own, for an HTML page.
+    Return each panel as an SVG of its own, for an HTML page.
     """
     with matplotlib.rc_context(_STYLE):
         num_columns = min(len(panels), 4 if len(panels) > 6 else 3)
@@ -157,8 +156,7 @@ def draw_confusion(
 ) -> list[str]:
     """Draw a confusion matrix (C, C), its rows as shares of the true class: `stem`.png and .svg.
 
-    Returns:
-        The figure as SVG for an HTML page, the only entry.
+    Return the figure as SVG for an HTML page, the only entry.
     """
     table = np.asarray(counts, float)
     totals = table.sum(1, keepdims=True)

@@ -39,13 +39,9 @@ FIGURES = "figures"
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
-    """Write `report.md`, `report.html` and `figures/` beside the `results.jsonl` in a folder.
+    """Write `report.md`, `report.html` and `figures/` beside a folder's `results.jsonl`.
 
-    Returns:
-        The path of report.html.
-
-    Raises:
-        ValueError: there are no results in the folder, or a line is no row.
+    Return the path of report.html. ValueError if there are no results, or a line is no row.
     """
     folder = Path(folder)
     rows = read_rows(folder / RESULTS_FILE)

@@ -192,8 +192,7 @@ def metrics_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
 def published_table(task: str, split: str) -> tuple[Table | None, list[str]]:
     """Build the table of what others published about a task; None where there is nothing.
 
-    Returns:
-        The table, and the lines that explain its marks beside our rows of `split`, and its numbers.
+    Also return the lines that explain its numbers, and its marks beside our rows of `split`.
     """
     published = of_task(task)
     if not published:
@@ -223,8 +222,7 @@ def label_table(
 ) -> tuple[Table, Table | None]:
     """Build the table of a metric for each label, the best first by the mean over backbones.
 
-    Returns:
-        The table of all labels, and one of the best and the worst where there are many.
+    Also return one of the best and the worst labels, where there are many.
     """
     labels = list(dict.fromkeys(label for row in rows for label in row["labels"]))
     values = [row["per_label"].get(metric) or {} for row in rows]

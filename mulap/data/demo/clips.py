@@ -92,13 +92,9 @@ def _reshuffled(rng: np.random.Generator, items: list[_T]) -> Iterator[_T]:
 
 
 def render_clip(plan: ClipPlan, seconds: float, seed: int, path: Path) -> ClipFacts:
-    """Render one clip to a FLAC file.
+    """Render one clip to a FLAC file; return what is true of it, measured on the mix if it can be.
 
-    Returns:
-        What is true of it, measured on the mix where it can be: instruments are those heard.
-
-    Raises:
-        ValueError: if the material cannot be played.
+    Instruments are those heard. ValueError if the material cannot be played.
     """
     rng = np.random.default_rng([seed, 1, plan.index])
     start = -float(rng.uniform(0, _LONGEST_LEAD_IN_SECONDS))

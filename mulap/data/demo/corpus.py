@@ -128,8 +128,7 @@ def _render_clips(
 def write_captions(facts: list[ClipFacts], seed: int) -> list[tuple[str, str]]:
     """Write one caption a clip, noisy at the rates above; a wrong one is about another clip.
 
-    Returns:
-        (kind, caption) of each clip; kind is "full", "single aspect", "vague" or "wrong".
+    Before each caption stands its kind: "full", "single aspect", "vague" or "wrong".
     """
     kinds = ("wrong", "vague", "single aspect", "full")
     bounds = np.cumsum([WRONG_CAPTION_RATE, VAGUE_RATE, SINGLE_ASPECT_RATE, 1.0])

@@ -63,11 +63,7 @@ def list_melodies() -> dict[str, list[Path]]:
 
 
 def read_melody(path: Path) -> Melody:
-    """Read one melody.
-
-    Raises:
-        ValueError: if it is too short, changes metre or is in a rare one, or cannot be read.
-    """
+    """Read a melody; ValueError if it is damaged, too short, or not in one of the usual metres."""
     # Only the demo needs mido, and it is no dependency of ours.
     import mido  # noqa: PLC0415
 

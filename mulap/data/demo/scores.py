@@ -101,11 +101,7 @@ class Key:
 
 
 def package_folder(package: str) -> Path:
-    """Return the folder of an installed package without importing it.
-
-    Raises:
-        ValueError: if it is not installed; the message names the remedy.
-    """
+    """Return the folder of a package without importing it; ValueError if it is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(

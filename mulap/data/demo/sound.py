@@ -38,11 +38,7 @@ class Mix:
 
 
 def make_synth(sampling_rate: int) -> tuple[Any, int]:
-    """Open the sound bank: a fresh synthesizer for each clip keeps clips independent.
-
-    Raises:
-        ValueError: if the synthesizer or the bank is not installed.
-    """
+    """Open the sound bank, a fresh one for each clip; ValueError if something is not installed."""
     package_folder("tinysoundfont")  # one clear line instead of ImportError
     import tinysoundfont  # noqa: PLC0415  (only the demo needs it, and it is no dependency of ours)
 

@@ -27,11 +27,7 @@ _HARMLESS = frozenset(("PROTO", "FRAME", "MARK", "APPEND", "APPENDS", "STOP"))
 
 
 def read_lines(path: AnyPath) -> list[str]:
-    """Return the lines of a UTF-8 file, stripped, without empty ones.
-
-    Raises:
-        ValueError: the file is missing, empty, or of another encoding.
-    """
+    """Return the lines of a UTF-8 file, stripped, without empty ones; ValueError if none."""
     lines = [line.strip() for line in read_utf8(path, _REMEDY).split("\n")]
     lines = [line for line in lines if line]
     if not lines:
@@ -80,10 +76,8 @@ def read_pickled_strings(path: AnyPath) -> list[str]:
     """Return the strings of a pickled list without unpickling it, so that nothing can run.
 
     The file's instructions are walked one by one, and only those are accepted that a list of
-    strings needs: no names, no calls, no other types. Protocols 0 to 5, of Python 2 and 3.
-
-    Raises:
-        ValueError: the file is missing, damaged, or holds anything but one list of strings.
+    strings needs: no names, no calls, no other types. Protocols 0 to 5, of Python 2 and 3. A file
+    with anything else is a ValueError.
     """
     try:
         data = Path(path).read_bytes()
