@@ -92,6 +92,10 @@ class FrozenBackbone:
         ]
         self._num_channels = sum(after.shape[1] for _, after in timbral + temporal + mid_end)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the buffers out of a copy: some share memory, which pickling would not keep."""
+        return self.__dict__ | {"_idle": []}
+
     def __call__(self, log_mels: np.ndarray) -> np.ndarray:
         """Return float32 (M, D) for log-mels, float32 (M, F, N)."""
         with torch.inference_mode(), one_torch_thread():

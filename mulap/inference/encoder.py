@@ -22,6 +22,7 @@ from mulap.audio import AudioError, resample, stream_audio
 from mulap.fast.threads import BlockMapper
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.waveforms import is_batch, split_clips, to_mono
+from mulap.vectors.keys import file_name
 
 Level = Literal["segment", "track"]
 # Of one clip, some at a time: where segments start, in seconds (M,), and their vectors (M, D).
@@ -207,7 +208,8 @@ class Encoder(ABC):
         Returns:
             float32 (T, D), or a list of such where `waveform` is several clips.
         """
-        rate = sampling_rate or self.feature_extractor.sampling_rate
+        own_rate = self.feature_extractor.sampling_rate
+        rate = own_rate if sampling_rate is None else sampling_rate
         embedded = self.embed(waveform, rate, level)
         several = isinstance(embedded, list)
         return [clip.embeddings for clip in embedded] if several else embedded.embeddings
@@ -340,5 +342,5 @@ def _to_pandas(
     import pandas  # noqa: PLC0415 (nothing else needs it)
 
     names = ["file", "start_seconds"]
-    index = pandas.MultiIndex.from_product([[file], start_seconds], names=names)
+    index = pandas.MultiIndex.from_product([[file_name(file)], start_seconds], names=names)
     return pandas.DataFrame(values, index, columns)

@@ -16,9 +16,9 @@ def split_clips(audio: Any) -> list[Any]:
         audio: one clip, or several: a list, or an array (B, num_samples) or (B, C, num_samples).
 
     Raises:
-        ValueError: the list is empty.
+        ValueError: there are none.
     """
-    if isinstance(audio, list | tuple) and not audio:
+    if (isinstance(audio, list | tuple) or is_batch(audio)) and not len(audio):
         raise ValueError("there is no audio (give at least one waveform)")
     return list(audio) if is_batch(audio) else [audio]
 

@@ -1,5 +1,7 @@
 """`FrozenBackbone`: the plain network's vectors, whatever the sizes, weights and threads."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -146,3 +148,11 @@ def test_what_is_not_in_float32_is_not_freezable():
     assert not is_freezable(backbone.half())
     assert not is_freezable(backbone.double())
     assert not is_freezable(make_backbone("port").to("meta"))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_copy_of_one_that_has_embedded_gives_the_same_vectors(variant):
+    used, log_mels = FrozenBackbone(make_backbone(variant)), make_log_mels(SIZES["odd"])[:, :16]
+    expected = used(log_mels)
+    for copied in (pickle.loads(pickle.dumps(used)), copy.deepcopy(used)):
+        np.testing.assert_array_equal(copied(log_mels), expected)

@@ -1,5 +1,6 @@
 """The door: `mulap.load`, and what every encoder does with files and arrays."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,9 @@ def test_a_batch_has_a_row_for_each_clip(encoder):
         (np.zeros(99), {}, "sampling rate of the array is missing. Give sampling_rate, in Hz"),
         (np.zeros(0), {"sampling_rate": 16_000}, "the audio is empty"),
         ([], {"sampling_rate": 16_000}, "there is no audio"),
+        (np.zeros((0, 99)), {"sampling_rate": 16_000}, "there is no audio"),
+        (np.zeros((0, 2, 99)), {"sampling_rate": 16_000}, "there is no audio"),
+        (np.float32(1), {"sampling_rate": 16_000}, "which is no clip"),
         (np.zeros((9, 9)), {"sampling_rate": 16_000}, "which is no clip"),
         (np.zeros(99), {"sampling_rate": 10}, "sampling_rate=10: must be"),
         (np.array([0.0, np.nan]), {"sampling_rate": 16_000}, "NaN.*number 1 from 0"),
@@ -130,6 +134,11 @@ def test_what_cannot_be_embedded_is_refused_in_one_line(encoder, audio, options,
     with pytest.raises(ValueError, match=message) as caught:
         encoder.embed(audio, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_rate_of_zero_is_not_taken_for_the_encoders_own(encoder):
+    with pytest.raises(ValueError, match="sampling_rate=0: must be"):
+        encoder.embed_waveform(np.zeros(99), sampling_rate=0)
 
 
 def test_a_file_that_cannot_be_decoded_is_refused_by_name(encoder, paths, tmp_path):
@@ -182,6 +191,14 @@ def test_results_become_data_frames(tagger, paths):
     tags = pandas.concat([clip.to_pandas() for clip in tagged])
     assert list(tags.columns) == list(tagger.tags)
     assert tags.loc[(str(paths[1]), 0.0), "guitar"] == tagged[1].scores[0, 0]
+
+
+def test_a_file_whose_name_is_not_utf_8_becomes_a_data_frame(encoder, paths, tmp_path):
+    pytest.importorskip("pandas")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")
+    paths[1].rename(odd)
+    frame = encoder.embed(odd).to_pandas()
+    assert frame.index[0] == (f"{tmp_path}/\\xff.wav", 0.0)  # as tables name it
 
 
 @pytest.mark.parametrize(
