@@ -28,6 +28,7 @@ Level = Literal["segment", "track"]
 # Of one clip, some at a time: where segments start, in seconds (M,), and their vectors (M, D).
 Rows = Iterator[tuple[np.ndarray, np.ndarray]]
 
+_TAGS_SHOWN = 5
 _BLOCK_SECONDS = 30  # of an array, as of a file
 
 
@@ -44,6 +45,10 @@ class Embedding:
     file: str
     embeddings: np.ndarray
     start_seconds: np.ndarray
+
+    def __repr__(self) -> str:
+        """Say whose vectors these are, and how many: a notebook shows it."""
+        return f"Embedding({self.file!r}, {len(self.embeddings)} x {self.embeddings.shape[1]})"
 
     def to_pandas(self) -> Any:
         """Return a DataFrame, a row per segment, found by file and start. Needs pandas."""
@@ -81,6 +86,13 @@ class Tags:
             raise ValueError(f"top({count}): gives no tags. Give a count of 1 or more.")
         return rank_tags(self.tags, self.scores.mean(0, dtype=np.float64), count)
 
+    def __repr__(self) -> str:
+        """Name the highest tags: a notebook shows it."""
+        top = ", ".join(f"{tag} {score:.2f}" for tag, score in self.top(_TAGS_SHOWN).items())
+        return (
+            f"Tags({self.file!r}, {top}, ... {len(self.tags)} tags x {len(self.scores)} segments)"
+        )
+
     def to_pandas(self) -> Any:
         """Return a DataFrame, a column per tag and a row per segment, as of `Embedding`."""
         return _to_pandas(self.file, self.start_seconds, self.scores, list(self.tags))
@@ -100,6 +112,10 @@ class Encoder(ABC):
     embedding_size: int
     feature_extractor: MulapFeatureExtractor
     tags: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Say what it makes: a notebook shows it."""
+        return f"<{self.name}: {self.embedding_size:,} numbers per segment, {len(self.tags)} tags>"
 
     @abstractmethod
     def describe(self, level: Level = "segment") -> dict[str, Any]:

@@ -69,6 +69,16 @@ def test_one_path_gives_one_embedding_and_several_a_list(encoder, paths):
     assert encoder.embed(str(paths[0]), level="track").embeddings.shape == (1, 62)
 
 
+def test_what_a_notebook_shows_of_a_result_is_a_line(tagger, paths):
+    assert repr(tagger) == "<musicnn-mtt: 1,506 numbers per segment, 50 tags>"
+    embedding, tags = tagger.embed(paths[0]), tagger.tag(paths[0])
+    assert repr(embedding) == f"Embedding({str(paths[0])!r}, 2 x 1506)"
+    best = next(iter(tags.top(1)))
+    assert repr(tags).startswith(f"Tags({str(paths[0])!r}, {best} 0.")
+    assert repr(tags).endswith(", ... 50 tags x 2 segments)")
+    assert len(repr(tags)) < len(str(paths[0])) + 150
+
+
 @pytest.mark.parametrize("dtype", ["int16", "int32", "float32", "float64"])
 @pytest.mark.parametrize("name", ["small", "mel"])
 def test_an_array_at_any_rate_and_of_any_type_has_the_vectors_of_its_file(
