@@ -147,19 +147,15 @@ class _JoinedReader:
         self.num_channels = self._first.num_channels
 
     def close(self) -> None:
-        """See `Reader`."""
         self._first.close()
 
     def tags(self) -> dict[str, str]:
-        """See `Reader`."""
         return self._first.tags()
 
     def duration_seconds(self) -> float:
-        """See `Reader`."""
         return sum(reader.duration_seconds() for reader in self._readers())
 
     def blocks(self, start: int) -> Iterator[np.ndarray]:
-        """See `Reader`."""
         position = 0
         for reader in self._readers():
             length = math.floor(reader.duration_seconds() * self.sampling_rate_hz + 0.5)

@@ -12,7 +12,7 @@ long as its files are there it is not fetched again.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,21 @@ from mulap.tasks.task import Remote, Task
 from mulap.terminal import say
 
 
-@dataclass(frozen=True)
+@dataclass
 class FetchReport:
     """What was done to get a task's files."""
 
     task: str  # its name
     split_name: str  # which split's files were fetched
     folder: Path  # where they are
-    fetched: tuple[str, ...]  # paths of files fetched now, relative to the folder
-    already_there: tuple[str, ...]  # paths of those that were there and right, or unpacked before
-    unpacked: tuple[str, ...]  # paths of archives unpacked now; the first part stands for all
-    num_unpacked_files: int  # how many files came out of them
     by_hand: str  # instructions for files that the user must get; empty if there are none
+    # Paths of files fetched now, relative to the folder
+    fetched: list[str] = field(default_factory=list)
+    # those that were there and right, or unpacked before
+    already_there: list[str] = field(default_factory=list)
+    # archives unpacked now; the first part stands for all
+    unpacked: list[str] = field(default_factory=list)
+    num_unpacked_files: int = 0  # how many files came out of them
 
     @property
     def summary(self) -> str:
@@ -71,33 +74,21 @@ def fetch_task(task: Task, folder: AnyPath, split_name: str = "") -> FetchReport
         raise ValueError(f"{task.name}: there is no split '{split_name}' (give {known})")
     remotes = task.remotes.get("", ()) + (task.remotes.get(split_name, ()) if split_name else ())
     groups = _group_parts(remotes)
-    fetched: list[str] = []
-    already_there: list[str] = []
-    unpacked: list[str] = []
-    num_unpacked_files = 0
+    report = FetchReport(task.name, split_name, folder, task.by_hand)
     for number, group in enumerate(groups, start=1):
         paths = [remote.path for remote in group]
         if group[0].unpack_to is not None and _is_unpacked(group, folder):
-            already_there += paths
+            report.already_there += paths
             continue
         for remote in group:
             target = folder / remote.path
             is_new = fetch(remote.url, target, remote.checksum, remote.num_bytes)
-            (fetched if is_new else already_there).append(remote.path)
+            (report.fetched if is_new else report.already_there).append(remote.path)
         if group[0].unpack_to is not None:
-            num_unpacked_files += _unpack_group(group, folder)
-            unpacked.append(paths[0])
+            report.num_unpacked_files += _unpack_group(group, folder)
+            report.unpacked.append(paths[0])
         say(f"{task.name}: {number} of {len(groups)} done, {paths[0]}")
-    return FetchReport(
-        task=task.name,
-        split_name=split_name,
-        folder=folder,
-        fetched=tuple(fetched),
-        already_there=tuple(already_there),
-        unpacked=tuple(unpacked),
-        num_unpacked_files=num_unpacked_files,
-        by_hand=task.by_hand,
-    )
+    return report
 
 
 def _group_parts(remotes: Sequence[Remote]) -> list[list[Remote]]:

@@ -252,15 +252,13 @@ def _compare(before: Example, said: Example) -> str:
 
 def _sort_labels(kind: Kind, names: Sequence[str], examples: Sequence[Example]) -> tuple[str, ...]:
     if len({e.target for e in examples}) < 2:
-        value = examples[0].target
-        said = value if isinstance(value, str) else "|".join(map(str, value))
+        said = "|".join(map(str, examples[0].labels))
         raise ValueError(
             f"every track is {said!r}: there is nothing to tell apart (name another label column)"
         )
     if kind == "numbers":
         return tuple(names)
-    targets = [[e.target] if isinstance(e.target, str) else e.target for e in examples]
-    return tuple(sorted({str(label) for target in targets for label in target}))
+    return tuple(sorted({label for example in examples for label in example.labels}))
 
 
 def _make_folds(
@@ -314,8 +312,7 @@ def _mark_labels(task: Task, examples: Sequence[Example]) -> np.ndarray:
     """Return bool (n, C) which labels a track has; C = 0 for numbers."""
     if task.kind == "numbers":
         return np.zeros((len(examples), 0), bool)
-    targets = [{e.target} if isinstance(e.target, str) else set(e.target) for e in examples]
-    return np.array([[label in target for label in task.labels] for target in targets])
+    return np.array([[label in example.labels for label in task.labels] for example in examples])
 
 
 def _describe_labels(data: TaskData, names: Sequence[str], mark: str) -> list[str]:
@@ -323,8 +320,7 @@ def _describe_labels(data: TaskData, names: Sequence[str], mark: str) -> list[st
     kind = data.task.kind
     if kind == "numbers":
         return []
-    targets = [[e.target] if isinstance(e.target, str) else e.target for e in data.examples]
-    counts = Counter(str(label) for target in targets for label in target).most_common()
+    counts = Counter(label for example in data.examples for label in example.labels).most_common()
     often = ", ".join(f"{label} {count}" for label, count in counts[:_LABELS_SHOWN])
     if more := len(counts) - _LABELS_SHOWN:
         often += f", and {more} more, the rarest {counts[-1][1]}" if more > 0 else ""

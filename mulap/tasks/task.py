@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -51,6 +51,11 @@ class Example:
     split: str = ""  # train, valid or test; empty where folds are made later
     group: str = ""  # artist or the like, which the splits should keep apart; empty where unknown
     source: str = ""  # the row it came from, for error messages
+
+    @property
+    def labels(self) -> Sequence[Any]:
+        """Its label names, one or several; the numbers of a task of numbers."""
+        return (self.target,) if isinstance(self.target, str) else self.target
 
 
 @dataclass(frozen=True)
@@ -192,8 +197,7 @@ def _to_array(task: Task, examples: Sequence[Example]) -> np.ndarray:
     column = {label: index for index, label in enumerate(task.labels)}
     targets = np.zeros((len(examples), len(task.labels)), bool)
     for row, example in enumerate(examples):
-        names = [example.target] if isinstance(example.target, str) else example.target
-        for label in names:
+        for label in example.labels:
             if label not in column:
                 raise ValueError(f"{task.name}: {example.source} has the unknown label {label!r}")
             targets[row, column[label]] = True

@@ -105,9 +105,9 @@ def test_all_of_a_task_is_fetched_and_unpacked(served, tmp_path):
     folder, out = served[0], tmp_path / "out"
     report = fetch_task(make_task(folder), out)
     parts = ("a.zip.001", "a.zip.002", "a.zip.003")
-    assert report.fetched == ("lists/labels.csv", *parts, "more.tar.gz", "clean.txt")
-    assert report.already_there == ()
-    assert report.unpacked == ("a.zip.001", "more.tar.gz")
+    assert report.fetched == ["lists/labels.csv", *parts, "more.tar.gz", "clean.txt"]
+    assert report.already_there == []
+    assert report.unpacked == ["a.zip.001", "more.tar.gz"]
     assert report.num_unpacked_files == 7
     assert unpacked(out) == AUDIO | MORE
     assert (out / "lists" / "labels.csv").read_bytes() == (folder / "labels.csv").read_bytes()
@@ -129,7 +129,7 @@ def test_what_is_there_is_neither_fetched_nor_unpacked_again(served, tmp_path):
     asked.clear()
     report = fetch_task(make_task(folder), str(out))
     assert asked == []
-    assert report.fetched == report.unpacked == ()
+    assert report.fetched == report.unpacked == []
     assert sorted(report.already_there) == sorted(first.fetched)
 
 
@@ -150,7 +150,7 @@ def test_an_archive_of_which_a_file_is_gone_is_unpacked_again(served, tmp_path):
     asked.clear()
     report = fetch_task(make_task(folder), out)
     assert asked == []
-    assert report.unpacked == ("a.zip.001",)
+    assert report.unpacked == ["a.zip.001"]
     assert unpacked(out) == AUDIO | MORE
 
 
@@ -161,7 +161,7 @@ def test_a_note_that_says_nothing_is_not_trusted(served, tmp_path, note):
     marker = out / ".mulap" / "unpacked" / "more.tar.gz.json"
     assert marker.is_file()
     marker.write_text(note)
-    assert fetch_task(make_task(folder), out).unpacked == ("more.tar.gz",)
+    assert fetch_task(make_task(folder), out).unpacked == ["more.tar.gz"]
 
 
 def test_an_archive_that_changed_at_its_source_is_fetched_and_unpacked_again(served, tmp_path):
@@ -172,7 +172,7 @@ def test_an_archive_that_changed_at_its_source_is_fetched_and_unpacked_again(ser
         member.size = 3
         archive.addfile(member, io.BytesIO(b"new"))
     report = fetch_task(make_task(folder), out)  # another checksum
-    assert report.fetched == report.unpacked == ("more.tar.gz",)
+    assert report.fetched == report.unpacked == ["more.tar.gz"]
     assert unpacked(out)["clips/more/7.mp3"] == b"new"
 
 
@@ -198,7 +198,7 @@ def test_a_file_that_cannot_be_had_stops_the_run_and_the_next_goes_on(served, tm
     (folder / "hidden").rename(folder / "a.zip.002")
     asked.clear()
     report = fetch_task(task, out)
-    assert report.already_there == ("lists/labels.csv", "a.zip.001")
+    assert report.already_there == ["lists/labels.csv", "a.zip.001"]
     assert asked == ["a.zip.002", "a.zip.003", "more.tar.gz", "clean.txt"]
     assert unpacked(out) == AUDIO | MORE
 
@@ -217,7 +217,7 @@ def test_a_task_with_nothing_to_fetch_says_so(tmp_path):
     assert report.summary == (
         "asked: nothing may be fetched without asking; what to place where is said below"
     )
-    assert (report.by_hand, report.fetched, report.split_name) == ("Ask them.", (), "only")
+    assert (report.by_hand, report.fetched, report.split_name) == ("Ask them.", [], "only")
 
 
 def test_an_unknown_split_is_refused(tmp_path):
@@ -279,5 +279,5 @@ def test_a_kill_while_files_are_put_in_place_is_mended_by_the_next_run(served, t
     assert not list((out / ".mulap").rglob("*.json"))
     remotes = {"": (Remote(f"{address}/flat.zip", "flat.zip", unpack_to="audio"),)}
     report = fetch_task(make_task(folder, remotes=remotes), out)
-    assert report.unpacked == ("flat.zip",)
+    assert report.unpacked == ["flat.zip"]
     assert sorted(unpacked(out)) == ["a.mp3", "b.mp3", "c.mp3"]

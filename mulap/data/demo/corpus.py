@@ -4,9 +4,6 @@ For trying the whole pipeline on any machine in minutes, from pip packages alone
 human-made styles (MMA), folk and chorale melodies, exchanged instruments, and captions that are
 noisy on purpose: some tell one aspect only, some nothing, some belong to another clip.
 docs/demo-corpus.md tells where everything comes from and what the corpus cannot show.
-
-Reading order: `styles` and `words` (tables), `scores` and `melodies` (notes),
-`sound`, `clips`, `text`, this.
 """
 
 import itertools
