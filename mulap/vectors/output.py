@@ -30,9 +30,17 @@ from mulap.files import AnyPath
 from mulap.locks import hold_lock
 from mulap.vectors.formats import write_json_lines
 from mulap.vectors.journal import Journal, read_journal
-from mulap.vectors.rows import FileRows, batch_embeddings, file_batch, row_schema, schema_metadata
+from mulap.vectors.rows import FileRows, batch_embeddings, file_batches, schema_metadata
 from mulap.vectors.store import VectorStore, fingerprint, stored_makings
-from mulap.vectors.table import Making, StoredFile, WriteShards, keep_files, open_table, write_here
+from mulap.vectors.table import (
+    Making,
+    Shard,
+    StoredFile,
+    WriteShards,
+    keep_files,
+    open_table,
+    write_here,
+)
 
 _NAMES = "files.names"
 
@@ -168,7 +176,8 @@ class EmbeddingOutput:
         if files or self._kept != self._earlier:
             if self._is_replacing:
                 self._target.move_away(self.parts)
-            self._target.put(self.parts, self.making, self._kept, files, write_shards)
+            whole = Shard(self.output, self.parts, self.making, files)
+            self._target.put(whole, self._kept, write_shards)
         num_rows = sum(about.num_rows for about in chain(self._kept.values(), self._done.values()))
         self._names.close()
         shutil.rmtree(self.parts)
@@ -268,14 +277,13 @@ class LinePrinter:
 
     def add(self, file: str, version: str, key: str, blocks: Iterable[np.ndarray]) -> None:
         """Print a file's rows, once all are there. See `EmbeddingOutput.add`."""
-        size, stride_seconds, metadata = self.making
-        schema, about, num_rows = row_schema(size, metadata), FileRows(version, key, 0), 0
+        about, num_rows = FileRows(version, key, 0), 0
         with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
-            for vectors in blocks:
-                starts = (num_rows + np.arange(len(vectors))) * stride_seconds
-                batch = file_batch(schema, about, file, num_rows, starts, vectors)
+            for batch in file_batches(
+                self.making.schema, about, file, blocks, self.making.stride_seconds
+            ):
                 write_json_lines(spool, batch)
-                num_rows += len(vectors)
+                num_rows += len(batch)
             spool.seek(0)
             shutil.copyfileobj(spool, self.out)
         self.out.flush()

@@ -11,6 +11,7 @@ The metadata (model, hash of the weights, feature settings, level) is JSON in th
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,29 +60,29 @@ def row_batch(schema: pa.Schema, columns: dict[str, Any], embeddings: np.ndarray
     whole = {"embedding": vectors}
     for name, values in columns.items():
         whole[name] = [values] * len(embeddings) if isinstance(values, str) else values
-    return pa.record_batch([pa.array(whole[name], type) for name, type in _types(schema)], schema)
+    return pa.record_batch([pa.array(whole[each.name], each.type) for each in schema], schema)
 
 
-def file_batch(
+def file_batches(
     schema: pa.Schema,
     about: FileRows,
     file: str,
-    first: int,
-    starts: np.ndarray,
-    vectors: np.ndarray,
-) -> pa.RecordBatch:
-    """Make rows of one file from its vectors, float32 (rows, D).
-
-    The first is segment `first` of the file; all start at `starts`, in seconds, (rows,).
-    """
-    columns = {
-        "file": file,
-        "segment_index": np.arange(first, first + len(vectors), dtype=np.int32),
-        "start_seconds": starts,
-        "file_version": about.version,
-        "audio_key": about.key,
-    }
-    return row_batch(schema, columns, vectors)
+    blocks: Iterable[np.ndarray],
+    stride_seconds: float,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file, whose vectors come in blocks of float32 (M, D)."""
+    first = 0
+    for vectors in blocks:
+        index = np.arange(first, first + len(vectors), dtype=np.int32)
+        columns = {
+            "file": file,
+            "segment_index": index,
+            "start_seconds": index * stride_seconds,
+            "file_version": about.version,
+            "audio_key": about.key,
+        }
+        yield row_batch(schema, columns, vectors)
+        first += len(vectors)
 
 
 def batch_embeddings(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
@@ -91,7 +92,3 @@ def batch_embeddings(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     flat = [np.empty(0, np.float32), *(chunk.flatten().to_numpy() for chunk in chunks)]
     return np.concatenate(flat).reshape(-1, size)
-
-
-def _types(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
-    return [(field.name, field.type) for field in schema]

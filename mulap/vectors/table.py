@@ -24,7 +24,7 @@ from mulap.vectors.rows import (
     TEXT_COLUMNS,
     FileRows,
     batch_embeddings,
-    file_batch,
+    file_batches,
     row_schema,
     schema_metadata,
 )
@@ -58,6 +58,11 @@ class Making(NamedTuple):
     embedding_size: int  # length D of a vector
     stride_seconds: float  # distance between the starts of two segments; 0 for whole tracks
     metadata: dict[str, Any]  # of the table, as JSON; `model` in it is a name, and decides nothing
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's columns."""
+        return row_schema(self.embedding_size, self.metadata)
 
 
 class StoredFile(NamedTuple):
@@ -123,9 +128,8 @@ def list_shards(folder: AnyPath) -> list[Path]:
 
 def write_shard(shard: Shard) -> Shard:
     """Write one shard; a process on any machine that has both folders may do it."""
-    schema = row_schema(shard.making.embedding_size, shard.making.metadata)
     with atomic_path(shard.path) as temporary:
-        write_parquet(temporary, schema, _stored_rows(shard.parts, shard.making, shard.files))
+        write_parquet(temporary, shard.making.schema, _stored_rows(shard))
     return shard
 
 
@@ -158,27 +162,20 @@ class OneFile:
     def move_away(self, parts: Path) -> None:
         """Leave it: it is replaced at once by the new one."""
 
-    def put(
-        self,
-        parts: Path,
-        making: Making,
-        kept: dict[str, FileRows],
-        files: list[StoredFile],
-        write_shards: WriteShards,
-    ) -> None:
+    def put(self, whole: Shard, kept: dict[str, FileRows], write_shards: WriteShards) -> None:
         """Write the kept rows in their order, then the others; see `ShardFolder.put`."""
         num_rows = sum(about.num_rows for about in kept.values())
-        num_rows += sum(each.about.num_rows for each in files)
+        num_rows += sum(each.about.num_rows for each in whole.files)
         if not num_rows:
             self.path.unlink(missing_ok=True)
             return
+        schema = whole.making.schema
         before = keep_files(self.batches(), kept) if kept else iter(())
-        rows = chain(before, _stored_rows(parts, making, files))
+        rows = (batch.cast(schema) for batch in chain(before, _stored_rows(whole)))
         # Made among the parts, so that what a kill leaves of it goes with them.
-        merged = parts / f"merged{self.path.suffix}"
-        schema = row_schema(making.embedding_size, making.metadata)
+        merged = whole.parts / f"merged{self.path.suffix}"
         with atomic_path(merged) as temporary:
-            write_rows(temporary, schema, (batch.cast(schema) for batch in rows), num_rows)
+            write_rows(temporary, schema, rows, num_rows)
         os.replace(merged, self.path)
 
 
@@ -218,27 +215,20 @@ class ShardFolder:
         """Yield all rows."""
         return chain.from_iterable(open_rows(shard)[1] for shard in list_shards(self.path))
 
-    def put(
-        self,
-        parts: Path,
-        making: Making,
-        kept: dict[str, FileRows],
-        files: list[StoredFile],
-        write_shards: WriteShards,
-    ) -> None:
+    def put(self, whole: Shard, kept: dict[str, FileRows], write_shards: WriteShards) -> None:
         """Make the folder hold what it is to hold; parts go as their rows are in shards.
 
-        Rows stay of the files in `kept` alone, and those of `files` are added, in order.
+        Rows stay of the files in `kept` alone, and those of `whole.files` are added, in order.
         """
         for leftover in self.path.glob(".*.parquet"):  # of a kill
             leftover.unlink()
         self._drop_rows(kept)
-        num_files_of = Counter(each.entry.part for each in files)
-        for shard in write_shards(self._plan(parts, making, files)):
+        num_files_of = Counter(each.entry.part for each in whole.files)
+        for shard in write_shards(self._plan(whole)):
             for each in shard.files:
                 num_files_of[each.entry.part] -= 1
                 if not num_files_of[each.entry.part]:
-                    remove_part(parts, each.entry.part)
+                    remove_part(whole.parts, each.entry.part)
 
     def move_away(self, parts: Path) -> None:
         """Move the folder among the parts, which will be removed."""
@@ -247,18 +237,18 @@ class ShardFolder:
             shutil.rmtree(target, ignore_errors=True)
             os.rename(self.path, target)
 
-    def _plan(self, parts: Path, making: Making, files: Iterable[StoredFile]) -> Iterator[Shard]:
+    def _plan(self, whole: Shard) -> Iterator[Shard]:
         """Yield the shards to write, under the lowest free names.
 
         What a killed run had written of the same plan is there, whichever shards it was: the rest
         gets the same names and rows again.
         """
         taken, number = {path.name for path in list_shards(self.path)}, 0
-        for some in _group_files(files, making.embedding_size * 4):
+        for some in _group_files(whole.files, whole.making.embedding_size * 4):
             while (name := f"part-{number:05}.parquet") in taken:
                 number += 1
             number += 1
-            yield Shard(self.path / name, parts, making, some)
+            yield whole._replace(path=self.path / name, files=some)
 
     def _drop_rows(self, kept: Container[str]) -> None:
         """Take out the rows of other files, and give shards of mulap 0.1 the column they lack.
@@ -299,17 +289,12 @@ def _group_files(files: Iterable[StoredFile], row_bytes: int) -> Iterator[list[S
         yield group
 
 
-def _stored_rows(
-    parts: Path, making: Making, files: Iterable[StoredFile]
-) -> Iterator[pa.RecordBatch]:
+def _stored_rows(shard: Shard) -> Iterator[pa.RecordBatch]:
     """Yield the rows of files out of the store."""
-    schema = row_schema(making.embedding_size, making.metadata)
-    for file, about, entry in files:
-        num_rows = 0
-        for vectors in read_rows(parts, making.embedding_size, entry):
-            starts = (num_rows + np.arange(len(vectors))) * making.stride_seconds
-            yield file_batch(schema, about, file, num_rows, starts, vectors)
-            num_rows += len(vectors)
+    making = shard.making
+    for file, about, entry in shard.files:
+        vectors = read_rows(shard.parts, making.embedding_size, entry)
+        yield from file_batches(making.schema, about, file, vectors, making.stride_seconds)
 
 
 def keep_files(batches: Iterable[pa.RecordBatch], kept: Container[str]) -> Iterator[pa.RecordBatch]:
