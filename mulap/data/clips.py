@@ -5,12 +5,11 @@ whose clips are made one by one when they are asked for, so that millions of the
 """
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Protocol
 
 import numpy as np
 
@@ -94,10 +93,6 @@ class Manifest:
             return self.clips.split(name)
         return [clip for clip in self.clips if clip.split == name]
 
-    def count_problems(self) -> dict[str, int]:
-        """Return kind of problem -> how many there are, most frequent first."""
-        return dict(Counter(reason.partition(":")[0] for _, reason in self.problems).most_common())
-
 
 class CaptionPool(Sequence[str]):
     """All captions of some clips in order, each read of its clip when it is asked for.
@@ -120,13 +115,7 @@ class CaptionPool(Sequence[str]):
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
+    def __getitem__(self, index: int) -> str:  # pyright: ignore (no slices)
         place = range(len(self))[index]  # as a list does: from the end, or IndexError
         clip = int(np.searchsorted(self._ends, place, side="right"))
         return self.clips[clip].captions[place - int(self._ends[clip])]

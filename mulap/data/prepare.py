@@ -11,9 +11,6 @@ that were being written. Clips keep their order; nothing is shuffled, since rows
 
 The manifest is held once, by this process, and is what grows with the data: see docs/prepare.md for
 bytes a clip. A process is handed the clips of one shard at a time.
-
-It does not know how a shard is written (`shards`), by whom (`workers`), nor how it is read
-(`prepared`).
 """
 
 import hashlib

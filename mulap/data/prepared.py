@@ -13,7 +13,7 @@ split); captions and names stay in `clips.arrow`, about 200 bytes a clip on disk
 processes of a machine share. Shards are opened when they are needed and at most 256 at a time.
 
 Opening compares the size of every shard and the checksum of `clips.arrow` with `prepared.json`;
-`verify_prepared` reads everything. It does not know how the files are made: see `prepare`.
+`verify_prepared` reads everything.
 """
 
 import functools

@@ -13,8 +13,6 @@ Samples as int16 count steps of `pcm_step`, the least power of two with which al
 nothing is clipped (a decoded mp3 often exceeds 1), quiet tracks keep 15 bits, and 16-bit files at
 this rate survive to the bit. They are off by half a step at most, 1/32,767 of the peak. A tar's
 FLAC has one step, 1/32,768: samples beyond 1 are clipped.
-
-It does not know which clips go together, nor what happens after a kill: see `prepare`.
 """
 
 import io

@@ -49,9 +49,7 @@ def find_tables(root: AnyPath, problems: list[tuple[str, str]]) -> list[tuple[Pa
     try:
         names = sorted(os.listdir(root))
     except OSError as error:
-        raise ValueError(
-            f"{root}: cannot be listed: {error.strerror} (check its rights)"
-        ) from error
+        raise ValueError(f"{root}: {_closed(error)}") from error
     if UNFINISHED in names:
         raise ValueError(f"{root}: is unfinished; call the command that makes it again to go on")
     tables = _tables_in(root)

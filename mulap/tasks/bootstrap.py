@@ -30,13 +30,13 @@ def bootstrap_counts(groups: np.ndarray, num_draws: int = 1000, seed: int = 0) -
 
 
 def bootstrap_interval(
-    values: np.ndarray, groups: np.ndarray, num_draws: int = 1000, seed: int = 0
+    values: np.ndarray, groups: np.ndarray, num_draws: int = 1000
 ) -> tuple[float, float] | None:
     """Return the 95% percentile interval of the mean of values (n,), drawing whole groups (n,).
 
     None if all items are of one group: every draw would be the same.
     """
-    counts = bootstrap_counts(groups, num_draws, seed)
+    counts = bootstrap_counts(groups, num_draws)
     return interval_of_draws(counts @ values / counts.sum(1), groups)
 
 

@@ -223,7 +223,6 @@ def compare(
     first: Predictions,
     second: Predictions,
     num_draws: int = 1000,
-    seed: int = 0,
 ) -> Difference:
     """Compare two backbones on the same draws of the same test tracks (paired bootstrap).
 
@@ -236,7 +235,7 @@ def compare(
         raise ValueError("predictions with different targets cannot be compared (same task?)")
     metric = HEADLINE[kind]
     units = (first if first.groups is not None else second).units()
-    counts = bootstrap_counts(units, num_draws, seed)
+    counts = bootstrap_counts(units, num_draws)
     means, draws = [], []
     for each in (first, second):
         means.append(_measure(kind, labels, each, None, headline_only=True)[0][metric].mean())

@@ -29,6 +29,7 @@ INK = "#1b1f24"
 _BASE = {"roc_auc": 50.0}
 _MAX_NAME = 26  # characters under a bar
 _MAX_ANNOTATED = 15  # classes of a matrix whose cells hold a number
+_BESIDE: Any = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 _STYLE: Any = {
     "font.size": 9.0,
     "text.color": INK,
@@ -129,10 +130,8 @@ def _name_bars(axis: Axes, bars: Sequence[Bar]) -> None:
             (place, 0.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, -4),
-            textcoords="offset points",
-            ha="center",
             va="top",
-            fontsize=8,
+            **_BESIDE,
         )
 
 
@@ -144,10 +143,8 @@ def _draw_line(axis: Axes, line: Bar) -> None:
         (0.5, 1.0),
         xycoords="axes fraction",
         xytext=(0, 4),
-        textcoords="offset points",
-        ha="center",
         va="bottom",
-        fontsize=8,
+        **_BESIDE,
     )
 
 
