@@ -119,11 +119,7 @@ unpack_option = click.option(
     help="Folder for the files of tars and of audio inside parquet. [default: beside them]",
 )
 run_option = click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=UserPath(file_okay=False),
-    help="Folder of the run.",
+    "--output", "-o", required=True, type=UserPath(file_okay=False), help="Folder of the run."
 )
 device_option = click.option(
     "--device",

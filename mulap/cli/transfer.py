@@ -31,8 +31,7 @@ PROBLEMS_SHOWN = 10
 DATA_HELP = "The task's folder; for `folder` a table with file_name and labels."
 data_option = click.option("--data", required=True, type=UserPath(exists=True), help=DATA_HELP)
 task_option = click.option(
-    "--task",
-    help="Task name; run `mulap task` for the list. [default: folder, with --label]",
+    "--task", help="Task name; run `mulap task` for the list. [default: folder, with --label]"
 )
 _READING_OPTIONS = (
     click.option("--split", help="One of the task's splits; for `folder` a column."),
@@ -41,8 +40,7 @@ _READING_OPTIONS = (
     ),
     click.option("--fold", help="For `folder`: column that names folds."),
     click.option(
-        "--group",
-        help="For `folder`: column of values to keep in one split, such as artist.",
+        "--group", help="For `folder`: column of values to keep in one split, such as artist."
     ),
     click.option(
         "--kind",
@@ -97,11 +95,7 @@ def tell_problems(loaded: Any) -> None:
 @main.command()
 @click.argument("task")
 @click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=UserPath(file_okay=False),
-    help="The task's folder.",
+    "--output", "-o", required=True, type=UserPath(file_okay=False), help="The task's folder."
 )
 @click.option("--split", default="", help="Split to download. [default: the task's default]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -136,12 +130,7 @@ def download(task: str, output: Path, split: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @one_line_errors
 def show_task(
-    task: str | None,
-    data: Path | None,
-    decode: bool,
-    processes: int,
-    as_json: bool,
-    **reading: Any,
+    task: str | None, data: Path | None, decode: bool, processes: int, as_json: bool, **reading: Any
 ) -> None:
     """List tasks, describe TASK, or check that --data is complete."""
     from mulap.cli.describe import describe_report, describe_task, list_tasks, tasks_as_dicts
@@ -169,12 +158,7 @@ def show_task(
 @task_option
 @data_option
 @reading_options
-@click.option(
-    "--backbone",
-    default="musicnn-mtt",
-    show_default=True,
-    help=ENCODERS_HELP,
-)
+@click.option("--backbone", default="musicnn-mtt", show_default=True, help=ENCODERS_HELP)
 @click.option(
     "--protocol",
     default="paper",
@@ -298,11 +282,7 @@ def pretrain_supervised(
 @main.command()
 @click.argument("config", type=ConfigName("benchmark"))
 @click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=UserPath(file_okay=False),
-    help="Folder of the results.",
+    "--output", "-o", required=True, type=UserPath(file_okay=False), help="Folder of the results."
 )
 @device_option
 @one_line_errors

@@ -115,10 +115,7 @@ class _Done:
 
 
 def make_corpus(
-    source: AnyPath,
-    output: AnyPath,
-    options: CorpusOptions | None = None,
-    num_processes: int = 1,
+    source: AnyPath, output: AnyPath, options: CorpusOptions | None = None, num_processes: int = 1
 ) -> CorpusReport:
     """Make an audiofolder out of a folder of music files.
 

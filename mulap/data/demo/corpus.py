@@ -49,11 +49,7 @@ class DemoReport:
 
 
 def make_demo_corpus(
-    output: AnyPath,
-    num_clips: int,
-    seconds: float,
-    seed: int,
-    processes: int = 2,
+    output: AnyPath, num_clips: int, seconds: float, seed: int, processes: int = 2
 ) -> DemoReport:
     """Write an audiofolder of rendered music: audio/*.flac and metadata.csv.
 
