@@ -16,13 +16,14 @@ def make_clips(captions):
     ]
 
 
-@given(st.lists(st.lists(st.text(), max_size=3), max_size=8))
-def test_a_pool_reads_like_the_list_of_all_captions(captions):
+@given(st.lists(st.lists(st.text(), max_size=3), max_size=8), st.slices(12))
+def test_a_pool_reads_like_the_list_of_all_captions(captions, part):
     pool = CaptionPool(make_clips(captions))
     whole = [text for texts in captions for text in texts]
     assert list(pool) == whole
     assert len(pool) == len(whole)
     assert bool(pool) == bool(whole)
+    assert pool[part] == whole[part]
     assert [pool[index] for index in range(-len(whole), len(whole))] == whole * 2
 
 
