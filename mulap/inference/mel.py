@@ -10,6 +10,8 @@ A trained network that does not beat this was not worth training. Everything is 
 decibels a frame); a probe that standardises its inputs gets more out of it than one that does not.
 """
 
+from functools import partial
+
 import numpy as np
 
 from mulap.inference.segments import SegmentEncoder
@@ -68,6 +70,10 @@ def mel_encoder(name: str = "mel") -> SegmentEncoder:
         name=name,
         embedding_size=4 * (extractor.num_mel_bins + NUM_MFCCS),
         feature_extractor=extractor,
-        embed_segments=lambda segments: mel_statistics(extractor.log_mel(segments)),
+        embed_segments=partial(_embed, extractor),  # no lambda: those cannot be pickled
         making={"features": settings},
     )
+
+
+def _embed(extractor: MulapFeatureExtractor, segments: np.ndarray) -> np.ndarray:
+    return mel_statistics(extractor.log_mel(segments))

@@ -1,6 +1,7 @@
 """The door: `mulap.load`, and what every encoder does with files and arrays."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -209,6 +210,14 @@ def test_a_file_whose_name_is_not_utf_8_becomes_a_data_frame(encoder, paths, tmp
     paths[1].rename(odd)
     frame = encoder.embed(odd).to_pandas()
     assert frame.index[0] == (f"{tmp_path}/\\xff.wav", 0.0)  # as tables name it
+
+
+@pytest.mark.parametrize("name", ["random", "mel"])
+def test_an_encoder_that_has_embedded_can_be_pickled(name, paths):
+    used = load_encoder(name)
+    expected = used.embed(paths[0]).embeddings
+    copied = pickle.loads(pickle.dumps(used))
+    np.testing.assert_array_equal(copied.embed(paths[0]).embeddings, expected)
 
 
 @pytest.mark.parametrize(
