@@ -53,7 +53,7 @@ MAX_HEADER_BYTES = 2**20
 """What may describe one entry of a tar; real ones take a few blocks of 512. Unpacked into Python's
 objects it may take some 20 times as much memory."""
 
-_REMEDY = "remove and fetch it again"
+_REMEDY = "Remove the file and fetch it again."
 _ENTRY_BYTES = 512  # counted for each entry, so that endless empty ones add up too
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _UNPACKERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -116,17 +116,17 @@ def unpack(archives: Sequence[AnyPath], folder: AnyPath) -> list[Path]:
                 _move_all(list(_plan_moves(new, folder)), temporary)
             files += [folder / each for each in names]
         except Refused as refused:
-            raise ValueError(f"{name}: {refused}; nothing of it was unpacked") from refused
+            raise ValueError(f"{name}: {refused}. Nothing of it was unpacked.") from refused
         except DAMAGED as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(f"{name}: is damaged ({reason}); {_REMEDY}") from error
+            raise ValueError(f"{name}: is damaged ({reason}). {_REMEDY}") from error
         except OSError as error:
             if error.errno is None:  # gzip and bzip2 mean the content
-                raise ValueError(f"{name}: is damaged ({error}); {_REMEDY}") from error
+                raise ValueError(f"{name}: is damaged ({error}). {_REMEDY}") from error
             where = _show(os.fspath(error.filename or folder))
             raise ValueError(
-                f"{name}: cannot be unpacked: {error.strerror}, {where} (free some space or give"
-                " another folder)"
+                f"{name}: cannot be unpacked: {error.strerror}, {where}. Free some space, or "
+                "give another folder."
             ) from error
     return files
 
@@ -144,7 +144,7 @@ def _join_parts(archives: Sequence[Path]) -> dict[Path, list[Path]]:
         for number, part in enumerate(parts, start=1):
             wanted = name.with_name(f"{name.name}.{number:03}")
             if part != wanted:
-                raise ValueError(f"{name}: its part {wanted.name} is missing (fetch it too)")
+                raise ValueError(f"{name}: its part {wanted.name} is missing. Fetch it too.")
     return found
 
 
@@ -277,7 +277,7 @@ def _find_problem(name: str, is_folder: bool) -> str:
     if any(ord(letter) < 32 for letter in name):
         return "has control characters in its name"
     if any(part.lower() == OWN_FOLDER for part in parts):
-        return "would change this package's own notes"
+        return "would overwrite mulap's own notes"
     return "" if parts or is_folder else "has no name"
 
 
@@ -295,7 +295,7 @@ def _check_room(folder: Path, packed: int, total: int, more: int) -> None:
         raise Refused(f"claims {total:,} bytes, more than {MAX_EXPANSION} times its own {packed:,}")
     free = shutil.disk_usage(folder).free
     if more > free:
-        raise Refused(f"needs {more:,} bytes, but only {free:,} are free (free some space)")
+        raise Refused(f"needs {more:,} bytes, but only {free:,} are free")
 
 
 def _plan_moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
@@ -303,11 +303,11 @@ def _plan_moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     for entry in sorted(source.iterdir()):
         place = target / entry.name
         if place.is_symlink():
-            raise Refused(f"{place} is in the way, a link")
+            raise Refused(f"would replace {place}, which is a link")
         if entry.is_dir() and place.is_dir():
             yield from _plan_moves(entry, place)
         elif place.exists() and (entry.is_dir() or not place.is_file()):
-            raise Refused(f"{place} is in the way, of another kind")
+            raise Refused(f"would replace {place}, which is of another kind")
         else:
             yield entry, place
 

@@ -153,8 +153,8 @@ def stream_audio(
         sampling_rate: of the result, in Hz.
         block_seconds: length of every block but the last, which may be shorter.
         start_seconds: as `load_audio`.
-        duration_seconds: likewise.
-        found: likewise; complete once the last block was taken.
+        duration_seconds: as in `load_audio`.
+        found: as in `load_audio`; complete once the last block was taken.
 
     Yields:
         Consecutive blocks, float32 of shape (block_samples,); together they are `load_audio(path)`.
@@ -184,8 +184,8 @@ def stream_audio(
     if not num_samples:
         if start:
             load_audio(path, 0.0, 1.0, sampling_rate, Found())  # says so if there is nothing at all
-            raise AudioError(path, f"ends before {start_seconds:g} s (ask for an earlier start)")
-        raise AudioError(path, "holds no samples that can be decoded (replace the file)")
+            raise AudioError(path, f"ends before {start_seconds:g} s. Ask for an earlier start.")
+        raise AudioError(path, "holds no samples that can be decoded. Replace the file.")
     notes = sorted(reader.notes | mixer.notes())
     if found is None:
         for note in notes:
@@ -215,7 +215,7 @@ def find_audio(
     """List the audio files that some files and folders stand for.
 
     Args:
-        paths: one, or several. Files are taken as they are, whatever their ending. Folders are
+        paths: one, or several. Files are taken with any ending. Folders are
             searched through all levels, links included, for `AUDIO_SUFFIXES`; hidden files and
             folders are left out.
         failures: (folder, reason) of each folder that cannot be listed is added here, and the
@@ -236,7 +236,7 @@ def find_audio(
         except OSError as error:
             is_missing = isinstance(error, FileNotFoundError)
             what = "does not exist" if is_missing else f"cannot be read: {error.strerror}"
-            raise AudioError(path, f"{what} (check the path)") from error
+            raise AudioError(path, f"{what}. Check the path.") from error
         for file in _walk(path, visited, failures, others) if path.is_dir() else [path]:
             found.setdefault(os.path.realpath(file), file)
     return sorted(found.values())
@@ -249,9 +249,11 @@ def no_audio(
     names = ", ".join(map(str, _as_list(paths)))
     if failures:
         folder, reason = failures[0]
-        return ValueError(f"{names}: no audio file was found; {folder} {reason}")
+        return ValueError(f"{names}: no audio files found; {folder} {reason}")
     held = f", only {sum(others.values())} with other endings" if others else ""
-    return ValueError(f"{names}: no audio file is there{held} (name another folder, or the file)")
+    return ValueError(
+        f"{names}: no audio files found{held}. Give a file, or a folder that contains audio."
+    )
 
 
 def _as_list(paths: AnyPath | Sequence[AnyPath]) -> Sequence[AnyPath]:
@@ -272,7 +274,7 @@ def _walk(
         with os.scandir(folder) as listed:
             entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
-        problem = AudioError(folder, f"cannot be listed: {error.strerror} (check its rights)")
+        problem = AudioError(folder, f"cannot be listed: {error.strerror}. Check its permissions.")
         if failures is None:
             raise problem from error
         failures.append((os.fspath(folder), problem.reason))
@@ -311,9 +313,9 @@ def _resample(reader: Reader, start: int, rate: int, mixer: "_Mixer") -> Iterato
         if not np.abs(piece).max(initial=0.0) < _LOUDEST:
             where = f"near {position / rate:.1f} s"
             if np.isfinite(piece).all():
-                reason = f"has samples of absurd size {where} (export it at a usual level)"
+                reason = f"has samples of absurd size {where}. Export it at a usual level."
             else:
-                reason = f"has NaN or infinite samples {where} (export it anew)"
+                reason = f"has NaN or infinite samples {where}. Export it again."
             raise AudioError(reader.path, reason)
         position += len(piece)
         yield piece
@@ -339,7 +341,7 @@ class _Mixer:
             return mono
 
     def notes(self) -> set[str]:
-        """Return what is to be told of the channels."""
+        """Return warnings about the channels."""
         # The mean is kept: it is what other tools compute too, and any one channel instead would
         # make a vector jump where a file comes just over the threshold.
         is_heard = self._power > _SILENT_POWER * self.num_samples

@@ -15,7 +15,7 @@ _CHUNK_BYTES = 2**20
 _LEAST_BYTES_A_SECOND = 500  # of any codec in use, but in silence
 
 # The page that begins a stream: "OggS", version 0, flag 2 and nothing played yet. Of its header's
-# 27 bytes the last counts its segments; a byte for each tells its length.
+# 27 bytes the last counts its segments; a byte for each gives its length.
 _FIRST_PAGE = b"OggS\0\2" + bytes(8)
 _PAGE_HEADER_BYTES = 27
 
@@ -26,7 +26,7 @@ _MP3_KBITS = (
     (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
 )
 _MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-# So many frames in a row are no accident, as one may be in a cover image.
+# This many frames in a row are no accident, unlike one in a cover image.
 _FRAMES_IN_A_ROW = 3
 _ROW_BYTES = 8_192  # three of the longest, and more
 
@@ -91,7 +91,7 @@ class FilePart(io.RawIOBase):
 
 
 def is_plausible(duration_seconds: float, file: FilePart) -> bool:
-    """Whether a playing time that a header gives is one, and one that so many bytes can hold."""
+    """Whether a header's playing time is a time, and one that this many bytes can hold."""
     return 0 < duration_seconds * _LEAST_BYTES_A_SECOND <= file.size + 60 * _LEAST_BYTES_A_SECOND
 
 

@@ -33,7 +33,7 @@ class AudioError(ValueError):
     Args:
         path: the file.
         reason: what is wrong with it and what to do. None where torch's data loader makes an error
-            of a worker's anew: it gives the text of the traceback alone, and this error's line,
+            of a worker's again: it gives the text of the traceback alone, and this error's line,
             "mulap.decode.AudioError: <path>: <what> (<remedy>)", is the last of it.
 
     Attributes:
@@ -58,7 +58,7 @@ class Reader(Protocol):
 
     path: AnyPath  # the file
     sampling_rate_hz: int  # of the file; of joined files, of the first
-    num_channels: int  # likewise
+    num_channels: int  # of the file
     notes: set[str]  # what `blocks` found wrong with the file
 
     def blocks(self, start: int) -> Iterator[np.ndarray]:
@@ -93,31 +93,31 @@ def open_reader(path: AnyPath) -> Iterator[Reader]:
         A reader with a sampling rate within `MIN_RATE_HZ` and `MAX_RATE_HZ`.
 
     Raises:
-        AudioError: whatever goes wrong, also while the reader is used.
+        AudioError: on any failure, also while the reader is used.
     """
     try:
         if Path(path).is_dir():
-            raise AudioError(path, "is a folder (name a file, or list its files with find_audio)")
+            raise AudioError(path, "is a folder. Name a file, or list its files with find_audio.")
         if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for ever
-            raise AudioError(path, "is not a regular file (save the audio to a file first)")
+            raise AudioError(path, "is not a regular file. Save the audio to a file first.")
         with open(path, "rb", buffering=0) as file:
             whole = FilePart(file.fileno())
             if not whole.size:
-                raise AudioError(path, "is empty, 0 bytes (replace the file)")
+                raise AudioError(path, "is empty, 0 bytes. Replace the file.")
             parts = split_ogg(whole)
             is_joined = len(parts) > 1
             reader = _JoinedReader(parts, path) if is_joined else _make_reader(whole, path)
             with closing(reader):
                 if not MIN_RATE_HZ <= reader.sampling_rate_hz <= MAX_RATE_HZ:
                     claim = f"claims a sampling rate of {reader.sampling_rate_hz} Hz"
-                    raise AudioError(path, f"{claim} (replace the file)")
+                    raise AudioError(path, f"{claim}. Replace the file.")
                 yield reader
     except (FFmpegError, sf.SoundFileError) as error:
-        raise AudioError(path, "is not audio that can be decoded (convert it to wav)") from error
+        raise AudioError(path, "is not audio that can be decoded. Convert it to wav.") from error
     except FileNotFoundError as error:
-        raise AudioError(path, "does not exist (check the path)") from error
+        raise AudioError(path, "does not exist. Check the path.") from error
     except OSError as error:
-        reason = f"cannot be read: {error.strerror} (check the file and your rights to it)"
+        reason = f"cannot be read: {error.strerror}. Check the file and your rights to it."
         raise AudioError(path, reason) from error
 
 

@@ -95,7 +95,10 @@ def fetch(url: str, target: AnyPath, checksum: str = "", num_bytes: int | None =
     _check_url(url, checksum)
     target = Path(target)
     if not _CHECKSUM.fullmatch(checksum):
-        raise ValueError(f"checksum {checksum!r}: give sha256:, sha1: or md5: and its hex digits")
+        raise ValueError(
+            f"checksum {checksum!r}: not a known form. Give sha256:, sha1: or md5: and the hex "
+            "digits."
+        )
     job = _Download(url, target, checksum, num_bytes)
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,9 @@ def fetch(url: str, target: AnyPath, checksum: str = "", num_bytes: int | None =
                 _download(part, job)
             if fault := job.find_fault(job.part):
                 part.truncate(0)  # an empty part is removed
-                raise ValueError(f"{url}: what came {fault}; it was removed (try again later)")
+                raise ValueError(
+                    f"{url}: the downloaded file {fault} and was removed. Try again later."
+                )
             os.fsync(part.fileno())
             os.replace(job.part, job.target)
             # Version 0.1 kept the file's version there.
@@ -119,15 +124,19 @@ def fetch(url: str, target: AnyPath, checksum: str = "", num_bytes: int | None =
             return True
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}"
-        raise ValueError(f"{target}: {reason} (free some space or give another folder)") from error
+        raise ValueError(f"{target}: {reason}. Free some space, or give another folder.") from error
 
 
 def _check_url(url: str, checksum: str) -> None:
     if not re.fullmatch(r"https?://[!-~]+", url):
-        raise ValueError(f"{url!r}: only addresses that begin with http:// or https:// are fetched")
+        raise ValueError(
+            f"{url!r}: not a web address. Give one that begins with https:// or http://."
+        )
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "http" and not checksum and parts.hostname not in _THIS_MACHINE:
-        raise ValueError(f"{url}: plain http can be changed on the way (use https or a checksum)")
+        raise ValueError(
+            f"{url}: anyone on the way can change plain http. Use https, or give a checksum."
+        )
 
 
 @contextmanager
@@ -166,7 +175,7 @@ def _download(part: BinaryIO, job: _Download) -> None:
                 if num_vain > len(PAUSES_SECONDS):
                     if not job.checksum:
                         num_bytes = part.truncate(0)
-                    kept = f"{num_bytes:,} bytes are kept (run it again later)"
+                    kept = f"{num_bytes:,} bytes are kept. Run it again later."
                     raise ValueError(f"{job.url}: {dropped}, {num_vain} times; {kept}") from dropped
                 pause = PAUSES_SECONDS[max(num_vain - 1, 0)]
                 say(f"{job.url}: {dropped}; trying again in {pause:g} s")
@@ -201,18 +210,21 @@ def _receive(
     """Append what a response holds to the part."""
     if total is not None and job.num_bytes not in (None, total):
         part.truncate(0)
-        raise ValueError(f"{job.url}: has {total:,} bytes, not {job.num_bytes:,} (it was changed)")
+        raise ValueError(
+            f"{job.url}: has {total:,} bytes, not {job.num_bytes:,}: the file was changed there. "
+            "Report it, or download another version yourself."
+        )
     num_bytes = part.seek(0, os.SEEK_END)
     free = shutil.disk_usage(job.target.parent).free
     if total is not None and total - num_bytes > free:
         more = f"{total - num_bytes:,} more bytes do not fit, {free:,} are free"
-        raise ValueError(f"{job.target}: {more} (free some space or give another folder)")
+        raise ValueError(f"{job.target}: {more}. Free some space, or give another folder.")
     for block in _read_blocks(response):
         part.write(block)
         num_bytes += len(block)
         progress.update(num_bytes, total)
     part.flush()
-    # `HTTPResponse.read` does not tell a dropped connection from the end.
+    # `HTTPResponse.read` does not distinguish a dropped connection from the end.
     if total is not None and num_bytes < total:
         raise _Dropped(f"the connection was dropped after {num_bytes:,} of {total:,} bytes")
 
@@ -234,7 +246,9 @@ def _ask(job: _Download, headers: dict[str, str]) -> Any:
     status = f"{code} {http.client.responses.get(code, '')}".strip()
     if code in _TRY_AGAIN:
         raise _Dropped(f"the server answers {status}")
-    raise ValueError(f"{job.url}: the server answers {status} (is the address still right?)")
+    raise ValueError(
+        f"{job.url}: the server answers {status}. Check whether the address is still right."
+    )
 
 
 def _read_blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -246,7 +260,7 @@ def _read_blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 class _WebRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to what may be fetched only; urllib itself would go on to ftp."""
+    """Follow redirects only to addresses that may be fetched; urllib would follow ftp too."""
 
     def __init__(self, checksum: str) -> None:
         self.checksum = checksum

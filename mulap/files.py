@@ -77,7 +77,7 @@ def remove_leftover(path: AnyPath) -> None:
     except FileNotFoundError:
         return
     try:
-        # Without locks (None) whoever sweeps is alone: the user was told so.
+        # Without locks (None) whoever sweeps is alone: a warning asked the user for that.
         if try_lock(descriptor, path) is not False and _is_at(descriptor, path):
             os.unlink(path)
     finally:
@@ -112,7 +112,7 @@ def _open_temporary(target: Path) -> tuple[Path, int]:
 
 
 def _open_other(target: Path) -> tuple[Path, int]:
-    """Make a temporary file of a name that nobody else has."""
+    """Make a temporary file with a unique name."""
     path = target.with_name(f".{secrets.token_hex(8)}.partial{target.suffix}")
     # The system applies the umask; reading it would change it for other threads for a moment.
     return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)

@@ -1,7 +1,7 @@
 """Locks between processes and threads. Scope: any path; the caller chooses it.
 
 A kill releases every lock. Some cluster file systems (Lustre without `flock`, some NFS) have no
-locks: work goes on there, and one warning says what the user must not do.
+locks: there, work continues with one warning about what the user must not do.
 """
 
 import errno

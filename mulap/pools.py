@@ -30,7 +30,7 @@ _GRACE_SECONDS = 10.0  # for tidying up; a busy machine may take some of them
 # From `_watch` or a terminal; and from the pool, to all that are left once one has ended.
 _END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _is_at_work = threading.Event()  # of this process, which is one of a pool
-_given: tuple[Any, ...] = ()  # likewise
+_given: tuple[Any, ...] = ()  # the same
 
 
 def map_in_order(
@@ -82,7 +82,7 @@ def read_ahead(items: Iterable[Task], num_ahead: int = 4) -> Iterator[Task]:
         for item in map_in_order(thread, lambda _: next(iterator, end), repeat(None), num_ahead):
             if item is end:
                 return
-            yield item  # pyright: ignore[reportReturnType] (`end` is told apart above)
+            yield item  # pyright: ignore[reportReturnType] (`end` was handled above)
 
 
 class Processes:
@@ -125,7 +125,7 @@ class Processes:
 
         Raises:
             ValueError: a process died, as it does for lack of memory.
-            Exception: whatever the function raises.
+            Exception: any that the function raises.
         """
         if self._executor is None:
             yield from (function(*self._given, task) for task in tasks)
@@ -154,7 +154,7 @@ class Processes:
 def run_tasks(
     function: Callable[[Task], Result], tasks: Iterable[Task], num_processes: int
 ) -> Iterator[Result]:
-    """Call a function on each task in so many processes; see `Processes.map`."""
+    """Call a function on each task in `num_processes` processes; see `Processes.map`."""
     with Processes(num_processes, function) as pool:  # which get it once
         yield from pool.map(_call, tasks)
 
@@ -206,7 +206,7 @@ def _end_in_destructor(unraisable: Any) -> None:
 
 
 def _watch(reader: Any) -> None:
-    reader.poll(None)  # returns when nobody can write any more
+    reader.poll(None)  # returns once no process can write any more
     if hasattr(signal, "pthread_kill"):
         # To the main thread: one that another thread receives does not wake it where it waits.
         signal.pthread_kill(_main_thread(), signal.SIGINT)

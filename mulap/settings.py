@@ -1,10 +1,9 @@
 """A YAML file -> a dataclass of settings, every name and type checked.
 
 A file may say `extends: other.yaml`, or `extends: pretrain/paper` for one of `mulap.configs`, and
-then only what differs. A key that is not known stops the
-run and names the nearest one that is; so does a value of the wrong type, or a setting that has no
-default and is missing. Which values go together, a dataclass
-may check in `__post_init__`.
+then only what differs. An unknown key is an error that names the nearest known one. A value
+of the wrong type is an error too, and so is a missing setting without a default. A dataclass may
+check in `__post_init__` which values go together.
 """
 
 import dataclasses
@@ -51,12 +50,12 @@ def read_settings(
         keys = values.get(section) or {}
         if not separator or not dot or not isinstance(keys, dict):
             raise ValueError(
-                f"'{override}' is no setting: write section.key=value, as training.seed=1"
+                f"'{override}' is not a setting. Write section.key=value, such as training.seed=1."
             )
         try:
             values[section] = {**keys, key: yaml.safe_load(text)}
         except yaml.YAMLError as error:
-            raise ValueError(f"'{override}': the value is no valid YAML: quote it") from error
+            raise ValueError(f"'{override}': the value is not valid YAML. Quote it.") from error
     return build_settings(kind, values, where=str(path or "the settings"))
 
 
@@ -74,18 +73,18 @@ def load_yaml(path: str | os.PathLike[str]) -> Any:
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}): name a YAML file") from error
+        raise ValueError(f"{path}: cannot be read ({error.strerror}). Name a YAML file.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates and bytes
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: is no valid YAML ({reason}): mend it there") from error
+        raise ValueError(f"{path}: is not valid YAML ({reason}). Fix it there.") from error
 
 
 def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
-        raise ValueError(f"{path}: extends itself: remove one `extends:`")
+        raise ValueError(f"{path}: extends itself. Remove one `extends:`.")
     values = load_yaml(path) or {}
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: holds no sections: write `training:` and its keys under it")
+        raise ValueError(f"{path}: holds no sections. Write `training:` and its keys under it.")
     base = values.pop("extends", None)
     if base is None:
         return values
@@ -106,21 +105,23 @@ def _build(kind: type, values: Any, where: str, prefix: str) -> Any:
     """Make a dataclass of a dictionary, checking every name and type."""
     if not isinstance(values, dict):
         name = f" '{prefix.rstrip('.')}'" if prefix else ""
-        raise ValueError(f"{where}:{name} is {values!r}: give it keys and values")
+        raise ValueError(f"{where}:{name} is {values!r}. Give it keys and values.")
     hints = get_type_hints(kind)
     built = {}
     for name, value in values.items():
         if name not in hints:
             near = difflib.get_close_matches(str(name), hints, n=1, cutoff=0.5)
-            hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known: {', '.join(hints)}"
-            raise ValueError(f"{where}: unknown setting '{prefix}{name}': {hint}")
+            hint = (
+                f"Did you mean '{prefix}{near[0]}'?" if near else f"Give one of {', '.join(hints)}."
+            )
+            raise ValueError(f"{where}: unknown setting '{prefix}{name}'. {hint}")
         if dataclasses.is_dataclass(hints[name]):
             value = {} if value is None else value
         built[name] = _check(hints[name], value, where, f"{prefix}{name}")
     for field in dataclasses.fields(kind):
         has_default = {field.default, field.default_factory} != {dataclasses.MISSING}
         if not has_default and field.name not in built:
-            raise ValueError(f"{where}: '{prefix}{field.name}' is missing: give it")
+            raise ValueError(f"{where}: '{prefix}{field.name}' is missing. Add it.")
     try:
         return kind(**built)
     except ValueError as error:  # values that do not go together
@@ -141,14 +142,16 @@ def _check(kind: Any, value: Any, where: str, name: str) -> Any:
     if origin is not list:
         return _check_plain(kind, value, f"{where}: '{name}' is {value!r}")
     if not isinstance(value, list):
-        raise ValueError(f"{where}: '{name}' is {value!r}: give a list, as [{_name(choices[0])}]")
+        raise ValueError(
+            f"{where}: '{name}' is {value!r}. Give a list, such as [{_name(choices[0])}]."
+        )
     return [_check(choices[0], each, where, f"{name}[{n}]") for n, each in enumerate(value, 1)]
 
 
 def _check_plain(kind: Any, value: Any, what: str) -> Any:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise ValueError(f"{what}: choose one of {', '.join(map(str, get_args(kind)))}")
+            raise ValueError(f"{what}. Choose one of {', '.join(map(str, get_args(kind)))}.")
         return value
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()
@@ -157,9 +160,9 @@ def _check_plain(kind: Any, value: Any, what: str) -> Any:
         try:
             return float(value)
         except ValueError as error:
-            raise ValueError(f"{what}: give a number") from error
+            raise ValueError(f"{what}. Give a number.") from error
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{what}: give {_WORDS.get(kind, _name(kind))}")
+        raise ValueError(f"{what}. Give {_WORDS.get(kind, _name(kind))}.")
     return value
 
 

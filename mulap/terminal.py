@@ -69,7 +69,7 @@ class Progress:
         total: how much there is to do; None if unknown.
         unit: what is counted, in the plural; `BYTES` are shown as MiB.
         done: how much an earlier run has done.
-        clock: tells the time in seconds, for the lines.
+        clock: returns the time in seconds, for the lines.
     """
 
     def __init__(

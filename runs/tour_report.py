@@ -48,7 +48,7 @@ def probe(
         labels: by split, (tracks,).
 
     Returns:
-        Whether each test track was told rightly (tracks,), and the penalty chosen on valid.
+        Whether each test track was classified correctly (tracks,), and the penalty chosen on valid.
     """
     fitted = {
         penalty: make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty)).fit(

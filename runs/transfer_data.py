@@ -2,12 +2,12 @@
 
     notes    single notes of nine instrument families from five sources: recordings (npm
              tonejs-instrument-*), a sampled bank (npm web-music-score-samples) and three General
-             MIDI banks rendered here; to be judged with one source left out at a time
+             MIDI banks rendered here; to be tested with one source left out at a time
     scores   music21's corpus, six repertoires on one and the same piano, so that no instrument and
-             no studio tells them apart
+             no studio distinguishes them
     games    cuts of free game music, labelled by the Debian package that it came in
 
-Each writes a folder with labels.csv: file_name, label, group (what must not be torn apart), source.
+Each writes a folder with labels.csv: file_name, label, group (rows to keep in one split), source.
 The packages are fetched by transfer.sh; what stays on this machine is not ours to hand on.
 
     python runs/transfer_data.py notes PACKAGES OUTPUT
@@ -112,7 +112,7 @@ def make_notes(packages: Path, output: Path) -> Iterator[Row]:
         program, pitch = int(packed.parent.name[:3]), _pitch_of(packed.stem)
         low, high = _RANGES.get(programs.get(program, ""), {}).get(program, (0, -1))
         path = output / "musyngkite" / f"{program:03d}-{pitch:03d}.flac"
-        # As they come they are 20 dB softer than the others, which would tell the source.
+        # As they come they are 20 dB softer than the others, which would reveal the source.
         if low <= pitch <= high and _write(path, load_audio(packed, sampling_rate=RATE)):
             yield _row(path, output, programs[program], f"musyngkite {program}", "musyngkite")
     for bank in sorted(packages.glob("banks/*.sf2")):

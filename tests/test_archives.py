@@ -200,7 +200,7 @@ SLIPS = [
 @pytest.mark.parametrize("name", SLIPS)
 def test_names_that_lead_elsewhere_are_refused(tmp_path, folder, write, name):
     archive = write(tmp_path / "x", {"good.mp3": b"good", name: b"bad"})
-    refuse(archive, folder, "nothing of it was unpacked")
+    refuse(archive, folder, "Nothing of it was unpacked")
     assert read_all(tmp_path) == {"x": archive.read_bytes()}
 
 
@@ -274,7 +274,7 @@ def test_an_archive_never_writes_through_a_link_that_is_there(tmp_path, folder):
     (tmp_path / "elsewhere").mkdir()
     folder.mkdir(parents=True)
     (folder / "audio").symlink_to(tmp_path / "elsewhere")
-    refuse(write_zip(tmp_path / "x.zip"), folder, "audio is in the way, a link")
+    refuse(write_zip(tmp_path / "x.zip"), folder, "audio, which is a link")
     assert read_all(tmp_path / "elsewhere") == {}
     (folder / "audio").unlink()
     (folder / "table.csv").symlink_to(tmp_path / "nowhere")
@@ -293,7 +293,7 @@ def test_the_folder_itself_may_be_a_link_of_the_user(tmp_path, folder):
 def test_files_and_folders_of_one_name_are_refused(tmp_path, folder, write):
     folder.mkdir(parents=True)
     (folder / "audio").write_bytes(b"a file")
-    refuse(write(tmp_path / "1"), folder, "audio is in the way, of another kind")
+    refuse(write(tmp_path / "1"), folder, "audio, which is of another kind")
     (folder / "audio").unlink()
     (folder / "table.csv").mkdir()
     refuse(write(tmp_path / "2"), folder, "table.csv is in the way, of another kind")

@@ -181,7 +181,7 @@ def test_a_file_shorter_than_asked_gives_what_it_has(tmp_path):
     path = write_sample("wav", tmp_path, seconds=1)
     assert len(load_audio(path, duration_seconds=20)) == SAMPLING_RATE
     assert len(load_audio(path, 0.75, 20)) == SAMPLING_RATE // 4
-    assert "ends before 1 s (ask for an earlier start)" in error_of(path, start_seconds=1)
+    assert "ends before 1 s. Ask for an earlier start." in error_of(path, start_seconds=1)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_folders_are_searched_by_ending_and_files_taken_as_they_are(tmp_path):
     assert find_audio([str(tmp_path), tmp_path / "sub", tmp_path / "a.flac"]) == expected
     assert find_audio([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
     assert find_audio([]) == []
-    with pytest.raises(AudioError, match=r"nowhere: does not exist \(check the path\)"):
+    with pytest.raises(AudioError, match=r"nowhere: does not exist. Check the path."):
         find_audio([tmp_path, tmp_path / "nowhere"])
 
 
@@ -281,7 +281,7 @@ def test_a_folder_that_cannot_be_listed_costs_itself_only(tmp_path, rights):
         failures = []
         assert find_audio([tmp_path], failures) == [tmp_path / "album" / "a.wav"]
         locked = str(tmp_path / "lost+found")
-        assert failures == [(locked, "cannot be listed: Permission denied (check its rights)")]
+        assert failures == [(locked, "cannot be listed: Permission denied. Check its permissions.")]
         with pytest.raises(AudioError, match="lost.found: cannot be listed: Permission denied"):
             find_audio([tmp_path])
 

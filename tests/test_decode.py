@@ -221,7 +221,7 @@ def test_a_cut_flac_is_read_to_its_last_whole_frame_wherever_it_begins(tmp_path)
 def test_a_truncated_m4a_without_its_index_is_refused(tmp_path):
     path = tmp_path / "cut.m4a"
     path.write_bytes(sample("m4a").read_bytes()[:40_000])
-    assert "is not audio that can be decoded (convert it to wav)" in error_of(path)
+    assert "is not audio that can be decoded. Convert it to wav." in error_of(path)
 
 
 def test_files_that_are_not_audio_are_refused_in_one_line(tmp_path):
@@ -229,10 +229,10 @@ def test_files_that_are_not_audio_are_refused_in_one_line(tmp_path):
     empty.touch()
     text.write_text("la la la\n" * 1_000)
     noise.write_bytes(np.random.default_rng(0).bytes(3_000))
-    assert error_of(empty) == "is empty, 0 bytes (replace the file)"
-    assert "can be decoded (convert it to wav)" in error_of(text)
+    assert error_of(empty) == "is empty, 0 bytes. Replace the file."
+    assert "can be decoded. Convert it to wav." in error_of(text)
     assert "decoded" in error_of(noise)
-    assert error_of(tmp_path / "missing.wav") == "does not exist (check the path)"
+    assert error_of(tmp_path / "missing.wav") == "does not exist. Check the path."
     assert error_of(tmp_path).startswith("is a folder")
     for path in (empty, text, tmp_path / "missing.wav", tmp_path):
         with pytest.raises(AudioError):
@@ -309,4 +309,4 @@ def test_an_error_of_a_data_loader_s_worker_is_still_one_line():
     loader = DataLoader(_Missing(), num_workers=1, multiprocessing_context="fork")
     with pytest.raises(AudioError) as caught:
         next(iter(loader))
-    assert str(caught.value) == "no: such: file-0.wav: does not exist (check the path)"
+    assert str(caught.value) == "no: such: file-0.wav: does not exist. Check the path."

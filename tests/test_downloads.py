@@ -220,7 +220,9 @@ def test_an_empty_file_is_a_file(site, tmp_path):
 
 
 def test_a_wrong_checksum_removes_the_file_and_says_so_in_a_line(site, tmp_path):
-    with pytest.raises(ValueError, match="what came has the sha256 .*; it was removed") as raised:
+    with pytest.raises(
+        ValueError, match="the downloaded file has the sha256 .* and was removed"
+    ) as raised:
         fetch(site.address, tmp_path / "x.zip", "sha256:" + "0" * 64)
     assert "\n" not in str(raised.value)
     assert names_in(tmp_path) == []
@@ -283,7 +285,7 @@ def test_redirects_to_web_servers_are_followed_with_the_range(site, tmp_path):
 @pytest.mark.parametrize("location", ["ftp://127.0.0.1/x", "file:///etc/hostname"])
 def test_redirects_to_anything_else_are_refused(site, tmp_path, location):
     site.statuses, site.locations = [302], [location]
-    with pytest.raises(ValueError, match="only addresses that begin with http|answers 302"):
+    with pytest.raises(ValueError, match="Give one that begins with http|answers 302"):
         fetch(site.address, tmp_path / "x.zip")
     assert names_in(tmp_path) == []
 
@@ -292,22 +294,22 @@ def test_redirects_to_anything_else_are_refused(site, tmp_path, location):
     "url", ["ftp://x/y", "file:///etc/hostname", "/etc/hostname", "http://a b"]
 )
 def test_other_addresses_are_refused(tmp_path, url):
-    with pytest.raises(ValueError, match="only addresses that begin with http"):
+    with pytest.raises(ValueError, match="Give one that begins with http"):
         fetch(url, tmp_path / "x")
 
 
 def test_plain_http_needs_a_checksum_also_after_a_redirect(site, tmp_path):
-    with pytest.raises(ValueError, match="plain http can be changed on the way"):
+    with pytest.raises(ValueError, match="can change plain http"):
         fetch("http://example.org/x", tmp_path / "x")
     site.statuses, site.locations = [302], ["http://example.org/x"]
-    with pytest.raises(ValueError, match="plain http can be changed on the way"):
+    with pytest.raises(ValueError, match="can change plain http"):
         fetch(site.address, tmp_path / "x")
     assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("checksum", ["sha256:12", "crc:00000000", "0" * 64])
 def test_a_checksum_that_is_none_is_refused(tmp_path, checksum):
-    with pytest.raises(ValueError, match="give sha256:, sha1: or md5:"):
+    with pytest.raises(ValueError, match="Give sha256:, sha1: or md5:"):
         fetch("http://127.0.0.1:9/x", tmp_path / "x", checksum)
 
 

@@ -48,16 +48,16 @@ def test_lists_choices_paths_and_sections_have_the_types_of_their_settings(monke
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "house.yaml: 'shelves' is missing: give it"),
-        ({"shelves": "plain"}, r"house.yaml: 'shelves' is 'plain': give a list, as \[str\]"),
-        ({"shelves": [{}]}, r"house.yaml: 'shelves\[1\].books' is missing: give it"),
-        ({"shelves": ["x", 3]}, r"house.yaml: 'shelves\[2\]' is 3: give text"),
-        ({"shelves": [], "owner": [3]}, r"house.yaml: 'owner\[1\]' is 3: give text"),
-        ({"shelves": [], "street": 3}, "house.yaml: 'street' is 3: give a path"),
-        ({"shelves": [], "cellar": {"book": []}}, "did you mean 'cellar.books'"),
+        ({}, "house.yaml: 'shelves' is missing. Add it"),
+        ({"shelves": "plain"}, r"house.yaml: 'shelves' is 'plain'. Give a list, such as \[str\]"),
+        ({"shelves": [{}]}, r"house.yaml: 'shelves\[1\].books' is missing. Add it"),
+        ({"shelves": ["x", 3]}, r"house.yaml: 'shelves\[2\]' is 3. Give text"),
+        ({"shelves": [], "owner": [3]}, r"house.yaml: 'owner\[1\]' is 3. Give text"),
+        ({"shelves": [], "street": 3}, "house.yaml: 'street' is 3. Give a path"),
+        ({"shelves": [], "cellar": {"book": []}}, "Did you mean 'cellar.books'"),
         (
             {"shelves": [], "cellar": {"books": [], "colour": "green"}},
-            "house.yaml: 'cellar.colour' is 'green': choose one of red, blue",
+            "house.yaml: 'cellar.colour' is 'green'. Choose one of red, blue",
         ),
         (
             {"shelves": [{"books": [], "colour": "red"}]},

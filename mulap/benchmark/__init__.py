@@ -1,1 +1,1 @@
-"""Encoders by tasks: the paper's tables, with ours beside what was published."""
+"""Encoders on tasks: the paper's tables, with your scores next to the published ones."""

@@ -47,14 +47,16 @@ class TaskEntry:
     def __post_init__(self) -> None:
         if self.name == FOLDER:
             if not self.label:
-                raise ValueError("has no 'label': give it one")
+                raise ValueError("has no 'label'. Name the column of labels.")
             return
         task = find_task(self.name)
         if self.columns:
-            raise ValueError(f"'{next(iter(self.columns))}' is for name: folder (leave it out)")
+            raise ValueError(
+                f"'{next(iter(self.columns))}' works only with name: folder. Leave it out."
+            )
         if self.split and self.split not in task.splits:
             known = ", ".join(task.splits)
-            raise ValueError(f"{task.name} has no split '{self.split}': give {known}")
+            raise ValueError(f"{task.name} has no split '{self.split}'. Give {known}.")
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -78,7 +80,7 @@ class TaskEntry:
 
 def _check_seeds(seeds: int) -> None:
     if seeds < 1:
-        raise ValueError(f"seeds is {seeds}: give a whole number from 1 up")
+        raise ValueError(f"seeds is {seeds}: too few. Give 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,16 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         if not self.tasks:
-            raise ValueError("'tasks' is empty: write - {name: ..., data: DIR}")
+            raise ValueError("'tasks' is empty. Add one, such as - {name: ..., data: DIR}")
         if not self.backbones:
-            raise ValueError("'backbones' is empty: write - random")
+            raise ValueError("'backbones' is empty. Add one, such as - random")
         if twice := _find_twice(map(str, self.tasks)):
-            raise ValueError(f"the task {twice} is there twice: give another split or title")
+            raise ValueError(f"the task {twice} occurs twice. Give one another split or title.")
         for what in ("name", "label"):
             if twice := _find_twice(getattr(each, what) for each in self.backbones):
-                raise ValueError(f"two backbones have the {what} '{twice}': give another")
+                raise ValueError(
+                    f"two backbones have the {what} '{twice}'. Give one of them another."
+                )
 
 
 def _find_twice(names: Iterable[str]) -> str:

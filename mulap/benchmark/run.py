@@ -58,7 +58,7 @@ class BenchmarkReport:
 def run_benchmark(
     config: BenchmarkConfig, output: str | os.PathLike[str], device: str = "cpu"
 ) -> BenchmarkReport:
-    """Judge every backbone on every task; go on where an earlier run was ended.
+    """Evaluate every backbone on every task; resume an earlier run.
 
     Args:
         config: what is compared.
@@ -72,7 +72,7 @@ def run_benchmark(
     output = Path(output)
     with hold_run(output):
         results = output / RESULTS_FILE
-        rows = read_rows(results, mend=True)
+        rows = read_rows(results, repair=True)
         report = BenchmarkReport(rows, 0, 0, FailureLog(output / FAILURES_FILE))
         loaded = list(_load_tasks(config, report.failures))
         pairs = _Pairs(config, output, device, {d.task.name: d for _, d in loaded[::-1]})
@@ -162,7 +162,7 @@ class _Pairs:
 
 
 def _run_one(pair: Pair, output: Path, report: BenchmarkReport) -> None:
-    """Judge a pair, unless its row is there already."""
+    """Evaluate a pair, unless its row is there already."""
     name = f"{pair.data.task.title} ({pair.data.split_name}), {pair.backbone.label}"
     there = next((row for row in report.rows if pair_id(row) == pair.id), None)
     if there is not None and _is_current(there, pair.key(), output):
@@ -170,7 +170,7 @@ def _run_one(pair: Pair, output: Path, report: BenchmarkReport) -> None:
         # The label is only how it is printed.
         there["label"] = pair.backbone.label
         is_new = _regroup(there, pair.data, output)
-        say(f"{name}: there already{', intervals made again' if is_new else ''}")
+        say(f"{name}: already present{', intervals recomputed' if is_new else ''}")
         return
     row = make_row(pair, output)
     append_row(output / RESULTS_FILE, row)

@@ -23,7 +23,7 @@ from mulap.tasks.task import TaskData
 from mulap.training.supervised import swap_source, train_supervised, train_supervised_seeds
 from mulap.training.supervised_settings import SupervisedSettings
 
-# What decides no number; and the seed, which is told apart.
+# Settings that change no number; and the seed, which is recorded by itself.
 _SILENT = ("seed", "num_workers", "log_every_steps", "save_every_steps", "report_to")
 
 
@@ -43,8 +43,8 @@ def find_supervised(
         return folder
     if source not in tasks:
         raise ValueError(
-            f"{folder}: there is no backbone trained on {source} (put one there, by mulap "
-            f"pretrain-supervised --task {source}, or add {source} to the tasks)"
+            f"{folder}: no backbone trained on {source}. Train one there with mulap "
+            f"pretrain-supervised --task {source}, or add {source} to the tasks."
         )
     run = checkpoints / f"{source}.training"
     report = train_supervised(tasks[source], run, settings)

@@ -1,4 +1,4 @@
-"""The command that lists and prints the configurations which come with the package."""
+"""The command that lists and prints the configurations of the package."""
 
 import click
 

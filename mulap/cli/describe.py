@@ -10,7 +10,7 @@ from mulap.tasks.registry import find_task, task_names
 from mulap.tasks.result import Score
 from mulap.tasks.verify import TaskReport
 
-_FOLDER_LINE = "a table of your own: --data labels.csv --label COLUMN [--fold COLUMN]"
+_FOLDER_LINE = "your own table: --data labels.csv --label COLUMN [--fold COLUMN]"
 _LABELS_SHOWN = 12
 
 
@@ -39,7 +39,7 @@ def list_tasks() -> str:
 
 
 def describe_task(name: str) -> str:
-    """Return all that is said of a task."""
+    """Return a task's constants as text."""
     if name == "folder":
         return f"folder: {_FOLDER_LINE} (docs/tasks.md)"
     task = find_task(name)
@@ -54,8 +54,8 @@ def describe_task(name: str) -> str:
         "licence": task.licence,
         "homepage": task.homepage,
         "citation": task.citation,
-        "by hand": task.by_hand,
-        "beware": task.caveat,
+        "instructions": task.by_hand,
+        "warning": task.caveat,
         "labels": ", ".join(task.labels),
     }
     return "\n".join(f"{what}: {text}" for what, text in said.items() if text)
@@ -86,20 +86,20 @@ def describe_report(report: TaskReport) -> str:
     more = len(names) - _LABELS_SHOWN
     lines = [f"{report.task}, split {report.split_name}, in {report.root}", align(rows), ""]
     lines += [*report.notes, align(labels)] + (
-        [f"and {more} labels more (--json has all)"] if more > 0 else []
+        [f"and {more} more labels (--json has all)"] if more > 0 else []
     )
     lines += [f"missing: {name}" for name in report.missing]
     lines += [f"undecodable: {name}: {reason}" for name, reason in report.undecodable]
     lines += [f"problem: {source}: {reason}" for source, reason in report.problems]
     lines += [f"in two splits: {g} ({', '.join(s)})" for g, s in report.leaking_groups.items()][:3]
     whole = "whole" if report.is_whole else "not whole"
-    looked = "" if report.is_decoded else " (files were looked for, not decoded)"
+    looked = "" if report.is_decoded else " (files were looked up, not decoded)"
     return "\n".join([*lines, f"{report.task} is {whole}{looked}"])
 
 
 def describe_scores(scores: Mapping[str, Score] | Mapping[str, Mapping[str, Any]]) -> str:
     """Return a table of scores in percent, with all seeds."""
-    rows = [["metric", "mean ± std", "95 % interval", "seeds"]]
+    rows = [["metric", "mean ± std", "95% interval", "seeds"]]
     for metric, given in scores.items():
         score = asdict(given) if isinstance(given, Score) else given
         seeds = " ".join(percent(value) for value in score["values"])
@@ -108,7 +108,7 @@ def describe_scores(scores: Mapping[str, Score] | Mapping[str, Mapping[str, Any]
 
 
 def describe_row(row: Mapping[str, Any]) -> str:
-    """Return a row of results as text: what was judged on what, and its scores."""
+    """Return a row of results as text: what was evaluated on what, and its scores."""
     tracks = ", ".join(f"{count:,} {split}" for split, count in row["num_tracks"].items())
     folds = f" over {row['num_folds']} folds" if row["num_folds"] > 1 else ""
     lines = [
@@ -120,5 +120,8 @@ def describe_row(row: Mapping[str, Any]) -> str:
         f"intervals resample {row_resampled(row)}",
     ]
     if row["skipped_labels"]:
-        lines.append(f"not scored, all or none of the test: {', '.join(row['skipped_labels'])}")
-    return "\n".join([*lines, *([f"beware: {row['caveat']}"] if row["caveat"] else [])])
+        lines.append(
+            "not scored, because all or no test tracks have them: "
+            f"{', '.join(row['skipped_labels'])}"
+        )
+    return "\n".join([*lines, *([f"warning: {row['caveat']}"] if row["caveat"] else [])])

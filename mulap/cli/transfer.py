@@ -89,7 +89,7 @@ def tell_problems(loaded: Any) -> None:
     for source, reason in loaded.problems[:PROBLEMS_SHOWN]:
         warn(f"problem: {source}: {reason}")
     if more := len(loaded.problems[PROBLEMS_SHOWN:]):
-        warn(f"and {more} problems more (mulap task with the same --data shows all)")
+        warn(f"and {more} more problems (mulap task with the same --data shows all)")
 
 
 @main.command()
@@ -116,7 +116,7 @@ def download(task: str, output: Path, split: str, as_json: bool) -> None:
         return
     click.echo(report.summary)
     if report.by_hand:
-        click.echo(f"By hand: {report.by_hand}")
+        click.echo(f"Instructions: {report.by_hand}")
 
 
 @main.command("task")
@@ -223,7 +223,10 @@ def probe(  # noqa: PLR0913  (options)
         for path in write_mediaeval(Predictions.load(output / row["predictions"]), output):
             say(f"wrote {path}")
     if mediaeval and row["left_out"]:
-        say("tracks left out have no row in MediaEval's files, so only our groundtruth.npy fits")
+        say(
+            "tracks left out have no row in MediaEval's files; compare with the groundtruth.npy "
+            "written here"
+        )
     listed_in = output / row["left_out_list"] if output else "the lines above"
     end_with_failures(row["left_out"] + loaded.num_unusable_rows, listed_in)
 
@@ -275,7 +278,7 @@ def pretrain_supervised(
     say(describe_scores(result.scores))
     say(f"intervals resample {resampled(result.unit, result.num_units)}")
     click.echo(report.best)
-    listed_in = f"the problems above and {output / 'failures.jsonl'}"
+    listed_in = f"the problems above, and {output / 'failures.jsonl'}"
     end_with_failures(report.num_left_out + loaded.num_unusable_rows, listed_in)
 
 

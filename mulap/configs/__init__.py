@@ -1,4 +1,4 @@
-"""Settings to start from, by name: `pretrain/small`, or `small` where only one kind is meant.
+"""Settings to start from, by name: `pretrain/small`, or `small` where only one kind has it.
 
 Each kind has a folder of YAML files here: `pretrain`, `supervised` and `benchmark` for the commands
 of those names, `accelerate` for `accelerate launch`.

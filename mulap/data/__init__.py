@@ -1,1 +1,1 @@
-"""From a folder of tracks and sentences to batches."""
+"""From a folder of tracks and captions to batches."""

@@ -1,4 +1,4 @@
-"""An audiofolder in the making: nobody else's files are touched, and what is not whole says so.
+"""Write an audiofolder: never overwrite files of other origin, and mark an unfinished folder.
 
     OUTPUT/.unfinished     from before the first file until after the last: as long as this is
            audio/          there, `read_manifest` refuses the folder
@@ -60,4 +60,4 @@ def _check_ours(output: Path, mark: Path, own_column: str) -> None:
             if own_column in next(csv.reader(file), []):
                 return
     what = "holds files that this command did not make" if output.is_dir() else "is a file"
-    raise ValueError(f"{output}: {what}; choose another folder")
+    raise ValueError(f"{output}: {what}. Choose another folder.")

@@ -84,7 +84,7 @@ def caption_key(text: str) -> str:
 def _separate(found: re.Match[str]) -> str:
     if found["sharp"]:
         return "#"
-    # Vowel signs are no letters to `re`, yet tell words apart in many scripts.
+    # Vowel signs are no letters to `re`, yet distinguish words in many scripts.
     kept = (mark if unicodedata.category(mark)[0] == "M" else " " for mark in found.group())
     return " " if found.group().isascii() else "".join(kept)
 
@@ -177,7 +177,7 @@ def clean_manifest(manifest: Manifest) -> tuple[Manifest, CleaningReport]:
         rule, count = next(iter(report.num_dropped.most_common(1)), ("no caption", 0))
         raise ValueError(
             f"caption cleaning keeps none of {report.num_captions:,} captions (most often dropped "
-            f"as {rule}: {count:,}); train without cleaning"
+            f"as {rule}: {count:,}). Set data.clean_captions to false."
         )
     return replace(manifest, clips=clips), report
 

@@ -112,11 +112,12 @@ class FileFinder:
             return None, "no file name: the cell is empty"
         if name.lower().endswith((".npy", ".npz")):
             return None, (
-                f"not audio: {name!r} holds a NumPy array; name the recording it was made from "
-                "(wav, flac, mp3, ...), or write the array out as wav with its sampling rate"
+                f"not audio: {name!r} holds a NumPy array. Name the recording that it was made "
+                "from (wav, flac, mp3, ...), or write the array to a wav file with its sampling "
+                "rate."
             )
         if "://" in name:
-            return None, f"not a file: {name!r} is an address; download it and name the file"
+            return None, f"not a file: {name!r} is an address. Download it and name the file."
         reason = ""
         for folder in self.folders:
             for spelled in self._spellings(folder, name):
@@ -161,7 +162,7 @@ def _find_problem(path: str) -> tuple[str, str]:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return "no such file", ""
-        return "cannot be looked for", f" ({error.strerror})"
+        return "cannot be looked up", f" ({error.strerror})"
     if stat.S_ISREG(mode):
         return "", ""
     return ("is a folder" if stat.S_ISDIR(mode) else "not a regular file"), ""

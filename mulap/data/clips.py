@@ -1,7 +1,7 @@
-"""`Clip` and `Manifest`: what a data set is to whatever reads one.
+"""`Clip` and `Manifest`: the interface of a data set.
 
 `mulap.data.manifest` makes them of metadata files, `mulap.data.prepared` of a prepared data set,
-whose clips are made one by one when they are asked for, so that millions of them cost little.
+whose clips are made one by one on demand, so that millions of them cost little.
 """
 
 from abc import abstractmethod
@@ -81,7 +81,7 @@ class Manifest:
     """The clips that can be used, and what was left out."""
 
     clips: list[Clip] | LazyClips  # in the order of the rows
-    # (source, reason) of every row, caption or archive entry left out, and of a split that tears
+    # (source, reason) of every row, caption or archive entry left out, and of a split that parts
     # groups apart. A reason begins with its kind and a colon.
     problems: list[tuple[str, str]] = field(default_factory=list)
 
@@ -95,7 +95,7 @@ class Manifest:
 
 
 class CaptionPool(Sequence[str]):
-    """All captions of some clips in order, each read of its clip when it is asked for.
+    """All captions of some clips in order, each read from its clip on demand.
 
     Ten million prepared clips cost 80 MB here, and that only where captions are drawn by number.
     """

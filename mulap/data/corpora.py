@@ -3,7 +3,7 @@
 The files themselves are linked (or copied) under OUT/audio, since an audiofolder's `file_name` is
 relative to its metadata file and tools refuse what lies outside; links keep a large collection
 from being stored twice. With `clip_seconds` the tracks are cut and written as FLAC instead, so
-that a few long tracks make many clips. Nothing is written over that an earlier run did not make.
+that a few long tracks make many clips. It overwrites only files that an earlier run made.
 
 Limits: two spellings of one artist are two groups.
 """
@@ -63,7 +63,7 @@ class CorpusOptions:
 
     # cut tracks into clips of this length; None links whole tracks
     clip_seconds: float | None = None
-    # at most so many, spread evenly over the track; None means all
+    # most clips of a track, spread evenly over it; None means all
     max_clips_per_track: int | None = None
     # differing captions of each clip, one row each, where the tags allow
     captions_per_clip: int = 2
@@ -84,13 +84,10 @@ class CorpusOptions:
         if self.captions_per_clip < 1 or (self.max_clips_per_track or 1) < 1:
             raise ValueError("captions_per_clip and max_clips_per_track must be at least 1")
         if self.clip_seconds is None and self.max_clips_per_track is not None:
-            raise ValueError(
-                "--max-clips limits the clips of a track, and tracks are not cut: add "
-                "--clip-seconds"
-            )
+            raise ValueError("--max-clips works only with --clip-seconds. Add --clip-seconds.")
         if self.clip_seconds is not None and self.copy:
             raise ValueError(
-                "--copy is for whole tracks, and --clip-seconds writes new files: leave one out"
+                "--copy copies whole tracks, but --clip-seconds writes new files. Leave one out."
             )
 
 
@@ -168,9 +165,9 @@ def _check_apart(source: Path, output: Path) -> None:
     """Refuse to write where the music is: its files would be taken for old ones of ours."""
     music, audio = source.resolve(), (output / AUDIO_FOLDER).resolve()
     if output.resolve().is_relative_to(music):
-        raise ValueError(f"{output}: lies inside {source} (choose a folder outside it)")
+        raise ValueError(f"{output}: lies inside {source}. Choose a folder outside it.")
     if music.is_relative_to(audio):
-        raise ValueError(f"{source}: is where {output} has its own files (choose another OUTPUT)")
+        raise ValueError(f"{source}: {output} writes its own files there. Choose another OUTPUT.")
 
 
 def _name_within(source: Path, path: Path) -> Path:
@@ -185,7 +182,7 @@ def _use_file(job: _Job) -> _Done:
         str(job.path).encode()
         info = probe_audio(job.path)
     except UnicodeEncodeError:
-        done.failures.append((str(job.path), "its name is not UTF-8 (rename it)"))
+        done.failures.append((str(job.path), "its name is not UTF-8. Rename it."))
         return done
     except AudioError as error:
         done.failures.append((str(job.path), error.reason))
@@ -236,7 +233,7 @@ def _place_track(job: _Job) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     original = job.path.resolve()
     if target.resolve() == original and not target.is_symlink():  # by a link in the music's folder
-        raise ValueError(f"{target}: is the track itself (choose another OUTPUT)")
+        raise ValueError(f"{target}: is the track itself. Choose another OUTPUT.")
     if job.options.copy:
         with atomic_path(target) as temporary:
             shutil.copyfile(original, temporary)

@@ -1,11 +1,12 @@
-"""Clips -> items by `(epoch, index)`: what is read of a track, and which of its captions.
+"""Clips -> items by `(epoch, index)`: which part of a track is read, and which of its captions.
 
     KeyedSampler -> (epoch, index) -> ClipDataset -> Item -> `collator`
 
 The epoch travels with the index, so an item is a pure function of its key: workers, processes and
 interruptions change nothing. A clip that cannot be decoded is found by `ClipDataset.verify` before
 training and left out; one that goes bad later stops the run with its name. Clips that
-`mulap prepare` stored give the same items and are not decoded; theirs were left out by it.
+`mulap prepare` stored give the same items and are not decoded; `prepare` has already left out the
+clips that it could not decode.
 """
 
 from collections.abc import Iterator, Sequence
@@ -84,23 +85,23 @@ class ClipReader:
         wanted = audio_settings(self.extractor, recipe.store)
         for name, value in recipe.audio.items():
             if wanted[name] != value:
-                option = f"prepare it again with --{name.replace('_', '-')} {wanted[name]}"
-                remedy = option if name in PREPARE_OPTIONS else "train it on the audio itself"
+                option = f"Prepare it again with --{name.replace('_', '-')} {wanted[name]}."
+                remedy = option if name in PREPARE_OPTIONS else "Train on the audio files instead."
                 raise ValueError(
-                    f"{folder}: was prepared with {name} {value}, the model wants "
-                    f"{wanted[name]}; {remedy}"
+                    f"{folder}: was prepared with {name} {value}, the model needs "
+                    f"{wanted[name]}. {remedy}"
                 )
         if self.crop == "random" and recipe.seconds:
             raise ValueError(
                 f"{folder}: holds {_describe(recipe.store, recipe.seconds)}, and "
-                "data.crop=random needs whole tracks; prepare it again with --store pcm, or set "
-                "data.crop=start"
+                "data.crop=random needs whole tracks. Prepare it again with --store pcm, or set "
+                "data.crop=start."
             )
         if recipe.seconds not in (None, self.crop_seconds) and recipe.seconds < self.crop_seconds:
             raise ValueError(
                 f"{folder}: holds {_describe(recipe.store, recipe.seconds)}, but "
-                f"data.crop_seconds is {self.crop_seconds:g}; prepare it again with --seconds "
-                f"{self.crop_seconds:g}"
+                f"data.crop_seconds is {self.crop_seconds:g}. Prepare it again with --seconds "
+                f"{self.crop_seconds:g}."
             )
         if recipe.store != "log-mel":
             return
@@ -109,7 +110,7 @@ class ClipReader:
         elif not self._is_part_of(recipe.seconds):
             raise ValueError(
                 f"{folder}: its log-mels of longer crops do not begin with those of "
-                f"{self.crop_seconds:g} s; prepare it again with --seconds {self.crop_seconds:g}"
+                f"{self.crop_seconds:g} s. Prepare it again with --seconds {self.crop_seconds:g}."
             )
 
     def check_random_segments(self, what: str) -> None:
@@ -260,6 +261,6 @@ class KeyedSampler(Sampler[Key]):
         return self.num_items
 
     def __iter__(self) -> Iterator[Key]:
-        epoch = self.epoch  # later keys are of it too, whatever is set meanwhile
+        epoch = self.epoch  # later keys belong to it too, even if it is set meanwhile
         order = keyed_generator(self.seed, epoch, 0, "order").permutation(self.num_items)
         return ((epoch, int(index)) for index in order)

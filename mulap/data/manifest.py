@@ -92,7 +92,7 @@ def read_manifest(
 
 @dataclass(slots=True)
 class _Draft:
-    """A clip in the making: what the rows of one audio file have said so far."""
+    """An unfinished clip: the values from the rows of one audio file so far."""
 
     source: str
     captions: dict[str, str] = field(default_factory=dict)  # caption -> its row
@@ -187,7 +187,7 @@ class _Collector:
     def finish(self, root: Path) -> Manifest:
         """Return the manifest; ValueError where nothing is left."""
         if not self.num_rows:
-            raise ValueError(f"{root}: holds no rows; add one for each track")
+            raise ValueError(f"{root}: holds no rows. Add one for each track.")
         if self.drafts and self.group_column:
             # Of tars' JSON files, too, one at least must know the column asked for.
             find_column(root, list(self.columns), self.group_column, is_choice=True)
@@ -197,8 +197,8 @@ class _Collector:
             track_id = draft.track_id or self._inside(path)
             if track_id in owner:
                 reason = (
-                    f"duplicate track_id: {track_id!r} is also that of {owner[track_id]}; give "
-                    "each file its own and name what belongs together in a column 'group'"
+                    f"duplicate track_id: {track_id!r} is also that of {owner[track_id]}. Give "
+                    "each file its own, and use a column 'group' for files that belong together."
                 )
                 self.problems.append((draft.source, reason))
                 continue
@@ -225,8 +225,9 @@ class _Collector:
             group, splits = next(iter(leaks.items()))
             reason = (
                 f"groups in two splits: {len(leaks):,} of them, such as {group!r} in "
-                f"{' and '.join(splits)}; the splits that the data names are kept, but what is "
-                "tested was partly learnt from; remove them to have whole groups split"
+                f"{' and '.join(splits)}; mulap keeps the splits that the data names, but tracks "
+                "of one group are learnt from and tested. Remove the column of splits, and "
+                "mulap splits by whole groups."
             )
             self.problems.append((str(root), reason))
 
@@ -250,7 +251,7 @@ def _named_split(row: Row, name: str, folder_split: str) -> str:
     said = _text(row, "split")
     split = find_split(said)
     if said and not split:
-        raise BadRow(f"unknown split: {said!r}; use {', '.join(SPLITS)}")
+        raise BadRow(f"unknown split: {said!r}. Use {', '.join(SPLITS)}.")
     if split and folder_split and split != folder_split:
         raise BadRow(
             f"conflicting split: the row says {split}, the place of its table {folder_split}"
@@ -263,17 +264,17 @@ def _named_split(row: Row, name: str, folder_split: str) -> str:
 def _check_caption(raw: object) -> str:
     """Return a caption in normal form, or say what is wrong with it."""
     if raw is None or (isinstance(raw, float) and math.isnan(raw)):
-        raise BadRow("empty caption: write a sentence or remove the row")
+        raise BadRow("empty caption: it has no text. Write a sentence, or remove the row.")
     if not isinstance(raw, str):
-        raise BadRow(f"not text: a caption is a {type(raw).__name__}; write it as a string")
+        raise BadRow(f"not text: a caption is a {type(raw).__name__}. Write it as a string.")
     caption = normalize_caption(raw)
     if not caption:
-        raise BadRow("empty caption: write a sentence or remove the row")
+        raise BadRow("empty caption: it has no text. Write a sentence, or remove the row.")
     num_words = caption.count(" ") + 1
     if num_words > MAX_CAPTION_WORDS or len(caption) > MAX_CAPTION_CHARACTERS:
         raise BadRow(
             f"caption too long: {num_words:,} words, {len(caption):,} characters, where at most "
-            f"{MAX_CAPTION_WORDS:,} and {MAX_CAPTION_CHARACTERS:,} are taken; shorten it or give "
-            "its sentences as several captions"
+            f"{MAX_CAPTION_WORDS:,} and {MAX_CAPTION_CHARACTERS:,} are taken. Shorten it, or "
+            "give its sentences as several captions."
         )
     return caption

@@ -1,7 +1,7 @@
 """`prepare(data, output, recipe)`: decode every clip of a manifest once, in parallel processes.
 
     OUTPUT/data-00017-of-00063.arrow     a shard, put there whole
-           .unfinished/plan.json         of what, and how: another plan does not go on with it
+           .unfinished/plan.json         data and options: a run with others does not resume it
            .unfinished/00017.json        says that shard 17 is done, its checksum, what failed in it
            prepared.json                 written last; then .unfinished goes
 
@@ -81,14 +81,14 @@ def prepare(
     force: bool = False,
     cache_folder: AnyPath | None = None,
 ) -> PrepareReport:
-    """Decode every clip of a manifest once, or go on where an earlier call was stopped.
+    """Decode every clip of a manifest once, or resume an earlier call.
 
     Args:
         data: anything that `read_manifest` reads.
         output: a new folder, or one that this left.
         recipe: what to store.
         num_processes: that decode; with 1 it is this one.
-        force: begin anew, whatever is there of an earlier preparation.
+        force: start again, and replace an earlier preparation.
         cache_folder: where tars and audio in parquet files are unpacked.
 
     Raises:
@@ -99,7 +99,7 @@ def prepare(
     began = time.monotonic()
     data, output = Path(data), Path(output)
     if is_prepared(data):
-        raise ValueError(f"{data}: is prepared already; name the audio that it was made of")
+        raise ValueError(f"{data}: is already prepared. Name the corpus that it was made from.")
     manifest = read_manifest(data, group_column=recipe.group_column, cache_folder=cache_folder)
     plan = _make_plan(manifest, recipe)
     _check_output(output, data)
@@ -188,7 +188,7 @@ def _finish(
     failures.write()
     num_clips = sum(shard["num_clips"] for shard in shards)
     if not num_clips:
-        raise ValueError(f"{output}: no clip could be decoded; see {failures.path}")
+        raise ValueError(f"{output}: no clip could be decoded. See {failures.path}")
     made = {"num_clips": num_clips, "audio_seconds": audio_seconds, "num_failures": len(failures)}
     if plan["recipe"]["store"] != "tars":
         _write_clips(output / CLIPS_FILE, [task.path for task in tasks])
@@ -236,12 +236,12 @@ def _write_hugging_face_files(output: Path, plan: dict[str, Any], names: list[st
 def _check_output(output: Path, data: Path) -> None:
     """Refuse a folder that holds something else: `force` replaces only what is ours."""
     if output.exists() and not output.is_dir():
-        raise ValueError(f"{output}: is a file; name a folder")
+        raise ValueError(f"{output}: is a file. Name a folder.")
     if output.resolve() == (data if data.is_dir() else data.parent).resolve():
-        raise ValueError(f"{output}: holds the data; name a new folder")  # ours may be tars
+        raise ValueError(f"{output}: contains DATA. Name a new folder.")  # ours may be tars
     is_ours = any((output / name).exists() for name in (SUMMARY_FILE, UNFINISHED, LOCK_FILE))
     if output.is_dir() and not is_ours and any(output.iterdir()):
-        raise ValueError(f"{output}: holds other files; name a new folder")
+        raise ValueError(f"{output}: holds other files. Name a new folder.")
 
 
 def _is_finished(output: Path, plan: dict[str, Any]) -> bool:
@@ -250,8 +250,8 @@ def _is_finished(output: Path, plan: dict[str, Any]) -> bool:
     summary = read_summary(output)
     if any(summary[name] != plan[name] for name in plan):
         raise ValueError(
-            f"{output}: was prepared from other data or in another way; name a new folder, or "
-            "--force replaces it"
+            f"{output}: was prepared from other data or with other options. Name a new folder, "
+            "or give --force to replace it."
         )
     shutil.rmtree(output / UNFINISHED, ignore_errors=True)
     return True
@@ -263,8 +263,8 @@ def _start_or_go_on(output: Path, plan: dict[str, Any]) -> None:
         _write_json(path, plan)
     elif json.loads(path.read_text(encoding="utf-8")) != plan:
         raise ValueError(
-            f"{output}: an interrupted run left shards of other data, or made in another way; "
-            "--force begins anew"
+            f"{output}: an interrupted run left shards of other data or with other options. Give "
+            "--force to start again."
         )
     for litter in output.glob(".*.partial*"):
         remove_leftover(litter)  # processes of a killed run may still be tidying theirs up

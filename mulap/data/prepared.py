@@ -223,7 +223,7 @@ def read_prepared(folder: AnyPath, group_column: str | None = None) -> Manifest:
     if group_column and group_column != prepared_with:
         raise ValueError(
             f"{folder}: was prepared with the group column {prepared_with or 'found by itself'}, "
-            f"not {group_column}; prepare it again with --group-column {group_column}"
+            f"not {group_column}. Prepare it again with --group-column {group_column}."
         )
     if sha256_of(folder / CLIPS_FILE) != data.summary["clips"]["sha256"]:
         raise _damaged(folder / CLIPS_FILE, "its checksum is not that of prepared.json")
@@ -239,14 +239,14 @@ def read_summary(folder: AnyPath) -> dict[str, Any]:
         if version == VERSION:
             _check_summary(summary)
     except FileNotFoundError as error:
-        reason = "no prepared data set, or unfinished (call mulap prepare again to go on)"
+        reason = "no prepared corpus, or an unfinished one. Run mulap prepare again to resume."
         raise ValueError(f"{folder}: {reason}") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, one_line(error)) from error
     if version != VERSION:
         raise ValueError(
-            f"{folder}: was prepared in format {version}, this mulap reads {VERSION}; prepare it "
-            "again with --force"
+            f"{folder}: was prepared in format {version}, this mulap reads {VERSION}. Prepare it "
+            "again with --force."
         )
     return summary
 
@@ -292,4 +292,6 @@ def _check_size(folder: Path, file: dict[str, Any]) -> str:
 
 
 def _damaged(path: Path, reason: str) -> ValueError:
-    return ValueError(f"{path}: damaged: {reason} (copy it again, or prepare with --force)")
+    return ValueError(
+        f"{path}: damaged: {reason}. Copy it again, or run mulap prepare with --force."
+    )

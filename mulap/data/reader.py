@@ -110,7 +110,7 @@ class Tracks:
 def read_part(
     extractor: "MulapFeatureExtractor", path: AnyPath, start_seconds: float, seconds: float | None
 ) -> np.ndarray:
-    """Decode a part of a file into log-mels (T, F, N). What is wrong with it was told before."""
+    """Decode a part of a file into log-mels (T, F, N). Faults were reported before."""
     rate = extractor.sampling_rate
     waveform = load_audio(path, start_seconds, seconds, rate, Found())
     return extractor.log_mel(extractor.segment(waveform))
@@ -201,7 +201,7 @@ def _stamp(path: AnyPath, rate: int) -> str:
 
 
 def count_segments(extractor: "MulapFeatureExtractor", num_samples: int) -> int:
-    """Return how many segments `extractor.segment` cuts a clip of so many samples into."""
+    """Return how many segments `extractor.segment` cuts a clip of `num_samples` samples into."""
     left = num_samples + 2 * extractor.pad_samples - extractor.segment_samples
     return 1 + max(0, left) // extractor.stride_samples
 

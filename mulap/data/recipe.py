@@ -16,7 +16,7 @@ DTYPES: dict[Store, tuple[str, ...]] = {
 """What can be stored, and as which numbers; the first is the default."""
 
 PREPARE_OPTIONS = ("variant", "db_reference")
-"""Settings of a log-mel that `mulap prepare` can be told; models differ in no others so far."""
+"""Settings of a log-mel that are options of `mulap prepare`; models differ in no others so far."""
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def _columns(decoded: Decoded, recipe: Recipe) -> dict[str, Any]:
 
 
 def _int16_step(samples: np.ndarray) -> np.float32:
-    """Return the least power of two in steps of which no sample is beyond int16."""
+    """Return the smallest power-of-two step with which every sample fits into int16."""
     most, least = float(samples.max()), float(samples.min())
     mantissa, exponent = math.frexp(max(most / 32_767, least / -32_768))
     exponent -= mantissa == 0.5  # it is a power of two itself

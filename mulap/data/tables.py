@@ -51,7 +51,7 @@ def find_tables(root: AnyPath, problems: list[tuple[str, str]]) -> list[tuple[Pa
     except OSError as error:
         raise ValueError(f"{root}: {_closed(error)}") from error
     if UNFINISHED in names:
-        raise ValueError(f"{root}: is unfinished; call the command that makes it again to go on")
+        raise ValueError(f"{root}: is unfinished. Run the command that makes it again to resume.")
     tables = _tables_in(root)
     for folder in (root / name for name in names if find_split(name)):
         try:
@@ -65,20 +65,21 @@ def find_tables(root: AnyPath, problems: list[tuple[str, str]]) -> list[tuple[Pa
         held = ", ".join(map(repr, names[:5])) or "nothing"
         raise ValueError(
             f"{root}: no {', '.join(_METADATA_NAMES)}, dataset_train.json or .tar there or in "
-            f"train, valid, test; it holds {held}; name the metadata file itself if it is there"
+            f"train, valid, test; it holds {held}. Name the metadata file itself if it has "
+            "another name."
         )
     return tables
 
 
 def _closed(error: OSError) -> str:
-    return f"cannot be listed: {error.strerror} (check its rights)"
+    return f"cannot be listed: {error.strerror}. Check its permissions."
 
 
 def _tables_in(folder: Path) -> list[tuple[Path, str]]:
     metadata = [folder / name for name in _METADATA_NAMES if (folder / name).is_file()]
     if len(metadata) > 1:
         names = " and ".join(path.name for path in metadata)
-        raise ValueError(f"{folder}: holds {names}; keep one of them, or name one of them itself")
+        raise ValueError(f"{folder}: holds {names}. Keep one of them, or name one of them itself.")
     if metadata:
         return [(metadata[0], "")]
     # dataset_train.json: the original authors' way; train-00000-of-00004.parquet: the hub's.
@@ -114,7 +115,7 @@ def read_table(path: AnyPath) -> tuple[list[str], Iterable[PlacedRow]]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ValueError(
-            f"{path}: not a manifest; use a folder or a {', '.join(readers)} or .tar file"
+            f"{path}: not a manifest. Use a folder or a {', '.join(readers)} or .tar file."
         )
     return reader(path)
 
@@ -134,14 +135,14 @@ def find_column(
     lowered = {name.strip().lower(): name for name in columns}
     near = [m for name in wanted for m in difflib.get_close_matches(name.lower(), lowered, 1)]
     if is_choice:
-        remedy = f"did you mean {lowered[near[0]]!r}?" if near else "name one of these"
+        remedy = f"Did you mean {lowered[near[0]]!r}?" if near else "Name one of these."
     else:
         remedy = (
-            f"rename {lowered[near[0]]!r}" if near else "rename or add one"
-        ) + f" to {wanted[0]!r}"
+            f"Rename {lowered[near[0]]!r}" if near else "Rename or add one"
+        ) + f" to {wanted[0]!r}."
     needed = " or ".join(map(repr, wanted))
     found = ", ".join(map(repr, columns[:10])) or "none"
-    raise ValueError(f"{where}: no column {needed}; it has {found}; {remedy}")
+    raise ValueError(f"{where}: no column {needed}; it has {found}. {remedy}")
 
 
 def read_utf8(path: AnyPath, remedy: str = "") -> str:
@@ -153,7 +154,7 @@ def read_utf8(path: AnyPath, remedy: str = "") -> str:
         content = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(
-            f"{path}: cannot be read: {error.strerror} ({remedy or 'check the path'})"
+            f"{path}: cannot be read: {error.strerror}. {remedy or 'Check the path.'}"
         ) from error
     is_wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
@@ -162,8 +163,8 @@ def read_utf8(path: AnyPath, remedy: str = "") -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(
             f"{path}: line {line:,} is not {'UTF-16' if is_wide else 'UTF-8'} (byte "
-            f"0x{content[error.start]:02x} at position {error.start:,} of the file); "
-            f"{remedy or 'save the file as UTF-8'}"
+            f"0x{content[error.start]:02x} at position {error.start:,} of the file). "
+            f"{remedy or 'Save the file as UTF-8.'}"
         ) from error
 
 
@@ -229,8 +230,8 @@ def split_cells(
         except csv.Error as error:
             yield (
                 row,
-                f"unreadable row: lines {first_line:,} to {lines.line_num:,}: {error}; put text "
-                "in quotes and write quotes inside it twice",
+                f"unreadable row: lines {first_line:,} to {lines.line_num:,}: {error}. Put text "
+                "in quotes and write quotes inside it twice.",
             )
             continue
         if any(cells):
@@ -251,9 +252,9 @@ def _read_csv(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
         raise ValueError(f"{path}: row 1, the column names, cannot be read ({header})")
     header = [name.strip() for name in header]
     if not header:
-        raise ValueError(f"{path}: is empty; its first row must name the columns")
+        raise ValueError(f"{path}: is empty. Name the columns in its first row.")
     if twice := next((name for name in header if name and header.count(name) > 1), None):
-        raise ValueError(f"{path}: row 1 has two columns {twice!r}; rename or remove one")
+        raise ValueError(f"{path}: row 1 has two columns {twice!r}. Rename or remove one.")
     return header, _name_cells(rows, header, delimiter)
 
 
@@ -269,8 +270,8 @@ def _name_cells(
         elif any(cells[len(header) :]):
             yield (
                 f"row {row}",
-                f"too many cells: {len(cells)} cells for {len(header)} columns; put text with "
-                f"{mark} in quotes",
+                f"too many cells: {len(cells)} cells for {len(header)} columns. Put text with "
+                f"{mark} in quotes.",
             )
         else:
             yield f"row {row}", dict(zip(header, cells, strict=False))
@@ -305,7 +306,7 @@ def _read_json(path: Path) -> tuple[list[str], Iterable[PlacedRow]]:
             row = value if isinstance(value, dict) else _not_an_object(value)
             rows.append((f"item {number}", row))
     else:
-        raise ValueError(f"{path}: holds one {type(values).__name__}; a list of rows is needed")
+        raise ValueError(f"{path}: holds one {type(values).__name__}. Write a list of rows.")
     return _with_columns(rows)
 
 

@@ -1,7 +1,7 @@
 """Tags of an audio file -> sentences about it.
 
 Titles, artists, genres and comments are weak text, but they are what a folder of music has. What
-they cannot tell: whether a tag is true.
+they cannot check: whether a tag is true.
 """
 
 import re
@@ -90,7 +90,7 @@ def is_poor(said: Mapping[str, str], has_title_tag: bool) -> bool:
 def caption_from_tags(
     tags: Mapping[str, str], file_name: str, seed: int = 0, num_captions: int = 1
 ) -> list[str]:
-    """Write at most so many captions from tags, none twice: a pure function of its arguments.
+    """Write at most `count` captions from tags, none twice: a pure function of its arguments.
 
     Without a title the file's name is used; it also counts beside the seed, so that tracks differ.
     There are none at all if nothing is known.

@@ -47,7 +47,7 @@ MAX_JSON_BYTES = 16 * 2**20
 SOURCE_KEY, PROBLEM_KEY = "_source", "_problem"
 """Keys of the unpacked list: where in the archive a row came from; why an entry was refused."""
 
-# Neighbours of a track that are no audio. Anything else is tried, whatever its ending, but where
+# Neighbours of a track that are no audio. Other files with any ending are tried, but where
 # a track has a neighbour with an ending of audio.
 _NOT_AUDIO = frozenset(
     ".cls .csv .jpeg .jpg .jsonl .lrc .md .mid .midi .npy .npz .png .txt .xml .yaml".split()
@@ -105,16 +105,16 @@ def _unpack_once(
         there = sum(path.stat().st_size for path in folder.iterdir())  # by a run that was killed
         if shutil.disk_usage(folder).free < state.st_size - there:
             raise ValueError(
-                f"{archive}: {state.st_size - there:,} bytes do not fit in {folder.parent}; free "
-                "some space there, or name another folder with --unpack-to"
+                f"{archive}: {state.st_size - there:,} bytes do not fit in {folder.parent}. Free "
+                "some space there, or name another folder with --unpack-to."
             )
         with atomic_path(index) as temporary, open(temporary, "w", encoding="ascii") as out:
             for row in extract(folder):
                 out.write(json.dumps(row) + "\n")
     except OSError as error:
         raise ValueError(
-            f"{archive}: cannot be unpacked into {folder.parent} ({error.strerror or error}); make "
-            "room there, check the rights, or name another folder with --unpack-to"
+            f"{archive}: cannot be unpacked into {folder.parent} ({error.strerror or error}). "
+            "Make room there, check the permissions, or name another folder with --unpack-to."
         ) from error
     return index
 
@@ -137,7 +137,7 @@ class _TarReader:
                     if problem := self._take(entry):
                         yield {SOURCE_KEY: f"entry {entry.name!r}", PROBLEM_KEY: problem}
         except DAMAGED as error:
-            reason = f"damaged tar: {one_line(error)}; fetch it again, uncompressed"
+            reason = f"damaged tar: {one_line(error)}. Fetch it again, uncompressed."
             yield {SOURCE_KEY: f"after {len(self.audio)} audio files", PROBLEM_KEY: reason}
         yield from self._paired()
 
@@ -219,8 +219,8 @@ def _parquet_audio_rows(archive: Path, folder: Path) -> Iterator[Row]:
         audio = row.pop("audio", None) or {}
         content, where = audio.get("bytes"), {SOURCE_KEY: f"row {number}"}
         if not content:
-            hint = "write the paths of the files as a column `file_name` instead"
-            yield {**where, PROBLEM_KEY: f"no audio bytes: this row has none; {hint}"}
+            hint = "Write the paths of the files as a column `file_name` instead."
+            yield {**where, PROBLEM_KEY: f"no audio bytes: this row has none. {hint}"}
             continue
         if len(content) > MAX_AUDIO_BYTES:
             yield {**where, PROBLEM_KEY: f"entry too large: {len(content):,} bytes of audio"}
@@ -241,7 +241,7 @@ def is_audio_name(name: str) -> bool:
 def safe_name(name: str) -> str:
     """Return a flat file name for an archive's entry: no folders, plain letters, not hidden.
 
-    Different names stay different: whatever had to be changed is marked by a hash of the original.
+    Different names stay different: a hash of the original marks a changed name.
     """
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".-")
     if plain == name and len(name) <= 100:

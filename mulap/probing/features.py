@@ -4,7 +4,7 @@
     CACHE/<fingerprint of the encoder>/  its vectors, see `mulap.vectors.store`
 
 Tasks share the cache: audio that is in two of them, or under two names, is embedded once; a file
-whose audio changed is embedded again. A kill at any moment loses only the files at hand. Old
+whose audio changed is embedded again. A kill at any moment loses only the files in progress. Old
 vectors are never removed; delete the folder of an encoder to free its space.
 """
 
@@ -75,7 +75,7 @@ def cache_features(data: TaskData, encoder: Encoder, cache: str | Path) -> Track
     failures = [(file_name(data.audio_path(index)), reasons[index]) for index in sorted(reasons)]
     if not counts.any():
         file, reason = failures[0] if failures else (str(data.root), "there are no tracks")
-        raise ValueError(f"{file}: {reason}, and no other track of {data.task.name} can be used")
+        raise ValueError(f"no track of {data.task.name} can be used. The first: {file}: {reason}")
     return TrackFeatures(rows, starts, counts, failures)
 
 

@@ -3,7 +3,7 @@
     x (B, D) -> dropout -> linear -> ReLU -> dropout -> linear -> logits (B, C)
 
 Dropout compares probabilities with uniform numbers that the caller draws, so that a model learns
-the same on every device, whatever else is trained.
+the same on every device, and independent of other training.
 """
 
 from dataclasses import dataclass
@@ -88,10 +88,10 @@ class EpochDraw:
 
 
 def draw_epoch(seed: int, epoch: int, counts: np.ndarray) -> EpochDraw:
-    """Draw an epoch, 0 or later, of a model's seed; a track has so many segments (n,)."""
+    """Draw an epoch, 0 or later, of a model's seed; `(n,)` counts each track's segments."""
     generator = keyed_generator(seed, epoch, 0, "order")
     order = generator.permutation(len(counts))
     offsets = generator.integers(0, counts)
-    # The CPU's generator whatever the device, so that the masks are the same on each.
+    # Always the CPU's generator, so that the masks are the same on each device.
     dropout = torch.Generator().manual_seed(int(generator.integers(2**63)))
     return EpochDraw(order, offsets, dropout)

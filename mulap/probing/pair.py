@@ -40,14 +40,14 @@ class Backbone:
 
     def __post_init__(self) -> None:
         if not self.name:
-            raise ValueError("a backbone has no name: give it one, as random")
+            raise ValueError("a backbone has no name. Add one, such as random.")
         object.__setattr__(self, "label", self.label or self.name)
         object.__setattr__(self, "source", self.source or self.name)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a backbone said of a task's test tracks, and what was used for it."""
+    """A backbone's outputs for a task's test tracks, and what they were computed with."""
 
     predictions: Predictions  # of the test tracks
     settings: list[dict[str, Any]]  # the chosen ones, as plain values
@@ -133,7 +133,9 @@ def run_pair(
         ValueError: no such backbone or protocol, or nothing to learn from.
     """
     if backbone.name in (END_TO_END, SUPERVISED):
-        raise ValueError(f"{backbone.name} is trained by mulap benchmark (name it in its config)")
+        raise ValueError(
+            f"{backbone.name} is trained by mulap benchmark. Name it in the benchmark's file."
+        )
     encoder = encoder or load_encoder(backbone.source, options.device)
     folder = None if output is None else Path(output)
     return make_row(probe_pair(data, backbone, options, encoder), folder)

@@ -66,7 +66,9 @@ def train_probe(
             that are not finite, a validation split that cannot be scored, no model that learned.
     """
     if len({point.seeds for point in grid}) != 1:
-        raise ValueError(f"{data.task.name}: give all points of the grid the same seeds")
+        raise ValueError(
+            f"{data.task.name}: the points of the grid have different seeds. Give all the same."
+        )
     assert len(features.counts) == len(data), "features of other tracks"
     has_features = features.counts > 0
     folds = [_drop_tracks(data, fold, has_features) for fold in data.folds]
@@ -96,7 +98,8 @@ def _drop_tracks(data: TaskData, fold: Fold, has_features: np.ndarray) -> Fold:
         if not len(tracks):
             where = f" of fold {fold.name!r}" if fold.name else ""
             raise ValueError(
-                f"{data.task.name}: no track in {part}{where} has features (see what failed)"
+                f"{data.task.name}: no track in {part}{where} has embeddings. See the failures "
+                "above."
             )
     return replace(fold, **parts)
 
@@ -109,15 +112,15 @@ def _check_finite(data: TaskData, features: TrackFeatures, folds: Sequence[Fold]
         if not is_good.all():
             bad = data.examples[tracks[~is_good][0]]
             raise ValueError(
-                f"{data.task.name}: track {bad.track_id!r} has features that are not finite"
-                f" (look at {bad.file_name} and at the encoder, then embed again)"
+                f"{data.task.name}: track {bad.track_id!r} has embeddings that are not finite. "
+                f"Check {bad.file_name} and the encoder, then embed again."
             )
 
 
 def _blocks(
     features: TrackFeatures, tracks: np.ndarray, num_segments: int = 4096
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Cut tracks into blocks of about so many segments, each track whole.
+    """Cut tracks into blocks of about `num_segments` segments, each track whole.
 
     Yields the block's tracks, their rows in `vectors` (M,), and where in these each track starts.
     """
@@ -294,8 +297,8 @@ class _FoldProbe:
                 models = [model for _, model in trained]
         if not models:
             raise ValueError(
-                f"{self.name}: outputs were never finite, for one seed at least of every point"
-                " (standardize the features, or lower the learning rate)"
+                f"{self.name}: outputs were never finite, for at least one seed of every point. "
+                "Use --protocol standardized, or lower the learning rate."
             )
         outputs = self.predict(models, self._read_blocks(self.fold.test, chosen.standardize))
         decisions = None

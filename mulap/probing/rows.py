@@ -27,10 +27,10 @@ def pair_id(row: Mapping[str, Any]) -> PairId:
     return (row["task"], row["title"], row["split_name"], row["backbone"], row["protocol"])
 
 
-def read_rows(path: AnyPath, mend: bool = False) -> list[Row]:
+def read_rows(path: AnyPath, repair: bool = False) -> list[Row]:
     """Read the rows of a results file; none where there is no file.
 
-    A last line that a kill tore is left out, and with `mend` cut off. ValueError if a line before
+    A last line that a kill cut short is left out; `repair` removes it. ValueError if a line before
     it is no row.
     """
     path = Path(path)
@@ -38,7 +38,7 @@ def read_rows(path: AnyPath, mend: bool = False) -> list[Row]:
         return []
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
-    if mend and len(whole) < len(content):
+    if repair and len(whole) < len(content):
         os.truncate(path, len(whole))
     rows = []
     for number, line in enumerate(whole.splitlines(), 1):
@@ -46,7 +46,7 @@ def read_rows(path: AnyPath, mend: bool = False) -> list[Row]:
             row = json.loads(line)
             pair_id(row)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ValueError(f"{path}: line {number} is no result (delete that line)") from error
+            raise ValueError(f"{path}: line {number} is not a result. Delete that line.") from error
         rows.append(row)
     return rows
 

@@ -1,6 +1,6 @@
 """The settings of a probe, and the named protocols that fix them.
 
-A protocol is a grid: one point, or several, of which the validation tracks of each fold choose one.
+A protocol is a grid of one or several points; each fold chooses one on its validation tracks.
 """
 
 import difflib
@@ -42,20 +42,20 @@ class ProbeSettings:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_epochs", "stop_patience"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 up")
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in ("hidden_size", "weight_decay", "plateau_patience"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 up")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 up, below 1")
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "a number from 0 to below 1")
         in_range = 0 < self.plateau_factor <= 1
-        _require(in_range, "plateau_factor", self.plateau_factor, "more than 0, at most 1")
+        _require(in_range, "plateau_factor", self.plateau_factor, "a number above 0, at most 1")
         are_seeds = min(self.seeds, default=-1) >= 0 and len(set(self.seeds)) == len(self.seeds)
-        _require(are_seeds, "seeds", list(self.seeds), "different numbers from 0 up")
+        _require(are_seeds, "seeds", list(self.seeds), "different numbers, each 0 or more")
 
 
 def _require(is_good: bool, name: str, value: object, remedy: str) -> None:
     if not is_good:
-        raise ValueError(f"a probe's '{name}' is {value}: give {remedy}")
+        raise ValueError(f"a probe's '{name}' is {value}. Give {remedy}.")
 
 
 def expand_grid(**axes: Any) -> tuple[ProbeSettings, ...]:
@@ -90,8 +90,8 @@ def find_protocol(name: str) -> tuple[ProbeSettings, ...]:
     """Return the grid of a protocol; ValueError if there is none, which names the nearest."""
     if name not in PROTOCOLS:
         near = difflib.get_close_matches(name, PROTOCOLS, 1)
-        remedy = f"did you mean {near[0]}?" if near else f"give one of {', '.join(PROTOCOLS)}"
-        raise ValueError(f"there is no protocol '{name}' ({remedy})")
+        remedy = f"Did you mean {near[0]}?" if near else f"Give one of {', '.join(PROTOCOLS)}."
+        raise ValueError(f"there is no protocol '{name}'. {remedy}")
     return PROTOCOLS[name]
 
 

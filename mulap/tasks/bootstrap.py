@@ -50,6 +50,6 @@ def interval_of_draws(draws: np.ndarray, groups: np.ndarray) -> tuple[float, flo
         return None
     draws = draws[~np.isnan(draws)]
     if not draws.size:
-        raise ValueError("no bootstrap draw has a label to score (give more draws, or more tracks)")
+        raise ValueError("no bootstrap draw has a label to score. Give more draws, or more tracks.")
     low, high = np.percentile(draws, _PERCENTILES)
     return float(low), float(high)

@@ -5,7 +5,7 @@
     FOLDER/.mulap/unpacked/<path>.json  which archive was unpacked, by its address and checksum,
                                       and what came out of it; written last
 
-So a run that was killed is simply started again. An archive that was unpacked may be deleted: as
+To resume after a kill, call it again. An archive that was unpacked may be deleted: as
 long as its files are there it is not fetched again.
 """
 
@@ -43,12 +43,12 @@ class FetchReport:
     def summary(self) -> str:
         """What was done, in one line."""
         if not (self.fetched or self.already_there):
-            where = "what to place where is said below" if self.by_hand else "see its homepage"
-            return f"{self.task}: nothing may be fetched without asking; {where}"
+            where = "follow the instructions below" if self.by_hand else "see its homepage"
+            return f"{self.task}: mulap may download none of its files; {where}"
         return (
-            f"{self.task}: {len(self.fetched)} files fetched, {len(self.already_there)} were"
-            f" there, {len(self.unpacked)} archives unpacked into"
-            f" {self.num_unpacked_files:,} files, in {self.folder}"
+            f"{self.task}: {len(self.fetched)} files fetched, {len(self.already_there)} already "
+            f"present, {len(self.unpacked)} archives unpacked into {self.num_unpacked_files:,} "
+            f"files, in {self.folder}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def fetch_task(task: Task, folder: AnyPath, split_name: str = "") -> FetchReport
     folder, split_name = Path(folder), split_name or next(iter(task.splits), "")
     if split_name and split_name not in task.splits:
         known = ", ".join(task.splits)
-        raise ValueError(f"{task.name}: there is no split '{split_name}' (give {known})")
+        raise ValueError(f"{task.name}: there is no split '{split_name}'. Give {known}.")
     remotes = task.remotes.get("", ()) + (task.remotes.get(split_name, ()) if split_name else ())
     groups = _group_parts(remotes)
     report = FetchReport(task.name, split_name, folder, task.by_hand)
@@ -122,7 +122,7 @@ def _unpack_group(group: Sequence[Remote], folder: Path) -> int:
             temporary.write_text(content, encoding="ascii")
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}"
-        raise ValueError(f"{marker}: {reason} (free some space or give another folder)") from error
+        raise ValueError(f"{marker}: {reason}. Free some space, or give another folder.") from error
     return len(names)
 
 

@@ -1,6 +1,6 @@
-"""Labels of your own: a table of files and labels becomes a task. Decodes no audio.
+"""Labels of your own: a table of files and labels becomes a task.
 
-Read are CSV, TSV, JSON lines, JSON and parquet files. Columns:
+The table is a CSV, TSV, JSON lines, JSON or parquet file. Columns:
 
     file_name      relative to the table
     the label      class: one word; tags: a list, or a|b, a;b or a, b, or a row for each; numbers:
@@ -107,7 +107,9 @@ def read_folder(  # noqa: PLR0913  (all but two say how to read a table that lea
     """
     names, table = (label,) if isinstance(label, str) else tuple(label), Path(table)
     if table.is_dir():
-        raise ValueError(f"{table}: is a folder (name the table in it, as {table / 'labels.csv'})")
+        raise ValueError(
+            f"{table}: is a folder. Name the table in it, such as {table / 'labels.csv'}."
+        )
     header, placed = read_table(table)
     columns = _choose_columns(table, header, names, split=split, fold=fold, group=group)
     with _naming(table):
@@ -148,9 +150,9 @@ def _choose_columns(
 ) -> _Columns:
     if split and fold:
         both = f"a split column {split!r} and a fold column {fold!r}"
-        raise ValueError(f"{table}: {both}: give one of them")
+        raise ValueError(f"{table}: {both} exclude each other. Give one of them.")
     if not labels:
-        raise ValueError(f"{table}: no column of labels is named: give one at least")
+        raise ValueError(f"{table}: no column of labels is named. Name at least one.")
     find_column(table, header, FILE_COLUMN)
     for name in filter(None, (*labels, split, fold, group)):
         find_column(table, header, name, is_choice=True)
@@ -193,7 +195,7 @@ def _read_row(finder: FileFinder, columns: _Columns, source: str, row: Row) -> _
 
 def _check_kind(kind: Kind | None, names: Sequence[str], rows: Sequence[_Labelled]) -> Kind:
     if kind not in (None, *get_args(Kind)):
-        raise ValueError(f"kind {kind!r}: give one of {', '.join(get_args(Kind))}")
+        raise ValueError(f"there is no kind {kind!r}. Give one of {', '.join(get_args(Kind))}.")
     kind = kind or infer_kind(names, [row.values for row in rows])
     if kind != "numbers" and len(names) > 1:
         raise ValueError(f"kind {kind!r} has one column of labels, not {len(names)}")
@@ -209,7 +211,7 @@ def _merge_rows(
     *,
     is_inferred: bool,
 ) -> list[Example]:
-    """Make one example of all rows of a file; a file of which two rows disagree is left out."""
+    """Make one example of all rows of a file; leave out a file whose rows disagree."""
     merged: dict[str, Example] = {}
     conflicting: set[str] = set()
     for row in rows:
@@ -229,7 +231,8 @@ def _merge_rows(
         elif is_inferred and kind == "class" and before.target != target:
             raise ValueError(
                 f"{row.file_name!r} is {before.target!r} in {before.source}, {target!r} in "
-                f"{row.source}: give --kind tags to merge rows, --kind class to leave it out"
+                f"{row.source}. Give --kind tags to merge the rows, or --kind class to leave the "
+                "file out."
             )
         disagreement = _compare(before, said)
         if disagreement:
@@ -254,7 +257,8 @@ def _sort_labels(kind: Kind, names: Sequence[str], examples: Sequence[Example]) 
     if len({e.target for e in examples}) < 2:
         said = "|".join(map(str, examples[0].labels))
         raise ValueError(
-            f"every track is {said!r}: there is nothing to tell apart (name another label column)"
+            f"every track is {said!r}: there is nothing to distinguish. Name another column of "
+            "labels."
         )
     if kind == "numbers":
         return tuple(names)
@@ -266,7 +270,7 @@ def _make_folds(
 ) -> tuple[str, list[Example], list[Fold] | None]:
     """Return the split's name, the examples with their splits, and folds if there are several."""
     if seed < 0:
-        raise ValueError(f"seed {seed}: give a whole number from 0 on")
+        raise ValueError(f"seed {seed}: too small. Give a whole number, 0 or more.")
     groups = number_groups([e.track_id for e in examples], [fold_group(e.group) for e in examples])
     labels = _mark_labels(task, examples)
     by_seed = f"seed {seed} by {columns.groups_are}"
@@ -278,7 +282,8 @@ def _make_folds(
             if part not in places:
                 column = f"the column {columns.split!r}"
                 raise ValueError(
-                    f"{column} has no track in {part} (mark some, or rename it for folds by a seed)"
+                    f"{column} has no track in {part}. Mark some, or rename the column, and "
+                    "mulap assigns folds."
                 )
         if "valid" in places:
             return name, examples, None
@@ -298,8 +303,8 @@ def _make_folds(
     names = sorted(numbers, key=lambda name: (numbers[name] is None, numbers[name] or 0.0, name))
     if len(names) < 2:
         raise ValueError(
-            f"the fold column {columns.fold!r} says {names[0]!r} of every track "
-            "(rename it for folds by a seed)"
+            f"the fold column {columns.fold!r} says {names[0]!r} of every track. Rename it, and "
+            "mulap assigns folds."
         )
     folds = []
     for index, name in enumerate(names):
@@ -335,7 +340,10 @@ def _check_folds(table: Path, data: TaskData, columns: _Columns) -> list[tuple[s
     tested = ((data.examples[i].group, fold.name) for fold in data.folds for i in fold.test)
     leaks = find_leaking_groups((group, name) for group, name in tested if group)
     if columns.fold and leaks:
-        reason = f"{len(leaks)} groups in two folds, as {next(iter(leaks))!r}: tested and learnt"
+        reason = (
+            f"{len(leaks)} groups in two folds, such as {next(iter(leaks))!r}: probes learn from "
+            "tracks of the groups that they are tested on"
+        )
         problems.append((f"{table.name} column {columns.fold}", reason))
     for fold in data.folds:
         missing = labels[fold.test].any(0) & ~labels[fold.train].any(0)

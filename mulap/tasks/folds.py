@@ -29,12 +29,12 @@ def assign_folds(groups: np.ndarray, labels: np.ndarray, num_folds: int, seed: i
         ValueError: fewer than two folds, or too few groups.
     """
     if num_folds < 2:
-        raise ValueError(f"{num_folds} folds: at least 2 are needed")
+        raise ValueError(f"{num_folds} folds: too few. Give 2 or more.")
     num_groups = len(np.unique(groups))
     if num_groups < 3:
         raise ValueError(
-            f"only {num_groups} groups: train, valid and test need one each at least (add tracks, "
-            "or group by another column; file_name keeps no tracks together)"
+            f"only {num_groups} groups: train, valid and test need at least one each. Add "
+            "tracks, or group by another column; file_name keeps no tracks together."
         )
     tests = _assign(groups, labels, min(num_folds, num_groups), seed)
     everything = np.arange(len(groups))
@@ -60,8 +60,8 @@ def hold_out(
     num_groups = len(np.unique(groups[tracks]))
     if num_groups < 2:
         raise ValueError(
-            f"the {len(tracks)} tracks outside test are of one group: valid cannot be taken from "
-            "them without splitting it (add tracks, or group by another column)"
+            f"the {len(tracks)} tracks outside test are of one group, so none can be held out "
+            "for valid. Add tracks, or group by another column."
         )
     parts = _assign(groups[tracks], labels[tracks], min(round(1 / VALID_SHARE), num_groups), seed)
 

@@ -42,7 +42,7 @@ def infer_kind(columns: Sequence[str], values: Sequence[Sequence[Any]]) -> Kind:
     else:
         return "numbers"
     raise ValueError(
-        f"the column {columns[0]!r} holds {what}; say which: --kind class or --kind numbers"
+        f"the column {columns[0]!r} holds {what}. Give --kind class or --kind numbers."
     )
 
 
@@ -50,14 +50,16 @@ def _kind_with_commas(column: str, cells: Sequence[Any]) -> Kind:
     """Return `class` where commas belong to names; ask where they may part tags or numbers."""
     texts = {read_text(cell) for cell in cells}
     if all(re.fullmatch(r"[-+]?\d+,\d+", text) for text in texts):
-        raise ValueError(f"the column {column!r} has commas in its numbers; write points, as 1.5")
+        raise ValueError(
+            f"the column {column!r} has commas in its numbers. Write points, such as 1.5."
+        )
     # A part that two different cells share is a tag; "Folk, World, & Country" is one genre.
     parts = Counter(tag for text in texts for tag in read_tags(text, ","))
     tag, count = parts.most_common(1)[0]
     if count > 1:
         raise ValueError(
             f"the column {column!r} holds commas, which may separate tags (such as {tag!r}) or "
-            "belong to names of classes; say which: --kind tags or --kind class"
+            "belong to names of classes. Give --kind tags or --kind class."
         )
     return "class"
 

@@ -28,7 +28,9 @@ def write_mediaeval(predictions: Predictions, folder: AnyPath) -> list[Path]:
     ValueError if the predictions are not of tags.
     """
     if predictions.targets.dtype != bool or predictions.targets.ndim != 2:
-        raise ValueError(f"{folder}: MediaEval's files are of tags only, this is another kind")
+        raise ValueError(
+            f"{folder}: MediaEval's files hold tags only, and this task has another kind of labels"
+        )
     arrays = {"groundtruth": predictions.targets}
     for index, outputs in enumerate(predictions.outputs):
         ending = f"-{index}" if len(predictions.outputs) > 1 else ""

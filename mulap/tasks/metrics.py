@@ -97,8 +97,8 @@ def check_finite(outputs: np.ndarray, track_ids: tuple[str, ...] = ()) -> None:
     first = int(is_bad.argmax())
     name = repr(track_ids[first]) if track_ids else f"at position {first}"
     raise ValueError(
-        f"the outputs of track {name} are not finite, so for {is_bad.sum()} of {len(is_bad)} tracks"
-        " (the model diverged, or its features are broken)"
+        f"the outputs of track {name} are not finite, so for {is_bad.sum()} of {len(is_bad)} "
+        "tracks: the model diverged, or its embeddings are damaged"
     )
 
 

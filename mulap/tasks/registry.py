@@ -6,7 +6,7 @@ from importlib import import_module
 
 from mulap.tasks.task import Task
 
-# name -> module; a module is imported only when its task is asked for.
+# name -> module; a module is imported when its task is first used.
 _MODULES = {
     "magnatagatune": "magnatagatune",
     "mtg_jamendo_top50": "mtg_jamendo",
@@ -29,7 +29,7 @@ def find_task(name: str) -> Task:
     """Return a task by name; ValueError if there is none, which names the nearest."""
     if name not in _MODULES:
         near = difflib.get_close_matches(name, _MODULES, 1)
-        remedy = f"did you mean {near[0]}?" if near else f"give one of {', '.join(_MODULES)}"
-        raise ValueError(f"there is no task '{name}' ({remedy})")
+        remedy = f"Did you mean {near[0]}?" if near else f"Give one of {', '.join(_MODULES)}."
+        raise ValueError(f"there is no task '{name}'. {remedy}")
     module = import_module(f"mulap.tasks.sets.{_MODULES[name]}")
     return replace(module.TASKS[name], read=module.read)

@@ -37,7 +37,7 @@ TRACK = "track"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What S probes said of n test tracks, with the truth."""
+    """The outputs of S probes for n test tracks, with the truth."""
 
     track_ids: tuple[str, ...]  # n, each once
     targets: np.ndarray  # tags: bool (n, C); class: int64 (n,); numbers: float64 (n, C)
@@ -103,7 +103,7 @@ class Predictions:
         if self.groups is not None:
             arrays["groups"] = np.array(self.groups, dtype=str)
             arrays["unit"] = np.array(self.unit, dtype=str)
-        # numpy dates the members of its archive 1980, whatever the clock says.
+        # numpy always dates the members of its archive 1980.
         with atomic_path(Path(path)) as temporary, open(temporary, "wb") as out:
             np.savez_compressed(out, allow_pickle=False, **arrays)
 
@@ -119,11 +119,13 @@ class Predictions:
                 more["unit"] = str(arrays.pop("unit"))
             return cls(tuple(arrays.pop("track_ids").tolist()), **arrays, **more)
         except FileNotFoundError as error:
-            raise ValueError(f"{path}: no such file (a probe writes it)") from error
+            raise ValueError(
+                f"{path}: no such file. Run mulap probe or mulap benchmark with this --output."
+            ) from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: not a file of predictions ({error})") from error
         except (AssertionError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path}: predictions are damaged (write them again)") from error
+            raise ValueError(f"{path}: predictions are damaged. Write them again.") from error
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Score:
 
     values: tuple[float, ...]  # one a seed
     mean: float  # of the values
-    std: float | None  # their deviation (ddof 1); None for one seed, whose deviation nobody knows
+    std: float | None  # their deviation (ddof 1); None for one seed
     # lower end of the 95 % bootstrap interval of the mean, over the test set; None where there is
     # only one group to draw
     low: float | None
@@ -230,9 +232,13 @@ def compare(
     of seeds may differ. ValueError if tracks, their order or targets do.
     """
     if first.track_ids != second.track_ids:
-        raise ValueError("predictions of different test tracks cannot be compared (same split?)")
+        raise ValueError(
+            "predictions of different test tracks cannot be compared. Use the same split for both."
+        )
     if not np.array_equal(first.targets, second.targets):
-        raise ValueError("predictions with different targets cannot be compared (same task?)")
+        raise ValueError(
+            "predictions with different targets cannot be compared. Use the same task for both."
+        )
     metric = HEADLINE[kind]
     units = (first if first.groups is not None else second).units()
     counts = bootstrap_counts(units, num_draws)
@@ -254,7 +260,7 @@ def _measure(
     outputs = predictions.outputs
     assert outputs.shape[2] == len(labels), (outputs.shape, len(labels))
     if not predictions.track_ids:
-        raise ValueError("there is no test track to score (check the split)")
+        raise ValueError("there is no test track to score. Check the split.")
     check_finite(outputs, predictions.track_ids)
     overall, per_label = measure(
         kind, predictions.targets, outputs, predictions.decisions, counts, headline_only

@@ -1,4 +1,4 @@
-"""What a task is, and how its rows become arrays. Decodes no audio, fetches nothing.
+"""What a task is, and how its rows become arrays.
 
     Task       constants: where the data comes from, its licence, labels in order, sizes
       .read    a data folder -> Example rows, in the official order
@@ -96,10 +96,10 @@ class Task:
         folder, split_name = Path(folder), split_name or self.default_split
         if split_name not in self.splits:
             known = ", ".join(self.splits)
-            raise ValueError(f"{self.name}: there is no split '{split_name}' (give {known})")
+            raise ValueError(f"{self.name}: there is no split '{split_name}'. Give {known}.")
         if not folder.is_dir():
             raise ValueError(
-                f"{folder}: no such folder (mulap download {self.name} --output {folder})"
+                f"{folder}: no such folder. Run mulap download {self.name} --output {folder}"
             )
         assert self.read is not None, "a task of the registry says how it is read"
         examples, problems = self.read(self, folder, split_name)
@@ -141,7 +141,7 @@ class TaskData:
     # (source, reason) of rows left out, and of splits that share a group
     problems: list[tuple[str, str]] = field(default_factory=list)
     # of a table of the user's own, also in `problems`. 0 for other tasks: they leave rows out on
-    # purpose, and published sizes tell whether all are there.
+    # purpose, and published sizes show whether all are there.
     num_unusable_rows: int = 0
     # how the labels of a table of the user's own were read, a line each
     notes: list[str] = field(default_factory=list)
@@ -177,7 +177,7 @@ def build_task_data(
     root = Path(root)
     twice = [each for each, count in Counter(e.track_id for e in examples).items() if count > 1]
     if twice:
-        raise ValueError(f"{root}: {task.name} has the track {twice[0]!r} twice (fetch it again)")
+        raise ValueError(f"{root}: {task.name} has the track {twice[0]!r} twice. Fetch it again.")
     targets = _to_array(task, examples)
     if folds is None:
         folds = [_fold_of_splits(root, task, examples)]
@@ -217,7 +217,7 @@ def _check_fold(root: Path, task: Task, fold: Fold) -> None:
         if not len(getattr(fold, split)):
             where = f" of fold {fold.name!r}" if fold.name else ""
             raise ValueError(
-                f"{root}: {task.name} has no track in {split}{where} (check the files)"
+                f"{root}: {task.name} has no track in {split}{where}. Check the files."
             )
     everything = np.concatenate([fold.train, fold.valid, fold.test])
     assert len(np.unique(everything)) == len(everything), "a track in two parts of a fold"

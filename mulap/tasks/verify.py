@@ -1,4 +1,4 @@
-"""Check a task's data: is it all there, and is it what was published? Changes nothing.
+"""Check that a task's data is complete and what was published.
 
 Counts tracks by split beside the published sizes, looks for every audio file, decodes each to its
 end, and sums labels and playing time. A file that decodes may still be another recording: where
@@ -115,10 +115,10 @@ def _look(path: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
     except OSError as error:  # in a folder that is closed to us
-        return f"cannot be read: {error.strerror} (check the file and your rights to it)"
+        return f"cannot be read: {error.strerror}. Check the file and your rights to it."
     if not stat.S_ISREG(status.st_mode):
-        return "is not a regular file (replace it)"
-    return "" if status.st_size else "is empty, 0 bytes (replace the file)"
+        return "is not a regular file. Replace it."
+    return "" if status.st_size else "is empty, 0 bytes. Replace the file."
 
 
 def _report_split(
@@ -167,7 +167,7 @@ def _find_shared_files(data: TaskData) -> list[tuple[str, str]]:
             name = data.examples[row].file_name
             first = split_of.setdefault(name, split)
             if first != split:
-                shared[name] = f"one file in two splits, {first} and {split} (keep it in one)"
+                shared[name] = f"one file in two splits, {first} and {split}. Keep it in one."
     return list(shared.items())
 
 

@@ -62,7 +62,7 @@ def open_rows(path: AnyPath) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         schema, batches = opener(Path(path))
         schema_metadata(schema)
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: does not exist (check the path)") from error
+        raise ValueError(f"{path}: does not exist. Check the path.") from error
     except _UNREADABLE as error:
         raise _not_a_table(path, error) from error
     return schema, batches
@@ -214,4 +214,4 @@ def _open_jsonl(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
 
 def _not_a_table(path: AnyPath, error: Exception) -> ValueError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ValueError(f"{path}: is no table of mulap embed, {reason} (give one that it wrote)")
+    return ValueError(f"{path}: is not a table of mulap embed ({reason}). Give one that it wrote.")

@@ -19,7 +19,7 @@ class Journal:
         self._out = open(path, "ab", buffering=0)
 
     def append(self, values: dict[str, Any]) -> None:
-        """Append a line of JSON. One that an OSError tears is passed over by `read_journal`."""
+        """Append a line of JSON. `read_journal` skips one that an OSError cut short."""
         write_whole(self._out, memoryview(_seal(json.dumps(values).encode())))
 
     def sync(self) -> None:

@@ -45,7 +45,7 @@ def audio_key(path: AnyPath) -> str:
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-            raise AudioError(path, "is not a regular file (save the audio to a file first)")
+            raise AudioError(path, "is not a regular file. Save the audio to a file first.")
         with open(path, "rb", buffering=0) as file:
             return _hash_packets(FilePart(file.fileno())) or sha256_of(path)
     except OSError as error:

@@ -123,7 +123,7 @@ class EmbeddingOutput:
         return about is not None and about.version == version
 
     def has_key(self, key: str) -> bool:
-        """Whether the vectors of this audio are there, under whatever name."""
+        """Whether the vectors of this audio are there, under any name."""
         return key in self.store.entries or key in self._keys
 
     def keys(self) -> frozenset[str]:

@@ -1,10 +1,10 @@
 """Rows of embeddings as Arrow record batches, as they travel to and from files of any format.
 
-    file           as the path was given
+    file           the path as given the first time
     segment_index  position in the file; 0 for a whole track
     start_seconds  where the segment starts
     embedding      float32, of fixed length
-    file_version   size and time of change of the file, to see whether it is still the same
+    file_version   the file's size and modification time, to see whether it has changed
     audio_key      of the audio in the file, see `mulap.vectors.keys`; empty in tables of mulap 0.1
 
 The metadata (model, hash of the weights, feature settings, level) is JSON in the schema's metadata.
@@ -45,7 +45,7 @@ def row_schema(embedding_size: int, metadata: dict[str, Any]) -> pa.Schema:
 def schema_metadata(schema: pa.Schema) -> dict[str, Any]:
     """Return the metadata that `row_schema` was given; ValueError if it did not make the schema."""
     if _METADATA_KEY not in (schema.metadata or {}):
-        raise ValueError("there is no metadata of mulap in it")
+        raise ValueError("it has no metadata of mulap")
     return json.loads(schema.metadata[_METADATA_KEY])
 
 

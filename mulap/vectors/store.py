@@ -6,7 +6,7 @@
 
 A key is in the store once its line is in a journal, and its rows are there before that. Rows behind
 the last line were cut short, and are not read. So a killed writer loses only the key that it was
-at. After a power cut, whatever was appended since the last `sync` may be missing or damaged: the
+at. After a power cut, lines appended since the last `sync` may be missing or damaged: the
 journal says up to which row all is safe, and rows behind it are compared with their checksum before
 they count. Each line has a checksum, too; a damaged line costs its key and no other.
 
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 
 def fingerprint(making: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what makes vectors, whatever its name (`model`) is."""
+    """Return the SHA-256 of what makes vectors, apart from its name (`model`)."""
     decisive = {key: value for key, value in making.items() if key != "model"}
     text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -83,7 +83,7 @@ class VectorStore:
     def read_journals(self) -> None:
         """Take in what other writers have added; of a key that is there twice, the newest.
 
-        Vectors of another making, or of one that a damaged journal no longer tells, do not count.
+        Vectors of another making, or of an unknown one (a damaged journal), do not count.
         """
         for journal in _list_journals(self.folder):
             making, entries, num_safe_rows = _read_part(journal)

@@ -66,33 +66,33 @@ def test_the_columns_of_a_table_are_passed_on(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"task": [GTZAN]}, "unknown setting 'task': did you mean 'tasks'"),
-        ({"probe": {"seed": 3}}, "unknown setting 'probe.seed': did you mean 'probe.seeds'"),
-        ({"probe": {"protocol": "papre"}}, "no protocol 'papre' .did you mean paper"),
-        ({"probe": {"seeds": 0}}, "probe: seeds is 0: give a whole number from 1 up"),
-        ({"probe": {"seeds": True}}, "'probe.seeds' is True: give a whole number"),
-        ({"probe": "paper"}, "'probe' is 'paper': give it keys"),
-        ({"tasks": []}, "'tasks' is empty: write - {name"),
-        ({"tasks": ["gtzan"]}, r"'tasks\[1\]' is 'gtzan': give it keys"),
-        ({"tasks": [{"name": "gtzen", "data": "x"}]}, "no task 'gtzen' .did you mean gtzan"),
-        ({"tasks": [{"name": "gtzan"}]}, r"'tasks\[1\].data' is missing: give it"),
-        ({"tasks": [OWN, OWN | {"label": ""}]}, r"tasks\[2\]: has no 'label': give it one"),
-        ({"tasks": GTZAN}, "'tasks' is {.*: give a list"),
-        ({"tasks": [GTZAN | {"split": "full"}]}, "gtzan has no split 'full': give filtered"),
-        ({"tasks": [GTZAN | {"label": "x"}]}, "'label' is for name: folder"),
-        ({"tasks": [OWN | {"folds": "x"}]}, "unknown setting 'tasks.*folds': did you mean .*fold'"),
-        ({"tasks": [GTZAN, GTZAN]}, "the task gtzan .filtered. is there twice"),
-        ({"tasks": [OWN | {"label": 3}]}, r"'tasks\[1\].label' is 3: give text"),
-        ({"tasks": [OWN | {"label": ["genre", 3]}]}, r"'tasks\[1\].label\[2\]' is 3: give text"),
-        ({"tasks": [OWN | {"title": 7}]}, r"'tasks\[1\].title' is 7: give text"),
-        ({"tasks": [OWN, OWN]}, "is there twice: give another split or title"),
-        ({"backbones": []}, "'backbones' is empty: write - random"),
-        ({"backbones": [{"name": "mel", "lable": "x"}]}, r"did you mean 'backbones\[1\].label'"),
+        ({"task": [GTZAN]}, "unknown setting 'task'. Did you mean 'tasks'"),
+        ({"probe": {"seed": 3}}, "unknown setting 'probe.seed'. Did you mean 'probe.seeds'"),
+        ({"probe": {"protocol": "papre"}}, "no protocol 'papre'. Did you mean paper"),
+        ({"probe": {"seeds": 0}}, "probe: seeds is 0: too few. Give 1 or more"),
+        ({"probe": {"seeds": True}}, "'probe.seeds' is True. Give a whole number"),
+        ({"probe": "paper"}, "'probe' is 'paper'. Give it keys"),
+        ({"tasks": []}, "'tasks' is empty. Add one, such as - {name"),
+        ({"tasks": ["gtzan"]}, r"'tasks\[1\]' is 'gtzan'. Give it keys"),
+        ({"tasks": [{"name": "gtzen", "data": "x"}]}, "no task 'gtzen'. Did you mean gtzan"),
+        ({"tasks": [{"name": "gtzan"}]}, r"'tasks\[1\].data' is missing. Add it"),
+        ({"tasks": [OWN, OWN | {"label": ""}]}, r"tasks\[2\]: has no 'label'. Name the column"),
+        ({"tasks": GTZAN}, "'tasks' is {.*. Give a list"),
+        ({"tasks": [GTZAN | {"split": "full"}]}, "gtzan has no split 'full'. Give filtered"),
+        ({"tasks": [GTZAN | {"label": "x"}]}, "'label' works only with name: folder"),
+        ({"tasks": [OWN | {"folds": "x"}]}, "unknown setting 'tasks.*folds'. Did you mean .*fold'"),
+        ({"tasks": [GTZAN, GTZAN]}, "the task gtzan .filtered. occurs twice"),
+        ({"tasks": [OWN | {"label": 3}]}, r"'tasks\[1\].label' is 3. Give text"),
+        ({"tasks": [OWN | {"label": ["genre", 3]}]}, r"'tasks\[1\].label\[2\]' is 3. Give text"),
+        ({"tasks": [OWN | {"title": 7}]}, r"'tasks\[1\].title' is 7. Give text"),
+        ({"tasks": [OWN, OWN]}, "occurs twice. Give one another split or title"),
+        ({"backbones": []}, "'backbones' is empty. Add one, such as - random"),
+        ({"backbones": [{"name": "mel", "lable": "x"}]}, r"Did you mean 'backbones\[1\].label'"),
         ({"backbones": [{"name": ""}]}, r"backbones\[1\]: a backbone has no name"),
-        ({"backbones": [3]}, r"'backbones\[1\]' is 3: give it keys"),
+        ({"backbones": [3]}, r"'backbones\[1\]' is 3. Give it keys"),
         ({"backbones": ["mel", "mel"]}, "two backbones have the name 'mel'"),
         ({"backbones": ["mel", {"name": "random", "label": "mel"}]}, "have the label 'mel'"),
-        ({"supervised": {"setting": "x"}}, "did you mean 'supervised.settings'"),
+        ({"supervised": {"setting": "x"}}, "Did you mean 'supervised.settings'"),
         ({"supervised": {"settings": "none.yaml"}}, "none.yaml: cannot be read"),
     ],
 )
@@ -103,7 +103,7 @@ def test_what_is_wrong_is_told_in_one_line_with_its_place(tmp_path, sections, me
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("tasks: [", "no valid YAML"), ("- a", "give it")])
+@pytest.mark.parametrize(("text", "message"), [("tasks: [", "not valid YAML"), ("- a", "Give it")])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
     path = tmp_path / "x.yaml"
     path.write_text(text, encoding="utf-8")

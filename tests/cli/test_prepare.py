@@ -70,7 +70,7 @@ def test_damage_and_wrong_calls_are_told_in_one_line(corpus, tmp_path):
     check_one_line(
         call("prepare", corpus, "-o", out, "--processes", "0"), 2, "0 is not in the range"
     )
-    check_one_line(call("prepare", corpus, "--verify"), 1, "no prepared data set")
+    check_one_line(call("prepare", corpus, "--verify"), 1, "no prepared corpus")
     call("prepare", corpus, "-o", out, "--store", "tars", "--seconds", "all", "--force")
     (out / "00000.tar").write_bytes(b"")
     result = call("prepare", out, "--verify")

@@ -75,8 +75,8 @@ def test_task_describes_each_with_licence_and_citation(name):
 
 
 def test_a_misspelt_task_names_the_nearest():
-    check_one_line(call("task", "nsinth"), 1, "nsinth", "did you mean nsynth?")
-    check_one_line(call("download", "gtsan", "-o", "x"), 1, "did you mean gtzan?")
+    check_one_line(call("task", "nsinth"), 1, "nsinth", "Did you mean nsynth?")
+    check_one_line(call("download", "gtsan", "-o", "x"), 1, "Did you mean gtzan?")
 
 
 def test_a_table_is_checked_and_what_is_missing_ends_with_3(labels):
@@ -104,7 +104,7 @@ def test_rows_that_cannot_be_used_are_told_before_a_probe_and_end_with_3(labels,
     result = call("probe", *options, "--cache", tmp_path / "cache")
     assert result.exit_code == 3
     assert "problem: labels.csv row 26: no such file: 'gone 0.wav'" in result.stderr
-    assert "and 2 problems more" in result.stderr
+    assert "and 2 more problems" in result.stderr
     assert "12 inputs could not be used" in result.stderr
 
 
@@ -143,9 +143,9 @@ def test_a_download_is_fetched_told_and_not_fetched_twice(tmp_path, monkeypatch)
         refused = call("download", "gtzan", "-o", out)
         server.shutdown()
     assert (out / "lists" / "list.txt").read_bytes() == (served / "list.txt").read_bytes()
-    assert "1 files fetched, 0 were there" in first.stdout
-    assert "By hand: Ask Ann." in first.stdout
-    assert "0 files fetched, 1 were there" in again.stdout
+    assert "1 files fetched, 0 already present" in first.stdout
+    assert "Instructions: Ask Ann." in first.stdout
+    assert "0 files fetched, 1 already present" in again.stdout
     assert refused.exit_code == 1
     assert "404" in refused.stderr.splitlines()[-1]
 
@@ -166,7 +166,7 @@ def test_a_task_of_other_sizes_than_published_is_told(tmp_path):
         (["--task", "gtzan", "--fold", "x"], "--fold works only with your own table"),
         (["--label", "mood"], "mood"),
         (["--label", "label", "--backbone", "wombat"], "wombat"),
-        (["--label", "label", "--protocol", "papr"], "did you mean paper?"),
+        (["--label", "label", "--protocol", "papr"], "Did you mean paper?"),
         (["--label", "label", "--mediaeval"], "--output"),
         (
             ["--label", "label", "--mediaeval", "--output", "out"],

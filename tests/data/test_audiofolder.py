@@ -29,7 +29,7 @@ def test_a_folder_that_holds_anything_else_is_refused_and_stays_as_it_is(tmp_pat
     """A failures.jsonl of another program was deleted."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ValueError, match="holds files that this command did not make; choose anot"):
+    with pytest.raises(ValueError, match="holds files that this command did not make. Choose anot"):
         make(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
@@ -37,7 +37,7 @@ def test_a_folder_that_holds_anything_else_is_refused_and_stays_as_it_is(tmp_pat
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "x").touch()
-    with pytest.raises(ValueError, match="x: is a file; choose another folder"):
+    with pytest.raises(ValueError, match="x: is a file. Choose another folder"):
         make(tmp_path / "x")
 
 
@@ -49,7 +49,7 @@ def stop_half_way(output: Path, own_column: str) -> None:
 def test_an_unfinished_folder_is_finished_by_the_same_command_only(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         stop_half_way(tmp_path, OWN)
-    with pytest.raises(ValueError, match="choose another folder"):
+    with pytest.raises(ValueError, match="Choose another folder"):
         make(tmp_path, "other_column")
     make(tmp_path)
     assert not (tmp_path / UNFINISHED).exists()
@@ -60,5 +60,5 @@ def test_the_empty_mark_of_version_0_1_is_known_and_that_of_a_preparation_is_ref
     (tmp_path / "old" / UNFINISHED).touch()
     make(tmp_path / "old")
     (tmp_path / "prepared" / UNFINISHED).mkdir(parents=True)
-    with pytest.raises(ValueError, match="choose another folder"):
+    with pytest.raises(ValueError, match="Choose another folder"):
         make(tmp_path / "prepared")

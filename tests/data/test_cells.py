@@ -121,8 +121,8 @@ def test_a_name_is_looked_for_in_every_folder_and_may_be_absolute(tmp_path):
         ("nul\0.wav", "no such file: "),
         ("folder", "is a folder: 'folder' in "),
         ("pipe.wav", "not a regular file: 'pipe.wav' in "),
-        ("x" * 5_000, "cannot be looked for: 'xxx.*File name too long"),
-        ("a.npy", "not audio: 'a.npy' holds a NumPy array; name the recording"),
+        ("x" * 5_000, "cannot be looked up: 'xxx.*File name too long"),
+        ("a.npy", "not audio: 'a.npy' holds a NumPy array. Name the recording"),
         ("https://example.org/a.mp3", "not a file: 'https://example.org/a.mp3' is an address"),
     ],
 )

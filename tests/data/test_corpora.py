@@ -141,11 +141,11 @@ def test_the_group_is_what_was_asked_for(tmp_path, group_by, groups):
 def test_wrong_use_is_told_in_one_line(tmp_path):
     write_track(tmp_path / "music" / "a.wav")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="choose a folder outside it"):
+    with pytest.raises(ValueError, match="Choose a folder outside it"):
         make_corpus(tmp_path / "music", tmp_path / "music" / "corpus")
-    with pytest.raises(ValueError, match="choose another OUTPUT"):
+    with pytest.raises(ValueError, match="Choose another OUTPUT"):
         make_corpus(tmp_path / "corpus" / "audio" / "music", tmp_path / "corpus")
-    with pytest.raises(ValueError, match="empty: no audio file is there"):
+    with pytest.raises(ValueError, match="empty: no audio files found"):
         make_corpus(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(ValueError, match="group_by 'mood': must be one of artist"):
         CorpusOptions(group_by="mood")
@@ -169,7 +169,7 @@ def test_music_that_lies_where_the_corpus_would_is_not_touched(music, tmp_path, 
     music.rename(tmp_path / "audio")
     (tmp_path / "metadata.csv").write_text("file_name,caption\naudio/one.flac,mine\n")
     before = everything_in(tmp_path)
-    with pytest.raises(ValueError, match="choose another OUTPUT"):
+    with pytest.raises(ValueError, match="Choose another OUTPUT"):
         make_corpus(tmp_path / "audio", tmp_path, CorpusOptions(copy=copy))
     assert everything_in(tmp_path) == before
 
@@ -215,7 +215,7 @@ def test_what_others_have_put_into_the_output_is_not_replaced(music, tmp_path, h
     if has_table:
         (output / "metadata.csv").write_text("file_name,caption\naudio/one.flac,mine\n")
     before = everything_in(output)
-    with pytest.raises(ValueError, match="choose another folder"):
+    with pytest.raises(ValueError, match="Choose another folder"):
         make_corpus(music, output)
     assert everything_in(output) == before
 
@@ -247,7 +247,7 @@ def test_a_corpus_that_was_interrupted_says_so_and_is_finished_by_the_next_call(
     monkeypatch.setattr(corpora, "_place_track", place_until_killed)
     with pytest.raises(KeyboardInterrupt):
         make_corpus(music, output, CorpusOptions(copy=True))
-    with pytest.raises(ValueError, match="is unfinished; call the command that makes it again"):
+    with pytest.raises(ValueError, match="is unfinished. Run the command that makes it again"):
         read_manifest(output)
     make_corpus(music, output, CorpusOptions(copy=True))
     make_corpus(music, tmp_path / "whole", CorpusOptions(copy=True))
@@ -263,5 +263,5 @@ def test_a_track_whose_name_is_not_utf8_is_listed_and_the_others_are_used(music,
     os.rename(music / "one.flac", os.fsencode(music) + b"/Caf\xe9 song.flac")
     report = make_corpus(music, tmp_path / "corpus")
     assert report.num_tracks == 3
-    assert any("not UTF-8 (rename it)" in reason for _, reason in report.failures)
+    assert any("not UTF-8. Rename it." in reason for _, reason in report.failures)
     assert len(read_manifest(tmp_path / "corpus").clips) == 3

@@ -185,7 +185,7 @@ def test_the_authors_json_reads_with_ids_that_are_no_integers(tmp_path: Path) ->
 def test_the_authors_npy_files_are_said_to_be_no_audio(tmp_path: Path) -> None:
     rows = [{"audio_id": 1, "caption": "a slow waltz", "audio_path": "audio/track_1.npy"}]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    with pytest.raises(ValueError, match=r"item 1: not audio: .*track_1.npy.* name the recording"):
+    with pytest.raises(ValueError, match=r"item 1: not audio: .*track_1.npy.* Name the recording"):
         read_manifest(tmp_path / "rows.json")
 
 
@@ -195,8 +195,8 @@ def test_the_authors_npy_files_are_said_to_be_no_audio(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [
-        ("m.csv", b"file_name,captoin\na.wav,x\n", r"no column 'caption'.*'captoin'; rename 'capt"),
-        ("m.csv", b"File_Name,caption\na.wav,x\n", r"no column 'file_name'.*rename 'File_Name'"),
+        ("m.csv", b"file_name,captoin\na.wav,x\n", r"no column 'caption'.*'captoin'. Rename 'capt"),
+        ("m.csv", b"File_Name,caption\na.wav,x\n", r"no column 'file_name'.*Rename 'File_Name'"),
         ("m.csv", b"a.wav,a slow waltz\nb.wav,x\n", r"it has 'a.wav', 'a slow waltz'"),
         (
             "m.csv",
@@ -207,18 +207,18 @@ def test_the_authors_npy_files_are_said_to_be_no_audio(tmp_path: Path) -> None:
         ("m.csv", b"", r"is empty"),
         ("m.csv", b'"file_name,caption\n', r"row 1.*cannot be read"),
         ("m.csv", b"file_name,caption\n", r"holds no rows"),
-        ("m.csv", b"file_name,caption\na.wav,caf\xe9\n", r"line 2 is not UTF-8.*0xe9.*save.*UTF-8"),
+        ("m.csv", b"file_name,caption\na.wav,caf\xe9\n", r"line 2 is not UTF-8.*0xe9.*Save.*UTF-8"),
         ("m.csv", "file_name,caption\n".encode("utf-16")[:-1], r"line 1 is not UTF-16"),
         ("m.csv", "file_name,caption\n".encode("utf-16"), r"holds no rows"),
-        ("m.jsonl", b'{"file_name": "a.wav", "captions": "x"}', r"rename 'captions' to 'caption'"),
+        ("m.jsonl", b'{"file_name": "a.wav", "captions": "x"}', r"Rename 'captions' to 'caption'"),
         ("m.jsonl", b"\n \n", r"holds no rows"),
         ("m.jsonl", b"nonsense\n{]", r"none of 2 rows.*line 1: not JSON"),
         ("m.json", b"{not json", r"not JSON"),
         ("m.json", b"[" * 100_000, r"not JSON"),
-        ("m.json", b"3", r"a list of rows is needed"),
+        ("m.json", b"3", r"Write a list of rows"),
         ("m.json", b"[]", r"holds no rows"),
         ("m.parquet", b"PAR1 no parquet", r"not a readable parquet file"),
-        ("m.xlsx", b"PK", r"not a manifest; use .*\.csv"),
+        ("m.xlsx", b"PK", r"not a manifest. Use .*\.csv"),
         ("m.csv", b"file_name,caption\nx.wav,a tune\ny.wav,b\n", r"none of 2 rows.*no such file"),
     ],
 )
@@ -240,7 +240,7 @@ def test_a_folder_without_a_manifest_says_what_it_holds(tmp_path: Path) -> None:
 
 def test_two_formats_in_one_folder_are_not_chosen_between(tmp_path: Path) -> None:
     touch(tmp_path, "metadata.csv", "metadata.jsonl")
-    with pytest.raises(ValueError, match=r"metadata.csv and metadata.jsonl; keep one"):
+    with pytest.raises(ValueError, match=r"metadata.csv and metadata.jsonl. Keep one"):
         read_manifest(tmp_path)
 
 
@@ -297,11 +297,11 @@ def test_bad_rows_are_left_out_and_listed_and_the_rest_is_used(tmp_path: Path) -
         13: "duplicate track_id",
         14: "not audio",
         15: "no such file",
-        16: "cannot be looked for",
+        16: "cannot be looked up",
     }
     assert "10,000 words" in rows["5"]
     assert f"{MAX_CAPTION_WORDS}" in rows["5"]
-    assert "shorten" in rows["5"]
+    assert "Shorten" in rows["5"]
     assert all("\n" not in reason for _, reason in manifest.problems)
     assert sum(reason.startswith("no such file:") for _, reason in manifest.problems) == 2
 

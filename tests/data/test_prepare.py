@@ -156,10 +156,12 @@ def test_another_recipe_or_other_data_do_not_go_on_with_it(corpus, tmp_path):
     output = tmp_path / "unfinished"
     kill_when(output, 1, corpus, output, RECIPES["log-mel"], 1)
     shutil.rmtree(output / ".lock", ignore_errors=True)
-    with pytest.raises(ValueError, match="an interrupted run left shards .* --force begins anew"):
+    with pytest.raises(
+        ValueError, match="an interrupted run left shards .* --force to start again"
+    ):
         prepare(corpus, output, make_recipe("log-mel", 3.0))
     assert prepare(corpus, output, make_recipe("log-mel", 3.0), force=True).num_clips == 12
-    with pytest.raises(ValueError, match="was prepared from other data or in another way"):
+    with pytest.raises(ValueError, match="was prepared from other data or with other options"):
         prepare(corpus, output, RECIPES["pcm"])
     changed = tmp_path / "changed"
     shutil.copytree(corpus, changed)
@@ -184,7 +186,7 @@ def test_tars_are_not_replaced_by_what_is_made_of_them(corpus, tmp_path):
     prepare(corpus, output, RECIPES["tars"])
     before = contents(output)
     for data in (output, output / "00000.tar"):
-        with pytest.raises(ValueError, match="tars: holds the data; name a new folder"):
+        with pytest.raises(ValueError, match="tars: contains DATA. Name a new folder"):
             prepare(data, output, RECIPES["pcm"], force=True)
     assert {name: contents(output)[name] for name in before} == before
 
@@ -202,7 +204,7 @@ def test_a_shard_that_has_gone_since_it_was_done_is_written_again(whole, corpus,
 def test_a_folder_that_holds_something_else_is_left_alone(corpus, tmp_path):
     (tmp_path / "song.mp3").write_bytes(b"music")
     for force in (False, True):
-        with pytest.raises(ValueError, match="holds other files; name a new folder"):
+        with pytest.raises(ValueError, match="holds other files. Name a new folder"):
             prepare(corpus, tmp_path, RECIPES["pcm"], force=force)
     with pytest.raises(ValueError, match="is a file"):
         prepare(corpus, tmp_path / "song.mp3", RECIPES["pcm"])
@@ -211,7 +213,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(corpus, tmp_path):
 
 def test_what_is_prepared_is_not_prepared_again(corpus, tmp_path):
     prepare(corpus, tmp_path / "once", RECIPES["pcm"])
-    with pytest.raises(ValueError, match="is prepared already; name the audio"):
+    with pytest.raises(ValueError, match="is already prepared. Name the corpus"):
         prepare(tmp_path / "once", tmp_path / "twice", RECIPES["pcm"])
 
 
@@ -219,7 +221,7 @@ def test_data_of_which_nothing_can_be_decoded_end_in_one_line(corpus, tmp_path):
     data = write_corpus(tmp_path / "bad", 2, 1)
     for path in data.glob("*.wav"):
         path.write_bytes(b"no music")
-    with pytest.raises(ValueError, match="no clip could be decoded; see .*failures.jsonl"):
+    with pytest.raises(ValueError, match="no clip could be decoded. See .*failures.jsonl"):
         prepare(data, tmp_path / "out", RECIPES["pcm"])
     assert len((tmp_path / "out" / "failures.jsonl").read_text().splitlines()) == 3
     assert not (tmp_path / "out" / "prepared.json").exists()
@@ -252,7 +254,7 @@ def test_tars_of_an_interrupted_run_are_not_taken_for_the_whole_corpus(corpus, t
     prepare(corpus, output, make_recipe("tars"))
     (output / "prepared.json").unlink()
     (output / ".unfinished").mkdir()
-    with pytest.raises(ValueError, match="is unfinished; call the command that makes it again"):
+    with pytest.raises(ValueError, match="is unfinished. Run the command that makes it again"):
         read_manifest(output)
 
 

@@ -179,9 +179,9 @@ def test_random_crops_of_stored_log_mels_are_those_of_kept_ones(make, corpus):
     [
         (("log-mel", 6.0), {"variant": "original"}, {}, "variant port, .* with --variant original"),
         (("log-mel", 6.0), {"db_reference": "batch"}, {}, "with --db-reference batch"),
-        (("log-mel", 6.0), {"num_mel_bins": 48}, {}, "num_mel_bins 96, the model wants 48"),
-        (("pcm",), {"sampling_rate": 22_050}, {}, "sampling_rate 16000, the model wants 22050"),
-        (("log-mel", 6.0), {}, {"crop_seconds": 9.0}, "first 6 s .* is 9; .* --seconds 9"),
+        (("log-mel", 6.0), {"num_mel_bins": 48}, {}, "num_mel_bins 96, the model needs 48"),
+        (("pcm",), {"sampling_rate": 22_050}, {}, "sampling_rate 16000, the model needs 22050"),
+        (("log-mel", 6.0), {}, {"crop_seconds": 9.0}, "first 6 s .* is 9. .* --seconds 9"),
         (("log-mel", 6.0), {}, {"crop": "random"}, "log-mels of the first .* --store pcm, or set"),
         (("pcm", 6.0), {}, {"crop": "random"}, "samples of the first 6 s .* needs whole tracks"),
         (
@@ -205,7 +205,7 @@ def test_other_settings_than_prepared_for_are_refused_with_a_remedy(
 
 
 def test_another_group_column_is_refused(make):
-    with pytest.raises(ValueError, match="prepare it again with --group-column artist"):
+    with pytest.raises(ValueError, match="Prepare it again with --group-column artist"):
         read_manifest(make("pcm"), group_column="artist")
 
 
@@ -271,7 +271,7 @@ def test_an_unfinished_folder_is_not_taken_for_a_whole_one(make, tmp_path):
     folder = tmp_path / "unfinished"
     shutil.copytree(make("pcm"), folder)
     (folder / "prepared.json").unlink()
-    with pytest.raises(ValueError, match="call mulap prepare again to go on"):
+    with pytest.raises(ValueError, match="Run mulap prepare again to resume"):
         verify_prepared(folder)
     with pytest.raises(ValueError, match="no metadata.csv"):
         read_manifest(folder)

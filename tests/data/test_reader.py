@@ -47,8 +47,8 @@ def test_every_file_is_decoded_once_in_any_number_of_processes(paths, caplog, nu
     found = list(decode_files(paths, Decoding(RATE), num_processes))
     assert len(found) == 5
     assert [found[index].reason for index in (0, 2, 4)] == ["", "", ""]
-    assert found[1].reason == "is not audio that can be decoded (convert it to wav)"
-    assert found[3].reason == "does not exist (check the path)"
+    assert found[1].reason == "is not audio that can be decoded. Convert it to wav."
+    assert found[3].reason == "does not exist. Check the path."
     for index in (0, 2, 4):
         assert found[index].num_samples == len(load_audio(paths[index]))
         seconds = found[index].num_samples / RATE
@@ -120,7 +120,7 @@ def test_known_lengths_spare_the_decoding_until_the_file_changes(tmp_path, monke
     assert decoded == paths[1:]
     assert tracks.num_samples.tolist() == [4 * RATE, 5 * RATE, 0]
     assert tracks.duration_seconds.tolist() == [4.0, 5.0, 0.0]
-    assert tracks.failures == [(2, "does not exist (check the path)")]
+    assert tracks.failures == [(2, "does not exist. Check the path.")]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a.wav|1|2|16000": [3]}', '{"a.wav|1|2|16000": "x"}'])

@@ -108,7 +108,7 @@ def test_too_many_cells_are_said_by_the_mark_that_parts_them(tmp_path) -> None:
     (tmp_path / "m.tsv").write_text("file_name\tcaption\na.wav\tone\ttwo\n")
     ((place, reason),) = read_table(tmp_path / "m.tsv")[1]
     assert place == "row 2"
-    assert reason == "too many cells: 3 cells for 2 columns; put text with tabs in quotes"
+    assert reason == "too many cells: 3 cells for 2 columns. Put text with tabs in quotes."
 
 
 def test_the_nearest_column_is_named_with_the_remedy() -> None:
@@ -116,9 +116,9 @@ def test_the_nearest_column_is_named_with_the_remedy() -> None:
     assert find_column("t.csv", columns, "text", "mood") == "mood"
     with pytest.raises(ValueError, match=r"^t.csv: no column 'file_name' or 'path'; it has"):
         find_column("t.csv", columns, "file_name", "path")
-    with pytest.raises(ValueError, match="; rename 'File_Name' to 'file_name'$"):
+    with pytest.raises(ValueError, match=". Rename 'File_Name' to 'file_name'.$"):
         find_column("t.csv", columns, "file_name", "path")
-    with pytest.raises(ValueError, match="no column 'modo'; .*; did you mean 'mood'[?]$"):
+    with pytest.raises(ValueError, match="no column 'modo'; .*. Did you mean 'mood'[?]$"):
         find_column("t.csv", columns, "modo", is_choice=True)
     with pytest.raises(ValueError, match="it has none; rename or add one to 'x'$"):
         find_column("t.csv", [], "x")
@@ -134,7 +134,7 @@ def test_a_split_folder_that_cannot_be_listed_is_a_problem_and_the_others_are_re
             manifest = read_manifest(tmp_path)
         assert [clip.split for clip in manifest.clips] == ["train"]
         assert manifest.problems == [
-            (str(tmp_path / "test"), "cannot be listed: Permission denied (check its rights)")
+            (str(tmp_path / "test"), "cannot be listed: Permission denied. Check its permissions.")
         ]
     with (
         closed_folder(tmp_path, 0o311),

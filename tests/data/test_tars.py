@@ -251,7 +251,9 @@ def test_one_bad_tar_of_several_does_not_stop_the_others(tmp_path: Path) -> None
 def test_a_cache_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "0.tar", track("a", "a waltz"))
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"0.tar: cannot be unpacked .*check the rights.*--unpack"):
+    with pytest.raises(
+        ValueError, match=r"0.tar: cannot be unpacked .*check the permissions.*--unpack"
+    ):
         read_manifest(path, cache_folder=tmp_path / "file")
     manifest = read_manifest(path, cache_folder=tmp_path / "cache")
     assert manifest.clips[0].audio_path.is_relative_to(tmp_path / "cache")
@@ -402,7 +404,7 @@ def test_audio_bytes_of_a_parquet_file_become_files_with_safe_names(tmp_path: Pa
 def test_a_parquet_file_without_captions_is_refused_before_anything_is_unpacked(tmp_path) -> None:
     row = {"audio": {"bytes": b"one", "path": "a.flac"}, "Caption": "a waltz"}
     path = write_parquet(tmp_path / "x.parquet", [row])
-    with pytest.raises(ValueError, match=r"x.parquet: no column 'caption'.*rename 'Caption'"):
+    with pytest.raises(ValueError, match=r"x.parquet: no column 'caption'.*Rename 'Caption'"):
         read_manifest(path)
     assert [path.name for path in tmp_path.iterdir()] == ["x.parquet"]
 

@@ -328,7 +328,9 @@ def test_features_that_are_not_numbers_are_refused_in_one_line():
     data, features = make_task("tags")
     vectors = features.vectors.copy()
     vectors[features.starts[47] + features.counts[47] - 1, 2] = np.nan
-    with pytest.raises(ValueError, match="toy: track 'track47' has features.*not finite") as caught:
+    with pytest.raises(
+        ValueError, match="toy: track 'track47' has embeddings.*not finite"
+    ) as caught:
         train_probe(data, change(features, vectors=vectors), [SHORT])
     assert "\n" not in str(caught.value)
     counts = features.counts.copy()
@@ -340,7 +342,7 @@ def test_a_part_without_features_is_refused_in_one_line():
     data, features = make_task("tags")
     counts = features.counts.copy()
     counts[data.folds[0].valid] = 0
-    with pytest.raises(ValueError, match="toy: no track in valid has features"):
+    with pytest.raises(ValueError, match="toy: no track in valid has embeddings"):
         train_probe(data, change(features, counts=counts), [SHORT])
 
 
@@ -415,7 +417,7 @@ def test_plateaus_are_those_of_torchs_scheduler(monkeypatch):
 
 def test_points_of_a_grid_must_share_their_seeds():
     data, features = make_task("tags")
-    with pytest.raises(ValueError, match="same seeds"):
+    with pytest.raises(ValueError, match="different seeds"):
         train_probe(data, features, [SHORT, dataclasses.replace(SHORT, seeds=(3,))])
 
 

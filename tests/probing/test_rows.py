@@ -49,7 +49,7 @@ def test_a_torn_last_line_is_left_out_and_cut_off_when_mending(tmp_path, num_byt
     path.write_bytes(torn)
     assert read_rows(path) == [make_row()]
     assert path.read_bytes() == torn
-    assert read_rows(path, mend=True) == [make_row()]
+    assert read_rows(path, repair=True) == [make_row()]
     assert path.read_bytes() == whole
 
 
@@ -59,7 +59,7 @@ def test_a_line_that_is_no_row_is_named(tmp_path, line):
     append_row(path, make_row())
     path.write_text(path.read_text() + line + "\n")
     append_row(path, make_row())
-    with pytest.raises(ValueError, match="line 2 is no result"):
+    with pytest.raises(ValueError, match="line 2 is not a result"):
         read_rows(path)
 
 

@@ -49,12 +49,12 @@ def test_lists_become_a_grid_and_single_values_hold_for_all_of_it():
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ({"learning_rate": -1}, "a probe's 'learning_rate' is -1: give more than 0"),
-        ({"batch_size": 0}, "'batch_size' is 0: give 1 up"),
-        ({"dropout": 1}, "'dropout' is 1: give 0 up, below 1"),
+        ({"learning_rate": -1}, "a probe's 'learning_rate' is -1. Give a number above 0"),
+        ({"batch_size": 0}, "'batch_size' is 0. Give 1 or more"),
+        ({"dropout": 1}, "'dropout' is 1. Give a number from 0 to below 1"),
         ({"plateau_factor": 2}, "'plateau_factor' is 2"),
-        ({"seeds": ()}, "'seeds' is .*: give different numbers"),
-        ({"seeds": (1, 1)}, "'seeds' is .*: give different numbers"),
+        ({"seeds": ()}, "'seeds' is .*. Give different numbers"),
+        ({"seeds": (1, 1)}, "'seeds' is .*. Give different numbers"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_in_one_line(values, match):

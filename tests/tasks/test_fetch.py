@@ -112,7 +112,9 @@ def test_all_of_a_task_is_fetched_and_unpacked(served, tmp_path):
     assert unpacked(out) == AUDIO | MORE
     assert (out / "lists" / "labels.csv").read_bytes() == (folder / "labels.csv").read_bytes()
     assert report.by_hand == "Ask the authors for scores.csv."
-    assert report.summary.startswith("tiny: 6 files fetched, 0 were there, 2 archives unpacked")
+    assert report.summary.startswith(
+        "tiny: 6 files fetched, 0 already present, 2 archives unpacked"
+    )
     assert json.loads(json.dumps(report.as_dict()))["folder"] == str(out)
 
 
@@ -215,14 +217,14 @@ def test_a_task_with_nothing_to_fetch_says_so(tmp_path):
     task = Task("asked", "Asked", "tags", ("a",), splits={"only": (1, 1, 1)}, by_hand="Ask them.")
     report = fetch_task(task, tmp_path / "out")
     assert report.summary == (
-        "asked: nothing may be fetched without asking; what to place where is said below"
+        "asked: mulap may download none of its files; follow the instructions below"
     )
     assert (report.by_hand, report.fetched, report.split_name) == ("Ask them.", [], "only")
 
 
 def test_an_unknown_split_is_refused(tmp_path):
     task = Task("asked", "Asked", "tags", ("a",), splits={"only": (1, 1, 1)})
-    with pytest.raises(ValueError, match=r"there is no split 'all' \(give only\)"):
+    with pytest.raises(ValueError, match=r"there is no split 'all'. Give only"):
         fetch_task(task, tmp_path, "all")
 
 

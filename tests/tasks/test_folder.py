@@ -116,7 +116,9 @@ def test_a_row_for_each_tag_is_merged_where_the_kind_is_given(tmp_path):
     data = load(tmp_path, rows, "tag", kind="tags")
     assert len(data) == 8
     assert data.targets.sum() == 16
-    with pytest.raises(ValueError, match="give --kind tags to merge rows, --kind class to leave"):
+    with pytest.raises(
+        ValueError, match="Give --kind tags to merge the rows, or --kind class to leave"
+    ):
         load(tmp_path, rows, "tag")
 
 
@@ -240,9 +242,11 @@ def test_a_column_called_fold_is_used_and_its_numbers_are_in_order(tmp_path):
 def test_a_fold_column_wins_over_groups_and_the_leak_is_reported(tmp_path):
     rows = make_rows(48, part=lambda i: i % 2, artist=lambda i: f"A{i // 4}")
     data = load(tmp_path, rows, fold="part")
-    assert ("labels.csv column part", "12 groups in two folds, as 'A0': tested and learnt") in (
-        data.problems
-    )
+    assert (
+        "labels.csv column part",
+        "12 groups in two folds, such as 'A0': probes learn from tracks of the groups that they "
+        "are tested on",
+    ) in (data.problems)
     for fold in data.folds:
         train, valid = ({data.examples[i].group for i in part} for part in (fold.train, fold.valid))
         assert not train & valid
@@ -344,9 +348,9 @@ def test_rows_that_cannot_be_used_are_counted_with_the_reason(tmp_path):
     [
         (b"", "is empty"),
         (b"file_name,genre\n", "no track can be used; labels.csv: it holds no rows"),
-        (b"file,genre\na,b\n", "no column 'file_name'; it has 'file', 'genre'; rename 'file' to"),
+        (b"file,genre\na,b\n", "no column 'file_name'; it has 'file', 'genre'. Rename 'file' to"),
         (b"file_name;genre\na;b\n", "no track can be used; .*row 2: no such file: 'a'"),
-        (b"file_name,gener\na,b\n", "no column 'genre'; it has .*; did you mean 'gener'"),
+        (b"file_name,gener\na,b\n", "no column 'genre'; it has .*. Did you mean 'gener'"),
         (b"file_name,genre,genre\na,b,c\n", "two columns 'genre'"),
         (b"file_name,genre\ncaf\xe9,b\n", "line 2 is not UTF-8"),
         (b"\xff\xfef\x00i", "is not UTF-16"),
@@ -372,13 +376,13 @@ def test_a_table_that_is_not_there_or_is_a_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "fold_", "fold": "split_"}, "give one of them"),
+        ({"split": "fold_", "fold": "split_"}, "Give one of them"),
         ({"split": "none"}, "no column 'none'"),
         ({"fold": "none"}, "no column 'none'"),
         ({"group": "none"}, "no column 'none'"),
-        ({"kind": "genres"}, "kind 'genres': give one of tags, class, numbers"),
+        ({"kind": "genres"}, "no kind 'genres'. Give one of tags, class, numbers"),
         ({"kind": "numbers"}, "no track can be used; .*not a number: 'rock' in the column 'genre'"),
-        ({"num_folds": 1}, "1 folds: at least 2"),
+        ({"num_folds": 1}, "1 folds: too few"),
         ({"seed": -1}, "seed -1"),
         ({"fold": "genre_"}, "the fold column 'genre_' says 'x' of every track"),
     ],

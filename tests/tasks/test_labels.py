@@ -97,7 +97,9 @@ def test_commas_that_may_separate_tags_are_asked_about():
         ValueError, match=r"may separate tags .such as 'rock'.*--kind tags or --kin"
     ):
         kind_of("rock, guitar", "jazz, piano", "rock, drums")
-    with pytest.raises(ValueError, match="'label' has commas in its numbers; write points, as 1.5"):
+    with pytest.raises(
+        ValueError, match="'label' has commas in its numbers. Write points, such as 1.5"
+    ):
         kind_of("1,5", "2,5", "-3,0")
 
 

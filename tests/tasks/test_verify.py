@@ -70,7 +70,7 @@ def test_a_closed_folder_costs_its_own_files_only(tmp_path, decode):
         report = verify_task(data, decode, num_processes=1)
     assert report.missing == []
     ((name, reason),) = report.undecodable
-    assert (name, reason.partition(" (")[0]) == (
+    assert (name, reason.partition(". ")[0]) == (
         "closed/0.wav",
         "cannot be read: Permission denied",
     )
@@ -141,7 +141,7 @@ def test_groups_in_two_splits_are_named_but_are_the_sources(tmp_path):
 def test_one_file_in_two_splits_is_a_problem(tmp_path):
     names = [f"audio/{index}.wav" for index in (0, 1, 2, 3, 0, 5)]
     report = verify_task(make_data(tmp_path, names=names), decode=True, num_processes=1)
-    reason = "one file in two splits, train and test (keep it in one)"
+    reason = "one file in two splits, train and test. Keep it in one."
     assert ("audio/0.wav", reason) in report.problems
     assert report.duration_seconds == pytest.approx(1.0 + 2.0 + 0.5 + 1.5 + 0.25)
 

@@ -116,7 +116,7 @@ def test_an_unknown_suffix_is_refused_and_the_known_ones_named(tmp_path):
 def test_a_file_that_is_no_table_is_refused_by_name_in_one_line(tmp_path, suffix, content):
     path = tmp_path / f"other{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"other{suffix}: is no table of mulap embed") as caught:
+    with pytest.raises(ValueError, match=f"other{suffix}: is not a table of mulap embed") as caught:
         read_embeddings(path)
     assert "\n" not in str(caught.value)
 
@@ -129,7 +129,7 @@ def test_a_missing_table_is_refused_by_name(tmp_path, suffix):
 
 def test_a_parquet_file_of_something_else_is_refused(tmp_path):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(ValueError, match=r"other.parquet: is no table of mulap embed"):
+    with pytest.raises(ValueError, match=r"other.parquet: is not a table of mulap embed"):
         read_embeddings(tmp_path / "other.parquet")
 
 
@@ -137,7 +137,7 @@ def test_json_cut_short_is_refused_by_name(tmp_path):
     path = tmp_path / "table.jsonl"
     write(path, np.ones((3, 4), np.float32))
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ValueError, match=r"table.jsonl: is no table of mulap embed"):
+    with pytest.raises(ValueError, match=r"table.jsonl: is not a table of mulap embed"):
         read_embeddings(path)
 
 

@@ -1,4 +1,4 @@
-"""How much better than an untrained backbone each one is, by paired bootstrap. Scores nothing else.
+"""How much better than an untrained backbone each one is, by paired bootstrap.
 
 A thousand draws of a large test set take a minute or more, so differences are kept in
 `differences.json`, found by the SHA-256 of the two files of predictions they are between.
@@ -69,7 +69,7 @@ def _compare(folder: Path, row: Row, baseline: Row) -> Difference:
     paths = [folder / each["predictions"] for each in (row, baseline)]
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
-        raise ValueError(f"{missing}: no such file (run mulap benchmark again)")
+        raise ValueError(f"{missing}: no such file. Run mulap benchmark again.")
     key = canonical_hash(["groups", row["kind"], row["labels"], *map(sha256_of, paths)])
     known = _read(folder / DIFFERENCES_FILE)
     if key not in known:
@@ -86,4 +86,6 @@ def _read(path: Path) -> dict[str, dict]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: is not JSON (delete it; it is made again)") from error
+        raise ValueError(
+            f"{path}: is not JSON. Delete it; mulap report writes it again."
+        ) from error

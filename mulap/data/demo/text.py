@@ -1,7 +1,7 @@
 """Sentences for the demo corpus: what is known about a clip, said as differing people would.
 
 A caption is put together from a core ("a slow bossa nova with flute on top") and loose additions,
-each in many wordings; or it tells one aspect only, or next to nothing. What it says is true of the
+each in many wordings; or it names one aspect only, or next to nothing. What it says is true of the
 clip: a wrong caption is another clip's, and that exchange is made by the caller.
 """
 

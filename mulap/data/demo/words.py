@@ -2,7 +2,7 @@
 
 The tables of synonyms serve both ways: `text` picks words from them, and `find_mentions`
 reads a sentence back into the instruments and tempi it names, for the tests and for judging the
-descriptions that come with grooves. Knows no notes and no sound.
+descriptions that come with grooves. Scope: words.
 """
 
 import re

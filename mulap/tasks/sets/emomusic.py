@@ -1,8 +1,8 @@
 """Emomusic: how high are arousal and valence, each from 1 to 9? 744 clips of 45 s.
 
-The targets are the annotators' means in those units; whoever learns from them scales them by the
-train tracks. The split is jukemir's: its test is the evaluation set of MediaEval 2013, the rest is
-divided by artist. jukemir publishes it as code and not as a list, so it is computed here too.
+The targets are the annotators' means in those units; probes scale them by the train tracks. The
+split is jukemir's: its test is the evaluation set of MediaEval 2013, the rest is divided by artist.
+jukemir publishes it as code and not as a list, so it is computed here too.
 """
 
 import hashlib
@@ -27,12 +27,13 @@ SONGS, NUMBERS = "songs_info.csv", "static_annotations.csv"
 SET_COLUMN = "Mediaeval 2013 set"
 SETS = ("development", "evaluation")
 
-BY_HAND = f"""\
-The authors ask for a form to be filled in: {HOMEPAGE}
-1. Get clips_45sec.tar.gz (SHA-256 {ARCHIVES["clips_45sec.tar.gz"]})
-   and annotations.tar.gz (SHA-256 {ARCHIVES["annotations.tar.gz"]}).
-2. Unpack the clips here: clips_45seconds/2.mp3, clips_45seconds/3.mp3, ...
-3. Unpack the annotations here, or into a folder annotations: {SONGS}, {NUMBERS}, ..."""
+BY_HAND = (
+    f"The authors ask you to fill in a form: {HOMEPAGE}\n1. Get clips_45sec.tar.gz (SHA-256 "
+    f"{ARCHIVES['clips_45sec.tar.gz']})\n   and annotations.tar.gz (SHA-256 "
+    f"{ARCHIVES['annotations.tar.gz']}).\n2. Unpack the clips here: clips_45seconds/2.mp3, "
+    "clips_45seconds/3.mp3, ...\n3. Unpack the annotations here, or into a folder annotations: "
+    f"{SONGS}, {NUMBERS}, ..."
+)
 
 
 TASKS = {
@@ -104,13 +105,16 @@ def _read_rows(
     inside = folder / "annotations" / name
     path = inside if inside.is_file() else folder / name
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; ask for it as `mulap download emomusic` tells")
+        raise ValueError(f"{path}: no such file. Run `mulap download emomusic` for instructions.")
     header, placed = read_table(path)
     columns = ("song_id", *columns)
     missing = [column for column in columns if column not in header]
     if missing:
         found = ", ".join(map(repr, header[:8]))
-        raise ValueError(f"{path}: no column {missing[0]!r}, only {found}; it is not the authors'")
+        raise ValueError(
+            f"{path}: no column {missing[0]!r}, only {found}. This is not the authors' file: get "
+            "it again."
+        )
     rows, problems = [], []
     for where, row in placed:
         source = f"{name} {where}"

@@ -1,7 +1,7 @@
 """FMA-small: which of eight genres is it? 8,000 clips of 30 s, 1,000 a genre.
 
 The test set is the true one. MuLaP's code tested on the validation clips, by which it also stopped
-early (item 32 of the differences), so its published accuracy is of another set.
+early (item 32 of the differences), so its published accuracy is that of another set.
 
 Six clips hold (next to) nothing. The split `playable`, the default, leaves them out, as MuLaP's
 code does; they are all in train, so both splits are tested on the same 800 clips.
@@ -98,7 +98,7 @@ def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Prob
         known = find_split(split) or split
         examples.append(Example(str(track_id), file_name, genre, known, artist, source))
     if not examples:
-        raise ValueError(f"{path}: no row has the subset 'small' (fetch it again)")
+        raise ValueError(f"{path}: no row has the subset 'small'. Fetch it again.")
     return examples, problems
 
 
@@ -108,8 +108,8 @@ def _read_columns(path: Path) -> pa.Table:
         with open(path, encoding="utf-8-sig", newline="") as file:
             head = [next(csv.reader([file.readline()]), []) for _ in range(3)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        remedy = "mulap download fma_small, or unpack fma_metadata.zip here"
-        raise ValueError(f"{path}: cannot be read ({one_line(error)}; {remedy})") from error
+        remedy = "Run mulap download fma_small, or unpack fma_metadata.zip here."
+        raise ValueError(f"{path}: cannot be read ({one_line(error)}). {remedy}") from error
     names = [f"{group},{name}" for group, name in zip(head[0], head[1], strict=False)]
     missing = [name for name in COLUMNS if name not in names]
     if missing or head[2][:1] != ["track_id"]:

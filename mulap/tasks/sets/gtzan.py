@@ -23,7 +23,7 @@ LAYOUTS = tuple(
     for ending in ("wav", "au")
 )
 
-# The original address has not answered since 2022. This copy is Marsyas's own, packed anew.
+# The original address has not answered since 2022. This copy is Marsyas's own, packed again.
 _AUDIO = Remote(
     "https://huggingface.co/datasets/marsyas/gtzan/resolve/main/data/genres.tar.gz",
     "genres.tar.gz",

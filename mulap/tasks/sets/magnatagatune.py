@@ -1,6 +1,6 @@
 """MagnaTagATune: 25,863 clips of 29 s, tagged by players of a game; the 50 most used tags.
 
-Two splits go by this name in papers, and their scores do not compare. `clean` is Jongpil Lee's,
+Two splits go by this name in papers, and their scores cannot be compared. `clean` is Jongpil Lee's,
 which the paper cites: clips with one of the 50 tags at least and over 29.1 s of sound. `full` takes
 every clip but three that hold no sound, by the folder it lies in. Every result names its split.
 
@@ -103,9 +103,11 @@ TASKS = {
         homepage="https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset",
         split_source="clean: J. Lee, github.com/jongpillee/music_dataset_split; full: by folder, "
         "12:1:3, as in github.com/jordipons/musicnn-training",
-        caveat="clean and full do not compare. Artists recur: by file name, 2,668 of the 4,332 "
-        "test clips of clean are by an artist who is also in train or valid. A tag that nobody "
-        "gave counts as absent, and tags that mean the same are kept apart.",
+        caveat=(
+            "Scores on clean and full cannot be compared. Artists recur: by file name, 2,668 of "
+            "the 4,332 test clips of clean are by an artist who is also in train or valid. A "
+            "tag that nobody gave counts as absent; synonymous tags are separate labels."
+        ),
     )
 }
 

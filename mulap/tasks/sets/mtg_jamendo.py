@@ -90,16 +90,15 @@ _FILES = {
 # The tags in order, where the source lists them: to compare with ours, not read.
 _TAG_LISTS = {"top50tags": ("top50.txt", 923), "moodtheme": ("moodtheme_split.txt", 1_154)}
 
-BY_HAND = """\
-The audio comes with MTG's own script, into the folder 'audio' of this task's folder DIR:
-  git clone https://github.com/MTG/mtg-jamendo-dataset
-  cd mtg-jamendo-dataset
-  pip install -r scripts/requirements.txt
-  mkdir -p DIR/audio
-  python3 scripts/download/download.py --dataset {} --type audio DIR/audio --unpack --remove
-That is {}. '--type audio-low' is the same music in a smaller size, and is read as well.
-Afterwards DIR/audio/15/215.mp3 (or DIR/audio/15/215.low.mp3) is a file. The four mtg_jamendo tasks
-can share one folder: give each the same DIR."""
+BY_HAND = (
+    "MTG's own script downloads the audio. Let it write into the folder 'audio' of this task's "
+    "folder DIR:\n  git clone https://github.com/MTG/mtg-jamendo-dataset\n  cd "
+    "mtg-jamendo-dataset\n  pip install -r scripts/requirements.txt\n  mkdir -p DIR/audio\n  "
+    "python3 scripts/download/download.py --dataset {} --type audio DIR/audio --unpack "
+    "--remove\nThat is {}. '--type audio-low' is the same music in a smaller size, and is read "
+    "as well.\nAfterwards DIR/audio/15/215.mp3 (or DIR/audio/15/215.low.mp3) is a file. The four "
+    "mtg_jamendo tasks\ncan share one folder: give each the same DIR."
+)
 
 
 def _table_path(subset: str, split_name: str, name: str) -> str:
@@ -144,9 +143,12 @@ TASKS = {
         "for automatic music tagging. ML4MD workshop, ICML 2019",
         homepage="https://github.com/MTG/mtg-jamendo-dataset",
         split_source="MTG, split-0: no artist in two splits",
-        caveat=_MEDIAEVAL.get(subset, "") + "Tags are the uploaders'; one that nobody gave counts "
-        "as absent. The four tasks share tracks. Some hundred recordings are in the data twice, "
-        "under two ids (issue 52 of its repository).",
+        caveat=_MEDIAEVAL.get(subset, "")
+        + (
+            "Tags are the uploaders'; a tag that nobody gave counts as absent. The four tasks "
+            "share tracks. Some hundred recordings are in the data twice, under two ids (issue "
+            "52 of its repository)."
+        ),
     )
     for name, (subset, title, labels, sizes) in SUBSETS.items()
 }

@@ -56,9 +56,11 @@ TASKS = {
         "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders. ICML 2017.",
         homepage=HOMEPAGE,
         split_source="The data set's own.",
-        caveat="No instrument of train is in valid or test, but nobody promises that of valid and "
-        "test; others count ten of the eleven families in test, and 71 noise notes there "
-        "(brass_acoustic_046, magenta issue 2092).",
+        caveat=(
+            "No instrument of train is in valid or test, but valid and test may share some. "
+            "Others count ten of the eleven families in test, and 71 noise notes there "
+            "(brass_acoustic_046, magenta issue 2092)."
+        ),
     )
 }
 
@@ -97,10 +99,10 @@ def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Prob
 def _read_notes(path: Path) -> list[tuple[str, Any]]:
     """Return the (name, note) members of a file, also those that stand there twice."""
     try:
-        text = read_utf8(path, "fetch it with mulap download nsynth")
+        text = read_utf8(path, "Fetch it with mulap download nsynth.")
         notes = json.loads(text, object_pairs_hook=_shorten)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({one_line(error)}; fetch it again)") from error
+        raise ValueError(f"{path}: not JSON ({one_line(error)}). Fetch it again.") from error
     if not isinstance(notes, list) or not all(isinstance(each, tuple) for each in notes):
         raise ValueError(f"{path}: not NSynth's labels; {{note: {{...}}, ...}} is needed")
     return notes

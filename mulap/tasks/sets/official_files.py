@@ -14,7 +14,7 @@ from typing import Any
 from mulap.data.tables import read_utf8, split_cells
 from mulap.files import AnyPath
 
-_REMEDY = "fetch it with mulap download"
+_REMEDY = "Fetch it with mulap download."
 
 _STRINGS = frozenset(
     ("STRING", "BINSTRING", "SHORT_BINSTRING")  # of Python 2
@@ -31,7 +31,7 @@ def read_lines(path: AnyPath) -> list[str]:
     lines = [line.strip() for line in read_utf8(path, _REMEDY).split("\n")]
     lines = [line for line in lines if line]
     if not lines:
-        raise ValueError(f"{path}: empty ({_REMEDY})")
+        raise ValueError(f"{path}: empty. {_REMEDY}")
     return lines
 
 
@@ -44,7 +44,7 @@ def read_table(
         path: the file; its first line is the header.
         columns: names that the header must have; others may stand beside them.
         is_quoted: cells may be in double quotes, as csv has them.
-        is_last_open: the last column may go on over any number of further cells.
+        is_last_open: the last column may extend over any number of further cells.
 
     Yields:
         Where the row stands ("FILE, line 7"), its wanted cells by column, and the last column's
@@ -59,15 +59,15 @@ def read_table(
     _, header = next(rows, (1, []))
     missing = [name for name in columns if name not in header]
     if missing:
-        raise ValueError(f"{path}: no column {missing[0]!r} in its header ({_REMEDY})")
+        raise ValueError(f"{path}: no column {missing[0]!r} in its header. {_REMEDY}")
     position = {name: header.index(name) for name in columns}
     width = len(header)
     for number, row in rows:
         where = f"{path}, line {number}"
         if isinstance(row, str):
-            raise ValueError(f"{where}: {row} ({_REMEDY})")
+            raise ValueError(f"{where}: {row}. {_REMEDY}")
         if len(row) < width or (len(row) > width and not is_last_open):
-            raise ValueError(f"{where}: {len(row)} cells under {width} columns ({_REMEDY})")
+            raise ValueError(f"{where}: {len(row)} cells under {width} columns. {_REMEDY}")
         wanted = {name: row[index] for name, index in position.items()}
         yield where, wanted, row[width - 1 :] if is_last_open else []
 
@@ -82,7 +82,7 @@ def read_pickled_strings(path: AnyPath) -> list[str]:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror} ({_REMEDY})") from error
+        raise ValueError(f"{path}: cannot be read: {error.strerror}. {_REMEDY}") from error
     try:
         return _walk_pickle(data)
     except ValueError as error:

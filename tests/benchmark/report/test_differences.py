@@ -49,7 +49,9 @@ def test_a_damaged_file_of_differences_is_named_not_trusted(tmp_path):
     (tmp_path / "differences.json").write_text("{")
     task = compare_rows(tmp_path, make_rows(tmp_path, "random", "mel"))
     assert task.differences == {}
-    assert task.problems == ["mel: differences.json: is not JSON (delete it; it is made again)"]
+    assert task.problems == [
+        "mel: differences.json: is not JSON. Delete it; mulap report writes it again."
+    ]
 
 
 @pytest.mark.parametrize("lost", [0, 1])
@@ -58,7 +60,7 @@ def test_lost_predictions_are_named_relative_to_the_report(tmp_path, lost):
     (tmp_path / rows[lost]["predictions"]).unlink()
     (problem,) = compare_rows(tmp_path, rows).problems
     assert problem.startswith("mel: predictions/")
-    assert "run mulap benchmark again" in problem
+    assert "Run mulap benchmark again" in problem
 
 
 def test_tasks_and_splits_are_kept_apart():

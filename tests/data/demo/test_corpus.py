@@ -112,7 +112,7 @@ def test_another_seed_gives_other_music_and_replaces_the_old_corpus(tmp_path):
 
 def test_a_table_that_somebody_wrote_is_not_replaced(tmp_path):
     (tmp_path / "metadata.csv").write_text("file_name,caption\nx.wav,mine\n")
-    with pytest.raises(ValueError, match="files that this command did not make; choose another"):
+    with pytest.raises(ValueError, match="files that this command did not make. Choose another"):
         demo.make_demo_corpus(tmp_path, 1, 3.0, seed=0, processes=1)
     assert [path.name for path in tmp_path.iterdir()] == ["metadata.csv"]
 

@@ -119,7 +119,7 @@ def test_a_song_that_cannot_be_used_is_counted(tmp_path, change, reason):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; ask for it"),
+        (None, "no such file. Run `mulap"),
         (b"", "is empty"),
         (b"id,number\n1,2\n", "no column 'song_id', only 'id', 'number'"),
         (b"song_id,Caf\xe9\n", "line 1 is not UTF-8"),
