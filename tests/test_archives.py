@@ -278,7 +278,7 @@ def test_an_archive_never_writes_through_a_link_that_is_there(tmp_path, folder):
     assert read_all(tmp_path / "elsewhere") == {}
     (folder / "audio").unlink()
     (folder / "table.csv").symlink_to(tmp_path / "nowhere")
-    refuse(tmp_path / "x.zip", folder, "table.csv is in the way, a link")
+    refuse(tmp_path / "x.zip", folder, "table.csv, which is a link")
 
 
 def test_the_folder_itself_may_be_a_link_of_the_user(tmp_path, folder):
@@ -296,7 +296,7 @@ def test_files_and_folders_of_one_name_are_refused(tmp_path, folder, write):
     refuse(write(tmp_path / "1"), folder, "audio, which is of another kind")
     (folder / "audio").unlink()
     (folder / "table.csv").mkdir()
-    refuse(write(tmp_path / "2"), folder, "table.csv is in the way, of another kind")
+    refuse(write(tmp_path / "2"), folder, "table.csv, which is of another kind")
     refuse(write(tmp_path / "3", {"a": b"", "a/b": b""}), folder, "cannot be unpacked")
 
 

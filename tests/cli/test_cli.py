@@ -102,10 +102,10 @@ def test_a_wrong_call_is_told_in_one_line_that_names_the_help(
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("training.sed=1", "did you mean 'training.seed'?"),
-        ("trainig.seed=1", "did you mean 'training'?"),
+        ("training.sed=1", "Did you mean 'training.seed'?"),
+        ("trainig.seed=1", "Did you mean 'training'?"),
         ("training.seed=high", "'training.seed' is 'high'"),
-        ("model.layout=mine", "choose one of paper, official"),
+        ("model.layout=mine", "Choose one of paper, official"),
         ("seed", "section.key=value"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_wrong_setting_stops_before_anything_is_written(override, says, corpus
 def test_an_unknown_key_in_the_file_is_named_with_the_nearest(corpus, tmp_path):
     config = write_settings(tmp_path / "tiny.yaml", masking={"mlm_probabilty": 0.3})
     result = call("pretrain", config, "--data", corpus, "-o", tmp_path / "run")
-    check_one_line(result, 1, "tiny.yaml", "did you mean 'masking.mlm_probability'?")
+    check_one_line(result, 1, "tiny.yaml", "Did you mean 'masking.mlm_probability'?")
 
 
 def test_data_that_is_no_corpus_is_told_in_one_line(junk, tmp_path):
@@ -153,7 +153,7 @@ def test_a_device_that_is_not_there_is_told_in_one_line(device, corpus):
 @pytest.mark.parametrize("command", ["embed", "tag"])
 def test_no_audio_is_an_error(command, tmp_path):
     (tmp_path / "notes.txt").write_text("no music")
-    check_one_line(call(command, tmp_path), 1, str(tmp_path), "no audio file is there")
+    check_one_line(call(command, tmp_path), 1, str(tmp_path), "no audio files found")
     check_one_line(call(command, tmp_path / "nowhere"), 1, "does not exist")
 
 
@@ -261,7 +261,7 @@ def test_a_folder_that_cannot_be_listed_and_other_files_are_reported(
     told = listed.read_text() if listed.exists() else result.stderr
     assert "music/closed" in told
     assert "cannot be listed: Permission denied" in told
-    check_one_line(alone, 1, "music/closed: no audio file was found; music/closed cannot be listed")
+    check_one_line(alone, 1, "music/closed: no audio files found; music/closed cannot be listed")
 
 
 def test_tag_gives_json_with_every_tag(tmp_path):

@@ -153,9 +153,11 @@ def test_wrong_use_is_told_in_one_line(tmp_path):
         CorpusOptions(clip_seconds=2)
     with pytest.raises(ValueError, match="at least 1"):
         CorpusOptions(captions_per_clip=0)
-    with pytest.raises(ValueError, match="--max-clips .* tracks are not cut: add --clip-seconds"):
+    with pytest.raises(
+        ValueError, match="--max-clips works only with --clip-seconds. Add --clip-seconds"
+    ):
         CorpusOptions(max_clips_per_track=2)
-    with pytest.raises(ValueError, match="--copy .* and --clip-seconds .* leave one out"):
+    with pytest.raises(ValueError, match="--copy .* but --clip-seconds .* Leave one out"):
         CorpusOptions(clip_seconds=4.0, copy=True)
 
 

@@ -120,7 +120,7 @@ def test_the_nearest_column_is_named_with_the_remedy() -> None:
         find_column("t.csv", columns, "file_name", "path")
     with pytest.raises(ValueError, match="no column 'modo'; .*. Did you mean 'mood'[?]$"):
         find_column("t.csv", columns, "modo", is_choice=True)
-    with pytest.raises(ValueError, match="it has none; rename or add one to 'x'$"):
+    with pytest.raises(ValueError, match="it has none. Rename or add one to 'x'.$"):
         find_column("t.csv", [], "x")
 
 

@@ -132,7 +132,7 @@ def test_a_run_one_of_whose_workers_is_killed_half_way_has_all_rows(here, folder
     report = embed_files(["music"], encoder, "ray.parquet", engine=engine)
     assert (folder / "modules" / "killed-once").exists()
     assert (report.num_embedded, report.num_rows) == (12, 24)
-    assert report.failures == [("music/broken.wav", "is empty, 0 bytes (replace the file)")]
+    assert report.failures == [("music/broken.wav", "is empty, 0 bytes. Replace the file.")]
     assert sorted(os.listdir()) == ["encoder", "music", "ray.parquet", report.failures_path.name]
     embed_files(["music"], encoder, "local.parquet")  # the marker is there
     assert same_bytes("ray.parquet", "local.parquet")

@@ -253,7 +253,7 @@ def test_wrong_requests_stop_before_any_work(embedder, music, calls):
         with pytest.raises(ValueError, match=message):
             embed_files(paths, embedder, output, **options)
     (music / "nothing").mkdir()
-    with pytest.raises(ValueError, match="music/nothing: no audio file is there"):
+    with pytest.raises(ValueError, match="music/nothing: no audio files found"):
         embed_files(["music/nothing"], embedder, "out.npz")
     assert calls() == []
     assert os.listdir() == ["music"]

@@ -47,7 +47,7 @@ def test_each_file_has_the_tags_it_has_alone_and_failures_say_why(tagger, music)
 
 
 def test_where_there_is_nothing_to_tag_one_line_says_so(tagger, tmp_path):
-    with pytest.raises(ValueError, match="no audio file is there"):
+    with pytest.raises(ValueError, match="no audio files found"):
         list(tag_files([tmp_path], tagger))
 
 

@@ -66,26 +66,26 @@ def test_the_official_config_switches_every_deviation_of_the_authors_code_by_nam
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("training: {lerning_rate: 1}", "unknown .*: did you mean 'training.learning_rate'"),
-        ("trainig: {seed: 1}", "unknown setting 'trainig': did you mean 'training'?"),
-        ("model: {zzz: 1}", "unknown setting 'model.zzz': known: .*text, num_text_layers"),
-        ("modle:", "unknown setting 'modle': did you mean 'model'?"),
-        ("training: {seed: one}", "'training.seed' is 'one': give a whole number"),
-        ("training: {seed: true}", "'training.seed' is True: give a whole number"),
-        ("training: {seed: 1.5}", r"'training.seed' is 1.5: give a whole number"),
-        ("training: {seed: null}", "'training.seed' is None: give a whole number"),
-        ("training: {learning_rate: fast}", "'training.learning_rate' is 'fast': give a number"),
-        ("training: {learning_rate: true}", "'training.learning_rate' is True: give a number"),
-        ("data: {cache_features: 1}", "'data.cache_features' is 1: give true or false"),
-        ("model: {layout: papre}", "'model.layout' is 'papre': choose one of paper, official"),
-        ("model: {layout: [paper]}", "'model.layout' is .*: choose one of paper, official"),
-        ("training: {report_to: tensorboard}", "give a list, as"),
-        ("training: {report_to: [1]}", r"'training.report_to\[1\]' is 1: give text"),
-        ("data: {group_column: 3}", "'data.group_column' is 3: give text"),
-        ("training: 3", "'training' is 3: give it keys and values"),
-        ("training: []", r"'training' is \[\]: give it keys and values"),
-        ("[1, 2]", "holds no sections: write `training:`"),
-        ("training: {seed: 1", "is no valid YAML"),
+        ("training: {lerning_rate: 1}", "unknown .*. Did you mean 'training.learning_rate'"),
+        ("trainig: {seed: 1}", "unknown setting 'trainig'. Did you mean 'training'?"),
+        ("model: {zzz: 1}", "unknown setting 'model.zzz'. Give one of .*text, num_text_layers"),
+        ("modle:", "unknown setting 'modle'. Did you mean 'model'?"),
+        ("training: {seed: one}", "'training.seed' is 'one'. Give a whole number"),
+        ("training: {seed: true}", "'training.seed' is True. Give a whole number"),
+        ("training: {seed: 1.5}", r"'training.seed' is 1.5. Give a whole number"),
+        ("training: {seed: null}", "'training.seed' is None. Give a whole number"),
+        ("training: {learning_rate: fast}", "'training.learning_rate' is 'fast'. Give a number"),
+        ("training: {learning_rate: true}", "'training.learning_rate' is True. Give a number"),
+        ("data: {cache_features: 1}", "'data.cache_features' is 1. Give true or false"),
+        ("model: {layout: papre}", "'model.layout' is 'papre'. Choose one of paper, official"),
+        ("model: {layout: [paper]}", "'model.layout' is .*. Choose one of paper, official"),
+        ("training: {report_to: tensorboard}", "Give a list, such as"),
+        ("training: {report_to: [1]}", r"'training.report_to\[1\]' is 1. Give text"),
+        ("data: {group_column: 3}", "'data.group_column' is 3. Give text"),
+        ("training: 3", "'training' is 3. Give it keys and values"),
+        ("training: []", r"'training' is \[\]. Give it keys and values"),
+        ("[1, 2]", "holds no sections. Write `training:`"),
+        ("training: {seed: 1", "is not valid YAML"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line_with_the_remedy(tmp_path, text, match):
@@ -139,14 +139,14 @@ def test_values_that_no_run_could_use_are_refused_before_anything_is_decoded(tmp
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path):
-    with pytest.raises(ValueError, match="nowhere.yaml: cannot be read .*: name a YAML file"):
+    with pytest.raises(ValueError, match="nowhere.yaml: cannot be read .*. Name a YAML file"):
         load_settings(tmp_path / "nowhere.yaml")
     fails(tmp_path, "extends: nowhere.yaml", "nowhere.yaml: cannot be read")
 
 
 def test_bytes_that_are_not_utf_8_are_one_clear_error(tmp_path):
     (tmp_path / "run.yaml").write_bytes(b"training: \xff\xfe")
-    with pytest.raises(ValueError, match="is no valid YAML"):
+    with pytest.raises(ValueError, match="is not valid YAML"):
         load_settings(tmp_path / "run.yaml")
 
 
@@ -173,7 +173,7 @@ def test_a_heading_with_nothing_under_it_changes_nothing(tmp_path):
 
 
 def test_files_that_extend_each_other_are_one_clear_error(tmp_path):
-    fails(tmp_path, "extends: run.yaml", "run.yaml: extends itself: remove one `extends:`")
+    fails(tmp_path, "extends: run.yaml", "run.yaml: extends itself. Remove one `extends:`")
     fails(tmp_path, "extends: other.yaml", "extends itself", other="extends: run.yaml")
 
 
@@ -189,12 +189,12 @@ def test_overrides_come_last_and_are_checked_too(tmp_path):
     assert settings.training.learning_rate == 0.001
     assert settings.model.text == "none"
     assert settings.training.report_to == ["tensorboard"]
-    fails(tmp_path, text, "did you mean 'training.seed'?", ["training.sed=7"])
-    fails(tmp_path, text, "'training.seed' is 'x': give a whole number", ["training.seed=x"])
+    fails(tmp_path, text, "Did you mean 'training.seed'?", ["training.sed=7"])
+    fails(tmp_path, text, "'training.seed' is 'x'. Give a whole number", ["training.seed=x"])
     for override in ("seed=1", "training.seed", "training=3", ""):
-        fails(tmp_path, text, "is no setting: write section.key=value", [override])
-    fails(tmp_path, text, "is no valid YAML", ["training.seed=[1"])
-    fails(tmp_path, "training: 3", "is no setting", ["training.seed=1"])
+        fails(tmp_path, text, "is not a setting. Write section.key=value", [override])
+    fails(tmp_path, text, "is not valid YAML", ["training.seed=[1"])
+    fails(tmp_path, "training: 3", "is not a setting", ["training.seed=1"])
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
@@ -227,4 +227,4 @@ def test_a_crop_that_no_model_could_take_is_refused_by_the_setting_s_name(tmp_pa
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "training: {seed: 2026-99-99}"])
 def test_yaml_that_no_parser_can_take_is_one_clear_error(tmp_path, text):
-    fails(tmp_path, text, "run.yaml: is no valid YAML")
+    fails(tmp_path, text, "run.yaml: is not valid YAML")

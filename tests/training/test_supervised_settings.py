@@ -19,7 +19,7 @@ def test_the_configs_load_and_paper_is_the_default(name):
 @pytest.mark.parametrize(
     ("section", "values", "match"),
     [
-        ("training", {"batch_sise": 3}, "unknown setting 'training.batch_sise': did you mean"),
+        ("training", {"batch_sise": 3}, "unknown setting 'training.batch_sise'. Did you mean"),
         ("training", {"num_epochs": 0}, "'training.num_epochs' is out of range: give 1 up"),
         ("training", {"plateau_factor": 1.0}, "give more than 0, below 1"),
         ("model", {"dropout": 1.0}, "'model.dropout' is out of range"),
