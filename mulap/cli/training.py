@@ -1,4 +1,4 @@
-"""Commands that train a model, and judge it by its own objectives."""
+"""Commands that train a model, and evaluate it by its own objectives."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from mulap.cli.group import (
 
 @contextmanager
 def tell_once() -> Iterator[None]:
-    """Tell of an error that all processes of a machine end by in the first one's words alone."""
+    """Report an error that ends all processes of a machine once, by the first process."""
     from mulap.training.processes import FailedTogetherError
 
     try:
@@ -43,10 +43,10 @@ def tell_once() -> Iterator[None]:
 
 
 class JoinedCommand(click.Command):
-    """A command of several processes: what one cannot make of its call ends all of them, with 1.
+    """A command of several processes: a wrong call of one ends all of them, with code 1.
 
-    Else a file that is missing on one machine would end its process before it has joined the
-    others, which would wait for it. A single process is told as of any other command, with 2.
+    Otherwise a file that is missing on one machine would end its process before it has joined the
+    others, which would wait for it. A single process ends as with any other command, with code 2.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -78,7 +78,7 @@ def pretrain(
 ) -> None:
     """Pre-train a model by CONFIG on the tracks and captions of --data.
 
-    Called again with the same arguments it goes on where it was stopped. On several processes:
+    Run it again with the same arguments to resume. On several processes:
     torchrun --nproc-per-node K -m mulap pretrain ...
     """
     from mulap.training.processes import fail_together, join_processes
@@ -101,16 +101,24 @@ def pretrain(
 @click.argument("model", type=UserPath(exists=True))
 @data_option
 @click.option(
-    "--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Which clips."
+    "--split",
+    type=click.Choice(SPLITS),
+    default="test",
+    show_default=True,
+    help="Split to evaluate.",
 )
 @click.option(
     "--pool",
     type=click.IntRange(0),
     default=200,
     show_default=True,
-    help="Most clips to retrieve among, one per group; 0 for none.",
+    help="Largest number of clips in the retrieval pool, one per group; 0 for none.",
 )
-@click.option("--untrained/--no-untrained", default=True, help="Also evaluate the untrained model.")
+@click.option(
+    "--untrained/--no-untrained",
+    default=True,
+    help="Also evaluate the untrained model that the run started from.  [default: yes]",
+)
 @device_option
 @unpack_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -128,9 +136,9 @@ def evaluate(
     """Evaluate MODEL (a run's folder or a checkpoint) on a split of --data.
 
     Prints losses, matching accuracy with a 95% bootstrap interval, and text-to-audio retrieval with
-    what chance gives, beside the untrained model that the run started from. Pairs and retrieval are
-    measured among one clip per group (track, album or artist). A clip's crop and caption are those
-    of the run's validation: chosen as in training, by a fixed seed.
+    its chance level, next to the untrained model that the run started from. Pairs and retrieval use
+    one clip per group (track, album or artist). Crops and captions are those of the run's
+    validation: chosen as in training, by a fixed seed.
     """
     quiet_transformers()
     from mulap.training.progress import describe_metrics

@@ -200,7 +200,7 @@ def probe(  # noqa: PLR0913  (options)
 ) -> None:
     """Train shallow classifiers on a frozen encoder's embeddings; score them on the test split.
 
-    Every 3-second segment of every track is embedded once, into --cache.
+    Embeds every 3-second segment of every track once, into --cache.
     """
     from mulap.cli.describe import describe_row
     from mulap.inference.devices import choose_device
@@ -249,10 +249,10 @@ def pretrain_supervised(
     start: str | None,
     **reading: Any,
 ) -> None:
-    """Train backbone and classifier together on a task's labels, by CONFIG or as the paper does.
+    """Train backbone and classifier together on a task's labels. CONFIG defaults to the paper's.
 
-    The best backbone, in OUTPUT/best, is the Supervised baseline for other tasks; the scores that
-    are printed are the end-to-end baseline of this one. Run it again to resume.
+    The best backbone, in OUTPUT/best, is the Supervised baseline for other tasks; the printed
+    scores are the end-to-end baseline of this task. Run it again to resume.
     """
     from mulap.cli.describe import describe_scores
     from mulap.probing.printing import resampled

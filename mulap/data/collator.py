@@ -36,7 +36,7 @@ class PretrainCollator:
         max_tokens: captions are cut to this many tokens, and padded to the batch's longest.
         mlm_probability: probability that a word is masked.
         mam_probability: probability that a segment is masked.
-        mam_min_masked: segments masked at least, where a clip has more.
+        mam_min_masked: fewest segments to mask, if a clip has more.
         atm_probability: probability that a caption is swapped.
         atm_negatives: `batch`, another caption of the mini-batch (the paper); `dataset`, one of
             `caption_pool` (the authors' code).

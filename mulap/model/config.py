@@ -76,7 +76,7 @@ class ModelSwitches:
         audio_intermediate_size: width inside the audio stream's feed-forward parts.
         feature_norm: what the backbone's features pass before they are masked and embedded: `none`
             (the paper says nothing), or `batch`, a BatchNorm without parameters. That takes out
-            the mean that all segments share, which otherwise drowns what tells them apart, and
+            the mean that all segments share, which otherwise hides their differences, and
             keeps the scale of the masked-audio targets; features of no spread cannot win.
         global_token: what a_0 is the mean of. `unmasked`, the valid segments that are not masked;
             `all`, every valid segment, as the authors' code does, which lets the model solve a

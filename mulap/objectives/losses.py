@@ -26,19 +26,19 @@ MeanCount = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What is added up, and each way in which the authors' code differs from the paper.
+    """The terms of the loss, and each way in which the authors' code differs from the paper.
 
     Attributes:
         mlm: weight (lambda of equation 5). The first three are the authors' (their config); the
-            paper says that they were set by hand. An objective of weight 0 is not computed.
+            paper says that they were set manually. An objective of weight 0 is not computed.
         mam: weight.
         atm: weight.
         contrastive: weight; needs a model with `has_contrastive_head`.
         mam_target: `original`, the features before masking, as equation 3 has it; `normalized`,
             these after LayerNorm without parameters; `zeros`, the masked features themselves,
             which is what the authors' code regresses to.
-        mam_reduction: `mean` over all hidden numbers (the authors' code, and ViLBERT's), or `sum`
-            of squares over features, mean over hidden segments (equation 3 a segment).
+        mam_reduction: `mean` over all masked numbers (the authors' code, and ViLBERT's), or `sum`
+            of squares over features, mean over masked segments (equation 3 per segment).
         mismatch: what becomes of mlm and mam where the caption was swapped: `keep` both (ViLBERT,
             and the paper's expectation over all pairs), `drop_mlm` (the authors' code) or
             `drop_both`.

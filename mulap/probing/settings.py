@@ -15,7 +15,7 @@ class ProbeSettings:
 
     Attributes:
         hidden_size: width of the one hidden layer; 0 for none, a linear probe.
-        learning_rate: of Adam.
+        learning_rate: Adam's learning rate.
         batch_size: tracks a step.
         num_epochs: at most; in each, every track is seen once, by one random segment.
         weight_decay: Adam's, that is an L2 term of the gradient.

@@ -24,7 +24,7 @@ BestBy = Literal[
 
 @dataclass
 class ModelSettings(ModelSwitches):
-    """What the model is made of.
+    """The parts of the model.
 
     Attributes:
         text: where the text branch comes from. A name or folder of a BERT that transformers knows;
@@ -55,16 +55,16 @@ class ModelSettings(ModelSwitches):
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is read of the tracks and captions.
+    """Which parts of tracks and captions are read.
 
     Attributes:
-        crop_seconds: of a track; the paper's 20 s give 6 segments.
+        crop_seconds: length read of a track; the paper's 20 s give 6 segments.
         crop: `start` or `random`.
         max_tokens: captions are cut to this many tokens.
-        clean_captions: apply the paper's heuristics (3 to 15 words, no bad patterns).
-        group_column: what must not be in two splits; none finds `group`, artist or album itself.
-        cache_features: keep all log-mels in memory, 72 KB a segment; a random crop is then whole
-            segments of its track, in a row.
+        clean_captions: drop captions by the paper's heuristics (3 to 15 words, no bad patterns).
+        group_column: column of values to keep in one split; none: `group`, `artist` or `album`.
+        cache_features: keep all log-mels in memory, 72 KB per segment; a random crop is then
+            consecutive whole segments of its track.
         num_workers: processes that decode.
     """
 
@@ -94,21 +94,21 @@ class TrainingSettings:
     """The optimisation.
 
     Attributes:
-        batch_size: pairs an optimiser step, over all processes.
-        micro_batch_size: pairs a process holds at once; the rest is accumulated. Captions are
+        batch_size: pairs per optimiser step, over all processes.
+        micro_batch_size: pairs that a process holds at once; the rest is accumulated. Captions are
             swapped within it.
         num_epochs: passes over the training split.
-        learning_rate: of the peak.
+        learning_rate: peak learning rate.
         pretrained_lr_scale: factor for the weights that came from a pretrained BERT.
-        warmup_share: of all steps, linear from 0; then linear to 0.
-        weight_decay: of AdamW, on matrices and kernels only: no bias, no normalisation.
+        warmup_share: share of all steps with linear warm-up from 0; then linear decay to 0.
+        weight_decay: AdamW's weight decay, on matrices and kernels only.
         adam_beta1: of AdamW.
         adam_beta2: of AdamW.
         max_grad_norm: gradients are clipped to it; 0 does not clip.
-        precision: `fp32`, or `bf16` on an accelerator.
-        seed: of weights, order, masks, swaps and dropout.
-        evaluate_every_epochs: validation and a checkpoint each so many epochs.
-        save_every_steps: a checkpoint each so many steps within an epoch too; 0 for none.
+        precision: `fp32`, or `bf16` on a GPU.
+        seed: random seed of weights, order, masks, swaps and dropout.
+        evaluate_every_epochs: validation and a checkpoint every N epochs.
+        save_every_steps: a checkpoint every N steps within an epoch too; 0 for none.
         best_by: what the best checkpoint is chosen by: the weighted validation `loss`; one
             objective's (`loss/atm`); a matching accuracy, `atm/accuracy` or the less noisy
             `atm/pair_accuracy` over all pairs of the retrieval pool; or retrieval in that pool by a

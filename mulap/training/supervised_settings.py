@@ -17,7 +17,8 @@ class SupervisedModelSettings:
 
     Attributes:
         audio_variant: musicnn's, `port` or `original`; a start checkpoint has its own.
-        audio_width: share of musicnn's filters to use, 1.0 is musicnn; likewise.
+        audio_width: share of musicnn's filters to use, 1.0 is musicnn; a start checkpoint has its
+            own.
         hidden_size: width of the classifier's one hidden layer; 0 for none, a linear classifier.
         dropout: probability, on the classifier's input and after its ReLU; never on its output.
     """
@@ -30,12 +31,12 @@ class SupervisedModelSettings:
 
 @dataclass(frozen=True)
 class SupervisedDataSettings:
-    """What is heard of the tracks.
+    """Which parts of the tracks are read.
 
     Attributes:
         valid_segments: most segments of a validation track, from its middle; 0 for all, as the
             paper. For tracks of minutes, all of which would be decoded for every validation.
-        cache_features: keep the log-mels of all segments in memory, 72 KB a segment, so that no
+        cache_features: keep the log-mels of all segments in memory, 72 KB per segment, so that no
             epoch decodes anything; a crop is then one of these segments, not any 3 seconds.
         num_workers: processes that decode.
     """
@@ -50,20 +51,20 @@ class SupervisedTrainingSettings:
     """The optimisation; patience is counted in validations.
 
     Attributes:
-        batch_size: tracks a step, over all processes. Where an epoch does not divide by it, the
+        batch_size: tracks per step, over all processes. Where an epoch does not divide by it, the
             batches are made nearly equal, none larger than this.
-        num_epochs: at most; in each, every track is heard once, by one random crop.
-        learning_rate: of Adam.
+        num_epochs: most epochs; in each, one random crop of every track is used.
+        learning_rate: Adam's learning rate.
         pretrained_lr_scale: factor for the backbone of a start checkpoint.
         weight_decay: Adam's, that is an L2 term of the gradient, on matrices and kernels only.
         plateau_factor: what the learning rate is multiplied with on a plateau.
-        plateau_patience: validations without a better score that are borne; one more is a plateau.
+        plateau_patience: validations without a better score; one more is a plateau.
         stop_patience: validations without a better score after which training stops.
         max_grad_norm: gradients are clipped to it; 0 does not clip.
-        precision: `fp32`, or `bf16` on an accelerator.
-        seed: of weights, order, crops and dropout.
-        evaluate_every_epochs: validation and a checkpoint each so many epochs.
-        save_every_steps: a checkpoint each so many steps within an epoch too; 0 for none.
+        precision: `fp32`, or `bf16` on a GPU.
+        seed: random seed of weights, order, crops and dropout.
+        evaluate_every_epochs: validation and a checkpoint every N epochs.
+        save_every_steps: a checkpoint every N steps within an epoch too; 0 for none.
         log_every_steps: steps between two lines of the log.
         report_to: `tensorboard`, `wandb`, both or none.
         fused_front_end: train musicnn's front end the fast way where that is possible.
