@@ -34,7 +34,7 @@ from mulap.objectives.losses import (
     counted_segments,
     mam_loss,
 )
-from mulap.training.evaluate import split_batch
+from mulap.training.pretrain.evaluate import split_batch
 
 RATE, SEGMENT_SAMPLES = 16_000, 48_000
 N_FFT, HOP, NUM_BINS = 512, 256, 96

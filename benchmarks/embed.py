@@ -28,8 +28,8 @@ from benchmarks.sizes import FULL, TOY, Sizes
 from benchmarks.tables import Table
 from mulap.audio import load_audio
 from mulap.decode import open_reader
+from mulap.encoders.embedder import Embedder
 from mulap.fast.threads import one_torch_thread
-from mulap.inference.embedder import Embedder
 
 ENCODERS = {"port": "random", "original": "musicnn-mtt"}
 PARTS = ("decode", "resample", "log-mel", "CNN")

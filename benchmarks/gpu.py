@@ -26,7 +26,7 @@ from benchmarks.problems import CLIP_SEGMENTS, collate, make_captions, make_mode
 from benchmarks.tables import format_rows
 from mulap.fast.front_end import fuse_front_end
 from mulap.objectives.losses import LossOptions, compute_losses, weighted_sum
-from mulap.training.evaluate import split_batch
+from mulap.training.pretrain.evaluate import split_batch
 
 WAYS = {"mulap": True, "plain": False}
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": None}

@@ -13,14 +13,14 @@ from torch import nn
 
 from benchmarks.problems import CLIP_SEGMENTS, collate, make_captions, make_clips, make_model
 from mulap.audio import load_audio
-from mulap.inference.embed import embed_files
-from mulap.inference.embedder import Embedder
-from mulap.inference.stream import SEGMENTS_AT_ONCE
+from mulap.embedding.embed import embed_files
+from mulap.encoders.embedder import Embedder
+from mulap.encoders.stream import SEGMENTS_AT_ONCE
 from mulap.model.features import MulapFeatureExtractor
 from mulap.objectives.losses import LossOptions, compute_losses, weighted_sum
-from mulap.training.evaluate import split_batch
 from mulap.training.loop import parameter_groups
-from mulap.training.settings import TrainingSettings
+from mulap.training.pretrain.evaluate import split_batch
+from mulap.training.pretrain.settings import TrainingSettings
 
 __all__ = ["embed", "mulap", "run_backbone", "train"]
 

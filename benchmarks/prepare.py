@@ -23,8 +23,8 @@ import torch
 from benchmarks.problems import make_music, write_music
 from mulap.audio import load_audio
 from mulap.data.clips import Clip
-from mulap.data.recipe import Recipe
-from mulap.data.shards import make_recipe, write_shard
+from mulap.data.prepared.recipe import Recipe
+from mulap.data.prepared.shards import make_recipe, write_shard
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
 RECIPES = {

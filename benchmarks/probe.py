@@ -25,7 +25,7 @@ from benchmarks.problems import write_files
 from benchmarks.sizes import Sizes
 from benchmarks.tables import Goal, Table
 from mulap.model.config import MulapAudioConfig
-from mulap.probing.features import TrackFeatures
+from mulap.probing.embeddings import TrackFeatures
 from mulap.probing.probe import train_probe
 from mulap.probing.settings import ProbeSettings
 from mulap.tasks.task import Example, Task, TaskData, build_task_data

@@ -16,8 +16,8 @@ from transformers.models.bert.configuration_bert import BertConfig
 
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import Item
+from mulap.encoders.backbones import random_backbone
 from mulap.fast.front_end import fuse_front_end
-from mulap.inference.backbones import random_backbone
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.model.musicnn import MusicnnBackbone
 from mulap.model.pretraining import MulapForPreTraining

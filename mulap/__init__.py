@@ -4,13 +4,13 @@
     encoder.embed("song.mp3").embeddings        # (segments, 1506)
     encoder.tag("song.mp3").top(5)
 
-Many files into one table: `mulap.inference.embed`.
+Many files into one table: `mulap.embedding.embed`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mulap.inference.encoders import load_encoder as load
+    from mulap.encoders.load import load_encoder as load
 
 __all__ = ["load"]
 __version__ = "0.1.0"
@@ -24,7 +24,7 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     """Import `load` on first use: torch takes seconds to import, and `import mulap` should not."""
     if name == "load":
-        from mulap.inference.encoders import load_encoder  # noqa: PLC0415
+        from mulap.encoders.load import load_encoder  # noqa: PLC0415
 
         return load_encoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,8 +27,8 @@ import soundfile as sf
 import soxr
 
 from mulap.audio import AUDIO_SUFFIXES, AudioError, load_audio, probe_audio
-from mulap.data.demo.scores import Note, Part
-from mulap.data.demo.sound import render_part
+from mulap.corpora.rendered.scores import Note, Part
+from mulap.corpora.rendered.sound import render_part
 
 RATE = 16_000
 Row = tuple[str, str, str, str]  # file_name, label, group, source

@@ -29,8 +29,8 @@ from mulap.configs import FOLDER  # noqa: E402
 from mulap.data.collator import PretrainCollator  # noqa: E402
 from mulap.model.config import ModelSwitches, MulapAudioConfig  # noqa: E402
 from mulap.probing.settings import ProbeSettings  # noqa: E402
-from mulap.training import settings  # noqa: E402
-from mulap.training.supervised_settings import SupervisedSettings  # noqa: E402
+from mulap.training.pretrain import settings  # noqa: E402
+from mulap.training.supervised.settings import SupervisedSettings  # noqa: E402
 
 NOTICE = "<!-- Written by scripts/make_docs.py: change the code, then run `make docs`. -->"
 # Settings whose fields are described where they are used, under the same names; the last one wins.

@@ -8,14 +8,14 @@ import torch
 from timbral_problems import Block, assert_equal, make, run
 from tiny import write_corpus, write_settings
 
+from mulap.encoders.backbones import random_backbone
+from mulap.encoders.embedder import Embedder
 from mulap.fast.timbral import fused_timbral, kernels_for, plain_timbral
 from mulap.fast.timbral_chunks import TORCH_KERNELS
-from mulap.inference.backbones import random_backbone
-from mulap.inference.embedder import Embedder
 from mulap.model.config import MulapAudioConfig
-from mulap.training.pretrain import pretrain
-from mulap.training.settings import load_settings
-from mulap.training.trainer import MulapTrainer
+from mulap.training.pretrain.run import pretrain
+from mulap.training.pretrain.settings import load_settings
+from mulap.training.pretrain.trainer import MulapTrainer
 
 pytestmark = pytest.mark.gpu
 SMALL = {"num_timbral_filters": 3, "num_temporal_filters": 2, "num_midend_filters": 3}

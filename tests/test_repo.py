@@ -19,8 +19,8 @@ from tiny import RATE, tone
 
 import mulap
 from mulap.benchmark.config import load_config
-from mulap.training.settings import load_settings
-from mulap.training.supervised_settings import load_supervised_settings
+from mulap.training.pretrain.settings import load_settings
+from mulap.training.supervised.settings import load_supervised_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mulap"

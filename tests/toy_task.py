@@ -19,9 +19,9 @@ from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnBackbone
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import Example, Task, build_task_data
-from mulap.training import supervised_run
-from mulap.training.supervised import train_supervised
-from mulap.training.supervised_settings import SupervisedSettings, make_supervised_settings
+from mulap.training.supervised import fold as supervised_run
+from mulap.training.supervised.run import train_supervised
+from mulap.training.supervised.settings import SupervisedSettings, make_supervised_settings
 
 LABELS = {"class": ("low", "high"), "tags": ("low", "high", "loud"), "numbers": ("pitch", "level")}
 SECTIONS = {

@@ -24,7 +24,7 @@ from mulap.settings import build_settings, load_yaml
 from mulap.tasks.folder import read_folder
 from mulap.tasks.registry import find_task
 from mulap.tasks.task import Kind, TaskData
-from mulap.training.supervised_settings import SupervisedSettings, load_supervised_settings
+from mulap.training.supervised.settings import SupervisedSettings, load_supervised_settings
 
 FOLDER = "folder"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mulap.benchmark.config import BenchmarkConfig, TaskEntry
 from mulap.benchmark.trained import find_supervised, recipe_of, train_whole
+from mulap.encoders.encoder import Encoder
+from mulap.encoders.load import load_encoder
 from mulap.files import FailureLog
-from mulap.inference.encoder import Encoder
-from mulap.inference.encoders import load_encoder
 from mulap.probing.pair import (
     END_TO_END,
     SUPERVISED,

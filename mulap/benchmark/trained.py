@@ -15,13 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mulap.encoders.load import encoder_sha256, load_encoder
 from mulap.files import read_failures
-from mulap.inference.encoders import encoder_sha256, load_encoder
 from mulap.probing.pair import Judged
 from mulap.probing.rows import canonical_hash
 from mulap.tasks.task import TaskData
-from mulap.training.supervised import swap_source, train_supervised, train_supervised_seeds
-from mulap.training.supervised_settings import SupervisedSettings
+from mulap.training.supervised.run import swap_source, train_supervised, train_supervised_seeds
+from mulap.training.supervised.settings import SupervisedSettings
 
 # Settings that change no number; and the seed, which is recorded by itself.
 _SILENT = ("seed", "num_workers", "log_every_steps", "save_every_steps", "report_to")

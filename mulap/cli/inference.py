@@ -26,7 +26,7 @@ from mulap.cli.group import (
 from mulap.terminal import counted
 
 if TYPE_CHECKING:
-    from mulap.inference.embed import Engine
+    from mulap.embedding.embed import Engine
 
 LEVELS = ["segment", "track"]
 ENGINES = ["local", "ray"]
@@ -94,8 +94,8 @@ def embed(paths: tuple[Path, ...], output: str, model: str, level: Any, **option
     quiet_transformers()
     with ExitStack() as opened:
         engine = _open_engine(opened, output, options)
-        from mulap.inference.embed import embed_files
-        from mulap.inference.encoders import load_encoder
+        from mulap.embedding.embed import embed_files
+        from mulap.encoders.load import load_encoder
 
         # With an engine, the encoder here only says what the actors' must be like.
         embedder = load_encoder(model, "cpu" if engine else options["device"])
@@ -138,7 +138,7 @@ def _open_engine(opened: ExitStack, output: str, options: dict[str, Any]) -> "En
         raise ValueError(
             "--engine ray cannot write to standard output. Give --output a path on a shared disk."
         )
-    from mulap.inference.cluster import Cluster, RayEngine
+    from mulap.embedding.cluster import Cluster, RayEngine
 
     device = options["device"]
     if device == "auto":
@@ -172,8 +172,8 @@ def tag(paths: tuple[Path, ...], model: str, top: int, as_json: bool, device: st
     if as_json:
         refuse_given("does nothing with --json, which prints all tags. Leave it out.", "top")
     quiet_transformers()
-    from mulap.inference.encoders import load_encoder
-    from mulap.inference.tag import tag_files
+    from mulap.encoders.load import load_encoder
+    from mulap.use.tag import tag_files
 
     left_aside = Counter[str]()
     num_failures = 0

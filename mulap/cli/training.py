@@ -81,15 +81,15 @@ def pretrain(
     Run it again with the same arguments to resume. On several processes:
     torchrun --nproc-per-node K -m mulap pretrain ...
     """
+    from mulap.training.pretrain.settings import load_settings
     from mulap.training.processes import fail_together, join_processes
-    from mulap.training.settings import load_settings
 
     with tell_once():
         processes = join_processes()
         with fail_together(processes):
             settings = load_settings(config, list(overrides))
         quiet_transformers()
-        from mulap.training.pretrain import pretrain as run
+        from mulap.training.pretrain.run import pretrain as run
 
         report = run(settings, data, output, cache_folder=unpack_to)
     if processes.is_main:
@@ -141,8 +141,8 @@ def evaluate(
     validation: chosen as in training, by a fixed seed.
     """
     quiet_transformers()
+    from mulap.training.pretrain.comparison import evaluate_run
     from mulap.training.progress import describe_metrics
-    from mulap.training.report import evaluate_run
 
     result = evaluate_run(model, data, split, untrained, pool, device, unpack_to)
     figures = result.as_dict()

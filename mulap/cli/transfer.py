@@ -89,7 +89,7 @@ def tell_problems(loaded: Any) -> None:
     for source, reason in loaded.problems[:PROBLEMS_SHOWN]:
         warn(f"problem: {source}: {reason}")
     if more := len(loaded.problems[PROBLEMS_SHOWN:]):
-        warn(f"and {more} more problems (mulap task with the same --data shows all)")
+        warn(f"and {more} more problems. `mulap task` with the same --data shows all.")
 
 
 @main.command()
@@ -203,7 +203,7 @@ def probe(  # noqa: PLR0913  (options)
     Embeds every 3-second segment of every track once, into --cache.
     """
     from mulap.cli.describe import describe_row
-    from mulap.inference.devices import choose_device
+    from mulap.encoders.devices import choose_device
     from mulap.probing.pair import Backbone, ProbeOptions, run_pair
     from mulap.tasks.mediaeval import write_mediaeval
     from mulap.tasks.result import Predictions
@@ -258,7 +258,7 @@ def pretrain_supervised(
     from mulap.probing.printing import resampled
     from mulap.tasks.result import score_predictions
     from mulap.training.processes import fail_together, join_processes
-    from mulap.training.supervised_settings import load_supervised_settings
+    from mulap.training.supervised.settings import load_supervised_settings
 
     with tell_once():
         processes = join_processes()
@@ -266,7 +266,7 @@ def pretrain_supervised(
             settings = load_supervised_settings(config, list(overrides))
             loaded = load_task(task, data, **reading)
         quiet_transformers()
-        from mulap.training.supervised import train_supervised
+        from mulap.training.supervised.run import train_supervised
 
         if processes.is_main:
             tell_problems(loaded)
@@ -297,7 +297,7 @@ def benchmark(config: Path, output: Path, device: str) -> None:
     quiet_transformers()
     from mulap.benchmark.config import load_config
     from mulap.benchmark.run import run_benchmark
-    from mulap.inference.devices import choose_device
+    from mulap.encoders.devices import choose_device
 
     report = run_benchmark(load_config(config), output, choose_device(device))
     say(f"{report.num_run} pairs evaluated now, {report.num_skipped} already present")

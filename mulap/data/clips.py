@@ -1,7 +1,7 @@
 """`Clip` and `Manifest`: the interface of a data set.
 
-`mulap.data.manifest` makes them of metadata files, `mulap.data.prepared` of a prepared data set,
-whose clips are made one by one on demand, so that millions of them cost little.
+`mulap.data.manifest` makes them of metadata files, `mulap.data.prepared.read` of a prepared data
+set, whose clips are made one by one on demand, so that millions of them cost little.
 """
 
 from abc import abstractmethod
@@ -13,7 +13,7 @@ from typing import Protocol, overload
 
 import numpy as np
 
-from mulap.data.recipe import Recipe
+from mulap.data.prepared.recipe import Recipe
 from mulap.data.splits import SPLITS
 
 

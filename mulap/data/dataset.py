@@ -18,8 +18,8 @@ from torch.utils.data import Dataset, Sampler
 
 from mulap.audio import AudioError
 from mulap.data.clips import Clip, Stored
+from mulap.data.prepared.recipe import PREPARE_OPTIONS, audio_settings
 from mulap.data.reader import Decoding, Tracks, decode_file, read_part, read_tracks
-from mulap.data.recipe import PREPARE_OPTIONS, audio_settings
 from mulap.files import AnyPath
 from mulap.model.features import MulapFeatureExtractor
 from mulap.objectives.masking import keyed_generator

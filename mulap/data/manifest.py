@@ -25,7 +25,15 @@ from pathlib import Path
 from mulap.data.captions import normalize_caption
 from mulap.data.cells import BadRow, FileFinder, read_list
 from mulap.data.clips import Clip, Manifest
-from mulap.data.prepared import is_prepared, read_prepared
+from mulap.data.prepared.read import is_prepared, read_prepared
+from mulap.data.row_files import (
+    Row,
+    find_column,
+    find_tables,
+    read_parquet_schema,
+    read_table,
+    text_columns,
+)
 from mulap.data.splits import (
     GROUP_COLUMNS,
     SPLITS,
@@ -34,14 +42,6 @@ from mulap.data.splits import (
     find_split,
     fold_group,
     split_of_group,
-)
-from mulap.data.tables import (
-    Row,
-    find_column,
-    find_tables,
-    read_parquet_schema,
-    read_table,
-    text_columns,
 )
 from mulap.data.tars import PROBLEM_KEY, SOURCE_KEY, holds_audio_bytes, unpack_parquet, unpack_tar
 from mulap.files import AnyPath

@@ -28,8 +28,8 @@ import pyarrow as pa
 
 from mulap.archives import DAMAGED, Entry, read_tar
 from mulap.audio import AUDIO_SUFFIXES
+from mulap.data.row_files import Row, one_line, read_parquet_rows, read_parquet_schema, text_columns
 from mulap.data.splits import find_split
-from mulap.data.tables import Row, one_line, read_parquet_rows, read_parquet_schema, text_columns
 from mulap.files import AnyPath, atomic_path
 
 UNPACKED_FOLDER = ".mulap-unpacked"

@@ -125,7 +125,7 @@ def fused_timbral(
         ValueError: If `fused_timbral_available` says no, or BatchNorm gets one value per channel.
     """
     if not fused_timbral_available(x_hat, blocks):
-        raise ValueError("these inputs or blocks cannot be fused (use plain_timbral)")
+        raise ValueError("these inputs or blocks cannot be fused. Use plain_timbral.")
     kernels = kernels or kernels_for(x_hat)
     device = x_hat.device.type
     is_mixed = torch.is_autocast_enabled(device)
@@ -274,7 +274,7 @@ def _derive_statistics(
     if num_windows < 1 or count < 2:
         raise ValueError(
             f"{num_bands} bands under filters of {height} leave {max(count, 0)} values per "
-            "channel, and BatchNorm trains on 2 or more (give more bands, frames or segments)"
+            "channel, and BatchNorm trains on 2 or more. Give more bands, frames or segments."
         )
     # Tap (j, i) meets bands i to i + O - 1, as the window takes its O places; the indicator, which
     # is the same at all bands, is met O times.

@@ -15,7 +15,7 @@ Two recipes, as the weights ask for (`MulapAudioConfig.variant`):
 In both, a segment depends on nothing outside its own window, so a file of any length can be
 streamed. A tail that fills no segment is dropped; a clip shorter than one is repeated to fill it.
 
-Scope: arrays at `sampling_rate`. Files and other rates: `mulap.inference`.
+Scope: arrays at `sampling_rate`. Files and other rates: `mulap.encoders`.
 """
 
 import os
@@ -75,9 +75,9 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
         **kwargs: Any,
     ) -> None:
         if variant not in ("port", "original"):
-            raise ValueError(f"variant is '{variant}' (give port or original)")
+            raise ValueError(f"variant is '{variant}'. Give port or original.")
         if db_reference not in ("segment", "batch"):
-            raise ValueError(f"db_reference is '{db_reference}' (give segment or batch)")
+            raise ValueError(f"db_reference is '{db_reference}'. Give segment or batch.")
         kwargs.pop("feature_size", None)
         padding_value = kwargs.pop("padding_value", 0.0)
         super().__init__(num_mel_bins, sampling_rate, padding_value, **kwargs)
@@ -175,7 +175,7 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
         if num_segments == 0 and len(held) < self.segment_samples:
             clip = held[len(zeros) : len(held) - len(zeros)]
             if not len(clip):
-                raise ValueError("the audio is empty (give at least one sample)")
+                raise ValueError("the audio is empty. Give at least one sample.")
             clip = np.resize(clip, self.segment_samples - 2 * len(zeros))  # repeats it
             held = np.concatenate([zeros, clip, zeros])
         segments, _ = self._cut(held)
@@ -254,11 +254,11 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
         """
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
             raise ValueError(
-                f"the audio is at {sampling_rate} Hz, the model listens at {self.sampling_rate} Hz "
-                "(resample it first)"
+                f"the audio is at {sampling_rate} Hz, the model takes {self.sampling_rate} Hz. "
+                "Resample it first."
             )
         if max_segments is not None and max_segments < 1:
-            raise ValueError(f"max_segments is {max_segments} (give at least 1)")
+            raise ValueError(f"max_segments is {max_segments}. Give at least 1.")
         clips = [self.segment(clip)[:max_segments] for clip in split_clips(audio)]
         log_mels = self.log_mel(np.concatenate(clips))
         is_segment = np.arange(max(map(len, clips))) < np.array([[len(clip)] for clip in clips])

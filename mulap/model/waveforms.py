@@ -19,7 +19,7 @@ def split_clips(audio: Any) -> list[Any]:
         ValueError: there are none.
     """
     if (isinstance(audio, list | tuple) or is_batch(audio)) and not len(audio):
-        raise ValueError("there is no audio (give at least one waveform)")
+        raise ValueError("there is no audio. Give at least one waveform.")
     return list(audio) if is_batch(audio) else [audio]
 
 

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mulap.encoders.encoder import Encoder
+from mulap.encoders.load import encoder_sha256, load_encoder
 from mulap.files import FailureLog
-from mulap.inference.encoder import Encoder
-from mulap.inference.encoders import encoder_sha256, load_encoder
-from mulap.probing.features import cache_features
+from mulap.probing.embeddings import cache_features
 from mulap.probing.probe import train_probe
 from mulap.probing.rows import PairId, Row, canonical_hash, file_stem, plain
 from mulap.probing.settings import make_grid

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mulap.probing.features import TrackFeatures
+from mulap.probing.embeddings import TrackFeatures
 from mulap.probing.mlp import EpochDraw, Mlp, draw_epoch, take_step
 from mulap.probing.settings import ProbeSettings
 from mulap.tasks.metrics import choose_thresholds, decide, headline

@@ -24,6 +24,7 @@ from typing import Any, get_args
 import numpy as np
 
 from mulap.data.cells import BadRow, FileFinder, read_number, read_text
+from mulap.data.row_files import PlacedRow, Row, find_column, read_table
 from mulap.data.splits import (
     GROUP_COLUMNS,
     SPLITS,
@@ -32,7 +33,6 @@ from mulap.data.splits import (
     find_split,
     fold_group,
 )
-from mulap.data.tables import PlacedRow, Row, find_column, read_table
 from mulap.files import AnyPath
 from mulap.tasks.folds import assign_folds, hold_out
 from mulap.tasks.labels import find_mark, infer_kind, parse_label

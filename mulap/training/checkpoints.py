@@ -70,8 +70,8 @@ def check_checkpoint(checkpoint: Path) -> None:
         changed = [getattr(error, "filename", None) or COMPLETE_MARKER]
     if changed:
         raise ValueError(
-            f"{checkpoint}: is damaged, {Path(changed[0]).name} is not what was saved (remove this "
-            "folder: the run then goes on from an earlier checkpoint, or begins anew)"
+            f"{checkpoint}: is damaged, {Path(changed[0]).name} is not what was saved. Remove this "
+            "folder: the run then goes on from an earlier checkpoint, or starts again."
         )
 
 
@@ -123,8 +123,8 @@ def export_model(checkpoint: Path, target: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         reason = " ".join(str(error.args[0][0][2]).split())
         raise ValueError(
-            f"{target}: the model cannot be copied there, {reason} (free some space, or check its "
-            "rights, and call it again: the checkpoints are kept)"
+            f"{target}: the model cannot be copied there, {reason}. Free some space, or check its "
+            "rights, and call it again: the checkpoints are kept."
         ) from error
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)

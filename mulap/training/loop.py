@@ -40,6 +40,7 @@ from mulap.training.checkpoints import (
     mark_complete,
     remove_old,
 )
+from mulap.training.pretrain.settings import TrainingSettings
 from mulap.training.processes import (
     Processes,
     fail_together,
@@ -47,8 +48,7 @@ from mulap.training.processes import (
     joined_processes,
     leave_group_at_exit,
 )
-from mulap.training.settings import TrainingSettings
-from mulap.training.supervised_settings import SupervisedTrainingSettings
+from mulap.training.supervised.settings import SupervisedTrainingSettings
 
 AnyTraining = TrainingSettings | SupervisedTrainingSettings
 
@@ -242,8 +242,8 @@ class KeyedTrainer(Trainer):
                 raise
             run = self.args.output_dir
             raise ValueError(
-                f"{run}: a checkpoint cannot be written, {' '.join(str(error).split())} (free some"
-                " space there, or check its rights, and call it again: the last whole one is kept)"
+                f"{run}: a checkpoint cannot be written, {' '.join(str(error).split())}. Free some"
+                " space there, or check its rights, and call it again: the last whole one is kept."
             ) from error
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

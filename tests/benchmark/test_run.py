@@ -23,7 +23,7 @@ from mulap.benchmark import run as run_module
 from mulap.benchmark.config import load_config
 from mulap.benchmark.run import run_benchmark
 from mulap.probing import pair as pair_module
-from mulap.probing.features import TrackFeatures
+from mulap.probing.embeddings import TrackFeatures
 from mulap.probing.pair import ProbeOptions, run_pair
 from mulap.probing.probe import ProbeOutcome
 from mulap.probing.rows import read_rows

@@ -15,9 +15,9 @@ from mulap.benchmark import trained
 from mulap.benchmark.config import load_config
 from mulap.benchmark.run import run_benchmark
 from mulap.benchmark.trained import find_supervised, recipe_of
-from mulap.inference.encoders import encoder_sha256, load_encoder
+from mulap.encoders.load import encoder_sha256, load_encoder
 from mulap.probing.rows import read_rows
-from mulap.training.supervised_settings import SupervisedSettings
+from mulap.training.supervised.settings import SupervisedSettings
 
 SETTINGS = SupervisedSettings()
 

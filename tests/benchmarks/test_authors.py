@@ -8,12 +8,12 @@ from torch import nn
 
 from benchmarks.authors import AuthorsStep, PlainLogMel, embed_segments, pad_captions
 from benchmarks.problems import collate, make_backbone, make_captions, make_clips, make_model
+from mulap.encoders.embedder import Embedder
 from mulap.fast.front_end import fuse_front_end
-from mulap.inference.embedder import Embedder
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.modeling import IGNORED_LABEL
 from mulap.objectives.losses import LossOptions, compute_losses, weighted_sum
-from mulap.training.evaluate import split_batch
+from mulap.training.pretrain.evaluate import split_batch
 
 
 @pytest.fixture(scope="module")

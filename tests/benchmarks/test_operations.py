@@ -19,11 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.authors import pad_captions, plain_backbone
 from benchmarks.problems import collate, make_captions, make_clips, make_model
+from mulap.encoders.embedder import Embedder
 from mulap.fast import timbral
 from mulap.fast.front_end import fuse_front_end
-from mulap.inference.embedder import Embedder
 from mulap.objectives.losses import LossOptions, compute_losses, weighted_sum
-from mulap.training.evaluate import split_batch
+from mulap.training.pretrain.evaluate import split_batch
 
 # One segment, log-mel to vector.
 EMBEDDING = {

@@ -7,8 +7,8 @@ from mulap.benchmark.config import load_config
 from mulap.cli import main
 from mulap.configs import find_config, list_configs
 from mulap.settings import load_yaml
-from mulap.training.settings import load_settings
-from mulap.training.supervised_settings import load_supervised_settings
+from mulap.training.pretrain.settings import load_settings
+from mulap.training.supervised.settings import load_supervised_settings
 
 
 def test_all_configurations_are_listed_with_what_they_are_for():

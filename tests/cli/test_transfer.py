@@ -20,7 +20,7 @@ from sklearn import metrics as sklearn_metrics
 from task_samples import write_gtzan
 from tiny import RATE
 
-from mulap.inference.backbones import load_backbone
+from mulap.encoders.backbones import load_backbone
 from mulap.probing.printing import mean_and_std
 from mulap.probing.rows import read_rows
 from mulap.tasks.registry import find_task, task_names

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from mulap.encoders.backbones import random_backbone
 from mulap.fast import frozen
 from mulap.fast.frozen import FrozenBackbone, is_freezable
-from mulap.inference.backbones import random_backbone
 from mulap.model.config import MulapAudioConfig
 
 VARIANTS = ["port", "original"]

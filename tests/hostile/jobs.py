@@ -15,7 +15,8 @@ import yaml
 from hostile.kit import Child, Template, contents
 from tiny import write_corpus, write_settings
 
-from mulap.inference.mel import mel_encoder
+from mulap.encoders.load import load_encoder
+from mulap.encoders.mel import mel_encoder
 from mulap.vectors.journal import read_journal
 from mulap.vectors.store import VectorStore
 
@@ -123,9 +124,18 @@ def _probed_vectors(folder: Path) -> set[str]:
 
 
 def _stores(folder: Path) -> list[VectorStore]:
-    size = mel_encoder().embedding_size
     makings = {path: json.loads(path.read_text()) for path in folder.glob("cache/*/making.json")}
-    return [VectorStore(path.parent, size, making) for path, making in makings.items()]
+    return [
+        VectorStore(path.parent, _size(Path(making["model"]).name), making)
+        for path, making in makings.items()
+    ]
+
+
+@cache
+def _size(model: str) -> int:
+    """Of the vectors of `mel`, or of the jobs' own model."""
+    encoder = mel_encoder() if model == "mel" else load_encoder(toy_task.small_start())
+    return encoder.embedding_size
 
 
 def _trained(folder: Path) -> dict[str, str]:
@@ -198,7 +208,7 @@ PREPARE = Job(
     _captioned,
     _embedded,
     _prepared_shards,
-    patches=(("mulap.data.prepare:_MIN_SHARD_CLIPS", 2),),
+    patches=(("mulap.data.prepared.write:_MIN_SHARD_CLIPS", 2),),
 )
 BENCHMARK = Job(
     "benchmark",

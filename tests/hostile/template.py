@@ -25,11 +25,12 @@ import traceback
 from typing import Any
 
 PRELOADED = (
-    "mulap.cli", "mulap.inference.embed", "mulap.inference.encoders", "mulap.training.pretrain",
-    "mulap.training.supervised", "mulap.probing.pair", "mulap.tasks.folder", "mulap.audio",
+    "mulap.cli", "mulap.embedding.embed", "mulap.encoders.load", "mulap.training.pretrain.run",
+    "mulap.training.supervised.run", "mulap.probing.pair", "mulap.tasks.folder", "mulap.audio",
     "mulap.tasks.registry", "mulap.tasks.mediaeval", "mulap.data.manifest", "pyarrow.parquet",
-    "mulap.data.prepare", "pyarrow.ipc", "torch", "transformers", "accelerate", "sklearn.metrics",
-    "yaml", "soundfile", "torch.utils.data", "transformers.models.bert.modeling_bert", "numba",
+    "mulap.data.prepared.write", "pyarrow.ipc", "torch", "transformers", "accelerate",
+    "sklearn.metrics", "yaml", "soundfile", "torch.utils.data",
+    "transformers.models.bert.modeling_bert", "numba",
 )  # fmt: skip
 
 

@@ -25,8 +25,8 @@ from hostile.damage import damage, replace_value
 from hostile.kit import MIB, Template, contents, rounds
 from tiny import SETTINGS, tone, write_corpus
 
-from mulap.inference.embed import embed_files
-from mulap.inference.embedder import Embedder
+from mulap.embedding.embed import embed_files
+from mulap.encoders.embedder import Embedder
 from mulap.model.config import MulapAudioConfig
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnForTagging

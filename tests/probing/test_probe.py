@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mulap.probing import probe as probe_module
-from mulap.probing.features import TrackFeatures
+from mulap.probing.embeddings import TrackFeatures
 from mulap.probing.mlp import draw_epoch, take_step
 from mulap.probing.probe import ProbeOutcome, train_probe
 from mulap.probing.settings import ProbeSettings, expand_grid

@@ -13,12 +13,12 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from mulap.training import loop
 from mulap.training.checkpoints import mark_complete
 from mulap.training.loop import KeyedTrainer, RunCallback, check_reporting, newest_checkpoint
-from mulap.training.pretrain import pretrain
+from mulap.training.pretrain.run import pretrain
+from mulap.training.pretrain.settings import load_settings
+from mulap.training.pretrain.trainer import training_arguments
 from mulap.training.processes import ALONE, Processes
-from mulap.training.settings import load_settings
-from mulap.training.supervised import train_supervised
-from mulap.training.supervised_trainer import supervised_arguments
-from mulap.training.trainer import training_arguments
+from mulap.training.supervised.run import train_supervised
+from mulap.training.supervised.trainer import supervised_arguments
 
 
 class Accelerator:

@@ -25,7 +25,9 @@ from mulap.configs import find_config
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.objectives.losses import contrastive_loss
 from mulap.training import processes
-from mulap.training.pretrain import pretrain
+from mulap.training.pretrain.comparison import evaluate_run
+from mulap.training.pretrain.run import pretrain
+from mulap.training.pretrain.settings import load_settings
 from mulap.training.processes import (
     ALONE,
     FailedTogetherError,
@@ -33,8 +35,6 @@ from mulap.training.processes import (
     fail_together,
     tell_of_lost_processes,
 )
-from mulap.training.report import evaluate_run
-from mulap.training.settings import load_settings
 
 
 @pytest.fixture
@@ -175,9 +175,9 @@ def tell():
 
 from mulap.data.dataset import ClipDataset
 from mulap.objectives.losses import contrastive_loss
-from mulap.training.pretrain import pretrain
+from mulap.training.pretrain.run import pretrain
 from mulap.training.processes import joined_processes
-from mulap.training.settings import load_settings
+from mulap.training.pretrain.settings import load_settings
 
 for name in ("apart", "joint"):
     pretrain(load_settings(folder / f"{name}.yaml"), folder / "corpus", folder / f"{name}-two")

@@ -6,9 +6,9 @@ import pytest
 from tiny import write_corpus, write_settings
 from toy_task import make_data, make_settings, small_start
 
-from mulap.training import pretrain as pretrain_module
-from mulap.training import supervised
-from mulap.training.pretrain import pretrain
+from mulap.training.pretrain import run as pretrain_module
+from mulap.training.pretrain.run import pretrain
+from mulap.training.pretrain.settings import load_settings
 from mulap.training.processes import (
     ALONE,
     FailedTogetherError,
@@ -16,8 +16,8 @@ from mulap.training.processes import (
     check_same_data,
     check_same_settings,
 )
-from mulap.training.settings import load_settings
-from mulap.training.supervised import train_supervised, train_supervised_seeds
+from mulap.training.supervised import run as supervised
+from mulap.training.supervised.run import train_supervised, train_supervised_seeds
 
 SECOND = Processes(rank=1, count=2)
 SETTINGS = {

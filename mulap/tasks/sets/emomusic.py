@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from mulap.data.tables import Row, read_table
+from mulap.data.row_files import Row, read_table
 from mulap.tasks.task import Example, Problems, Task
 
 HOMEPAGE = "https://cvml.unige.ch/databases/emoMusic/"

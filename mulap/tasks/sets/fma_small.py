@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
+from mulap.data.row_files import one_line
 from mulap.data.splits import find_split
-from mulap.data.tables import one_line
 from mulap.tasks.task import Example, Problems, Remote, Task
 
 HOMEPAGE = "https://github.com/mdeff/fma"

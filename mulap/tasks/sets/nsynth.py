@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mulap.data.row_files import one_line, read_utf8
 from mulap.data.splits import SPLITS as SPLIT_NAMES
-from mulap.data.tables import one_line, read_utf8
 from mulap.tasks.task import Example, Problems, Remote, Task
 
 HOMEPAGE = "https://magenta.tensorflow.org/datasets/nsynth"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mulap.data.tables import read_utf8, split_cells
+from mulap.data.row_files import read_utf8, split_cells
 from mulap.files import AnyPath
 
 _REMEDY = "Fetch it with mulap download."

@@ -1,0 +1,1 @@
+"""A corpus decoded once, so that training reads it without decoding."""

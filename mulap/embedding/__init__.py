@@ -1,0 +1,1 @@
+"""Many files -> vectors, on all cores or machines, equal audio once."""

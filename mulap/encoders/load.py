@@ -1,0 +1,97 @@
+"""Load an encoder by name: it turns a file into one vector per 3-second segment.
+
+    random               untrained weights, the baseline of the paper
+    mel                  statistics of log-mel and MFCCs
+    musicnn-mtt, -msd    musicnn, trained on tags
+    FOLDER               a MuLaP checkpoint, or a Hugging Face audio model
+    hear:MODULE[:WEIGHTS], hf:NAME_OR_FOLDER    models of others
+
+`embed`, the probes and the benchmark take any of them. Encoders are frozen: nothing that they are
+given changes them, and a file's vectors do not depend on other files.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mulap.encoders.backbones import RANDOM
+from mulap.encoders.devices import choose_device
+from mulap.encoders.embedder import Embedder
+from mulap.encoders.encoder import Encoder, Level
+from mulap.model.bundled import bundled_names
+from mulap.model.config import MulapAudioConfig, MulapConfig
+from mulap.vectors.store import fingerprint
+from mulap.vectors.table import Making
+
+MEL = "mel"
+_OURS = (MulapConfig.model_type, MulapAudioConfig.model_type)
+
+
+def load_encoder(
+    name: str | os.PathLike[str], device: str | torch.device = "auto", seed: int = 0
+) -> Encoder:
+    """Load an encoder by name; `mulap.load` is this function.
+
+    Args:
+        name: one of those at the head of this module, or a model's folder.
+        device: where it runs, as torch names it; `auto` is a GPU if torch has one, else the CPU.
+            `mel` always runs on the CPU.
+        seed: of untrained weights.
+
+    Returns:
+        The encoder, ready to use.
+
+    Raises:
+        ValueError: there is no such encoder or device, or it cannot be loaded.
+    """
+    name, device = os.path.expanduser(name), choose_device(device)
+    # Encoders are imported when asked for: each stands on packages that others do without.
+    if name.startswith("hear:"):
+        from mulap.encoders.foreign import hear_encoder
+
+        return hear_encoder(name, device)
+    if name.startswith("hf:"):
+        from mulap.encoders.foreign import hugging_face_encoder
+
+        return hugging_face_encoder(os.path.expanduser(name.removeprefix("hf:")), device, name)
+    if name == MEL:
+        from mulap.encoders.mel import mel_encoder
+
+        return mel_encoder()
+    is_known = name == RANDOM or name in bundled_names()
+    if not is_known and not (name and Path(name).is_dir()):
+        names = ", ".join([RANDOM, MEL, *bundled_names()])
+        if Path(name).is_file():
+            raise ValueError(f"{name}: is a file. Give the folder of a model.")
+        raise ValueError(
+            f"{name}: no encoder or folder has this name. Give {names}, hear:MODULE, hf:NAME or a "
+            "model's folder."
+        )
+    if not is_known and _model_type(Path(name)) not in (None, *_OURS):
+        from mulap.encoders.foreign import hugging_face_encoder
+
+        return hugging_face_encoder(name, device)
+    return Embedder.from_pretrained(name, device, seed)
+
+
+def making_of(encoder: Encoder, level: Level = "segment") -> Making:
+    """Return what makes an encoder's vectors, for a table or a store of them."""
+    stride_seconds = encoder.stride_seconds if level == "segment" else 0.0
+    return Making(encoder.embedding_size, stride_seconds, encoder.describe(level))
+
+
+def encoder_sha256(encoder: Encoder) -> str:
+    """Return the SHA-256 of what makes an encoder's segment vectors, whatever its name is."""
+    return fingerprint(encoder.describe())
+
+
+def _model_type(folder: Path) -> Any:
+    """Return what a folder's config.json says of the model; None where it does not say."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None  # `load_backbone` says what is wrong
+    return config.get("model_type") if isinstance(config, dict) else None

@@ -1,0 +1,193 @@
+"""Evaluating a finished run on a held-out split, beside the model that it started from.
+
+What a number is worth is only seen next to chance and to the untrained model, so both come with it.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mulap.data.clips import CaptionPool, Clip
+from mulap.data.dataset import ClipDataset
+from mulap.data.reader import LENGTHS_FILE
+from mulap.encoders.backbones import load_whole, loading
+from mulap.encoders.devices import choose_device, computing_on
+from mulap.files import FailureLog
+from mulap.model.pretraining import MulapForPreTraining
+from mulap.model.processor import MulapProcessor
+from mulap.tasks.bootstrap import bootstrap_interval
+from mulap.terminal import warn
+from mulap.training.checkpoints import SETTINGS_FILE
+from mulap.training.pretrain.evaluate import Evaluation, evaluate
+from mulap.training.pretrain.initial import check_tokenizer, describe_unknown_words, initial_model
+from mulap.training.pretrain.run import read_clips
+from mulap.training.pretrain.settings import PretrainSettings, load_settings
+from mulap.training.pretrain.trainer import evaluation_collator, held_out_clips
+
+#: Log-mels of a split that are kept for the untrained model; larger splits are decoded again.
+MOST_KEPT_BYTES = 2 * 2**30
+
+
+@dataclass
+class RunEvaluation:
+    """Evaluations of one split.
+
+    Attributes:
+        split: which.
+        num_clips: of the split that could be used.
+        trained: the run's model.
+        untrained: the model that training started from.
+        failures: rows and files that could not be used.
+    """
+
+    split: str
+    num_clips: int
+    trained: Evaluation
+    untrained: Evaluation | None
+    failures: list[tuple[str, str]]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return all figures as plain values, with 95% bootstrap intervals, for JSON.
+
+        The pool has one clip per group, so drawing its clips draws whole groups.
+        """
+        figures: dict[str, object] = {"split": self.split, "num_clips": self.num_clips}
+        for name, evaluation in (("trained", self.trained), ("untrained", self.untrained)):
+            if evaluation is None:
+                continue
+            values: dict[str, object] = dict(evaluation.metrics)
+            if len(evaluation.pair_accuracy):
+                groups = np.arange(len(evaluation.pair_accuracy))
+                interval = bootstrap_interval(evaluation.pair_accuracy, groups)
+                values["atm/pair_accuracy/95%"] = interval
+            figures[name] = values
+        return figures
+
+
+def locate_model(path: Path) -> Path:
+    """Return the model folder of a run (its best) or of a checkpoint.
+
+    Raises:
+        ValueError: the folder holds no model.
+    """
+    for folder in (path, path / "best"):
+        if (folder / "model.safetensors").is_file() and (folder / "config.json").is_file():
+            return folder
+    raise ValueError(f"{path}: holds no model: name a run folder, or a checkpoint in it")
+
+
+def locate_run(model: Path) -> Path:
+    """Return the folder of the run that a model folder belongs to, where its settings are.
+
+    Raises:
+        ValueError: there are none, in it or above it.
+    """
+    for folder in (model, model.parent):
+        if (folder / SETTINGS_FILE).is_file():
+            return folder
+    raise ValueError(
+        f"{model}: has no {SETTINGS_FILE} in it or above it: keep the model in its run's folder"
+    )
+
+
+def evaluate_run(
+    path: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    split: str = "test",
+    with_untrained: bool = True,
+    pool: int = 200,
+    device: str = "cpu",
+    cache_folder: str | os.PathLike[str] | None = None,
+) -> RunEvaluation:
+    """Evaluate a run's model on a split, and the model it started from.
+
+    Clips are read as a run reads its validation clips, see `held_out_clips`. With random crops, the
+    lengths of files that are new to the run are added to its `lengths.json` if it can be written.
+
+    Args:
+        path: the run's folder, or a checkpoint in it.
+        data: the corpus.
+        split: train, valid or test.
+        with_untrained: evaluate the untrained model as well.
+        pool: most clips among which pairs and retrieval are measured.
+        device: as torch names it, or `auto`.
+        cache_folder: as `read_manifest` takes it.
+
+    Returns:
+        RunEvaluation.
+
+    Raises:
+        ValueError: no model, no settings, no such device, or no clip that can be used.
+    """
+    device = choose_device(device)
+    folder = locate_model(Path(path))
+    run = locate_run(folder)
+    settings = load_settings(run / SETTINGS_FILE)
+    failures = FailureLog(folder / "failures.jsonl")
+    manifest = read_clips(settings, data, failures, cache_folder)
+    model = load_whole(MulapForPreTraining, folder)
+    processor = _load_processor(folder, model.config.text_config.vocab_size)
+    clips = manifest.split(split)
+    dataset, num_workers = _make_dataset(settings, clips, processor, failures, run / LENGTHS_FILE)
+    if not len(dataset):
+        raise ValueError(f"{data}: no clip of the {split} split can be used: name another --split")
+    captions = CaptionPool(clips)
+    if unknown := describe_unknown_words(processor.tokenizer, captions):
+        warn(unknown)
+    with computing_on(device):
+        how = dataset, settings, pool, num_workers
+        evaluations = [_evaluate(model.to(device), processor, *how)]
+        if with_untrained:
+            captions = CaptionPool(manifest.split("train"))
+            untrained, own, _ = initial_model(settings.model, captions, settings.training.seed)
+            untrained.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
+            evaluations.append(_evaluate(untrained, own, *how))
+    trained, *rest = evaluations
+    return RunEvaluation(split, len(dataset), trained, rest[0] if rest else None, failures.failures)
+
+
+def _load_processor(folder: Path, vocabulary_size: int) -> MulapProcessor:
+    with loading(f"{folder}: has no processor"):
+        json.loads((folder / "tokenizer.json").read_bytes())  # of this, tokenizers raises anything
+        processor = MulapProcessor.from_pretrained(folder)
+        check_tokenizer(processor.tokenizer, vocabulary_size)
+    return processor
+
+
+def _make_dataset(
+    settings: PretrainSettings,
+    clips: Sequence[Clip],
+    processor: MulapProcessor,
+    failures: FailureLog,
+    lengths: Path,
+) -> tuple[ClipDataset, int]:
+    """Return the data set, and how many processes are to decode when it is read again.
+
+    `lengths` is the run's file of lengths, which random crops need: those in it are not measured
+    again.
+    """
+    extractor = processor.feature_extractor
+    dataset = held_out_clips(settings, clips, extractor)
+    segment_bytes = 4 * extractor.num_mel_bins * extractor.num_frames
+    num_bytes = len(clips) * dataset.reader.num_segments * segment_bytes
+    keep = settings.data.crop == "start" and num_bytes <= MOST_KEPT_BYTES
+    for clip, reason in dataset.verify(settings.data.num_workers, keep, lengths):
+        failures.add(clip.audio_path, reason)
+    return dataset, 0 if keep else settings.data.num_workers
+
+
+def _evaluate(
+    model: MulapForPreTraining,
+    processor: MulapProcessor,
+    dataset: ClipDataset,
+    settings: PretrainSettings,
+    pool: int,
+    num_workers: int,
+) -> Evaluation:
+    collator = evaluation_collator(settings, processor)
+    batch_size = settings.training.micro_batch_size
+    return evaluate(model, dataset, collator, settings.objectives, batch_size, pool, num_workers)

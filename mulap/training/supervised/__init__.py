@@ -1,0 +1,1 @@
+"""Training a backbone and a classifier together, on a task's labels."""

@@ -1,0 +1,1 @@
+"""What people use an encoder for."""
