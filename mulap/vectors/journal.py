@@ -7,24 +7,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mulap.files import errors_name
+
 
 class Journal:
     """Appends lines to a file; each is there whole once `append` returns, even after a kill.
 
-    Any number of processes of one machine may append to it.
+    Any number of processes of one machine may append to it. Errors of the disk name the file.
     """
 
     def __init__(self, path: Path) -> None:
         # Without a buffer, and always at the end: one write a line, whole among other writers'.
-        self._out = open(path, "ab", buffering=0)
+        self._path, self._out = path, open(path, "ab", buffering=0)
 
     def append(self, values: dict[str, Any]) -> None:
         """Append a line of JSON. `read_journal` skips one that an OSError cut short."""
-        write_whole(self._out, memoryview(_seal(json.dumps(values).encode())))
+        with errors_name(self._path):
+            write_whole(self._out, memoryview(_seal(json.dumps(values).encode())))
 
     def sync(self) -> None:
         """Bring all lines to the disk, so that a power cut does not lose them."""
-        os.fsync(self._out.fileno())
+        with errors_name(self._path):
+            os.fsync(self._out.fileno())
 
     def close(self) -> None:
         """Close the file."""

@@ -68,7 +68,7 @@ def test_nothing_to_process_is_one_clear_error(processor):
 
 
 def test_another_sampling_rate_is_one_clear_error(processor, clips):
-    with pytest.raises(ValueError, match="the audio is at 44100 Hz, the model listens at 16000 Hz"):
+    with pytest.raises(ValueError, match="the audio is at 44100 Hz, the model takes 16000 Hz"):
         processor(audio=clips, sampling_rate=44_100)
 
 
