@@ -102,8 +102,9 @@ def test_files_have_the_bits_that_they_have_alone_on_any_number_of_cores(
 def test_processes_give_the_same_bits(paths, monkeypatch):
     monkeypatch.setattr(pipeline.threading, "active_count", lambda: 2)
     monkeypatch.setattr(pipeline, "_LEAST_FILES_TO_SPAWN", 1)
+    monkeypatch.setattr(pipeline, "_LEAST_CORES", 2)
     embedder, before = make_embedder(), torch.get_num_threads()
-    torch.set_num_threads(4)
+    torch.set_num_threads(2)
     _, vectors = embed_all(embedder, paths)
     torch.set_num_threads(before)
     for path, found in zip(paths, vectors, strict=True):
@@ -352,8 +353,9 @@ def test_an_error_that_is_not_a_file_s_is_raised(paths, num_threads):
 
 def test_a_process_that_dies_is_one_line(embedder, paths, monkeypatch):
     monkeypatch.setattr(pipeline.threading, "active_count", lambda: 2)
+    monkeypatch.setattr(pipeline, "_LEAST_CORES", 2)
     before = torch.get_num_threads()
-    torch.set_num_threads(4)
+    torch.set_num_threads(2)
 
     def add(index, embedded, blocks):
         for child in multiprocessing.active_children():

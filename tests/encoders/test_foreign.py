@@ -146,7 +146,7 @@ def test_all_code_of_a_package_is_part_of_a_hear_modules_hash(hash_package):
     [
         ({"get_scene_embeddings": "get_scenes"}, "has no function get_scene_embeddings"),
         ({"22050": "11025"}, "sample_rate is 11025 .it must be one of 16000"),
-        ({"scene_embedding_size = 2": "scene_embedding_size = 2.0"}, "size is 2.0 .it must be an"),
+        ({"scene_embedding_size = 2": "scene_embedding_size = 2.0"}, "size is 2.0. It must be an"),
         ({"return Model(": "return (lambda _: 5)("}, "load_model gives a int"),
         ({"import torch": "import torch, no_such_thing"}, "cannot be imported, .*no_such_thing"),
     ],

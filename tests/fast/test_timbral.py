@@ -192,7 +192,7 @@ def test_inputs_and_blocks_that_cannot_be_fused_are_refused(monkeypatch):
     strided = copy.deepcopy(blocks)
     strided[0].conv.stride = (1, 2)
     one = torch.ones((), dtype=torch.double)
-    with pytest.raises(ValueError, match="use plain_timbral"):
+    with pytest.raises(ValueError, match="Use plain_timbral"):
         fused_timbral(x_hat, one, one, strided)
     monkeypatch.setattr(timbral, "_load_kernels", dict)  # as without numba
     assert not fused_timbral_available(x_hat, blocks)

@@ -63,7 +63,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_line(tmp_path, monkeypatch, er
     monkeypatch.setattr(transformers.Trainer, "_save_checkpoint", full)
     trainer = KeyedTrainer.__new__(KeyedTrainer)
     trainer.args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
-    with pytest.raises(ValueError, match="a checkpoint cannot be written, .*free some") as raised:
+    with pytest.raises(ValueError, match="a checkpoint cannot be written, .*Free some") as raised:
         trainer._save_checkpoint(None, None)
     assert str(raised.value).startswith(f"{tmp_path}: ")
     assert "\n" not in str(raised.value)

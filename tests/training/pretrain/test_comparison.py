@@ -175,7 +175,7 @@ def test_a_tokenizer_that_does_not_fit_is_a_line(finished, run, damage, says):
     tokenizer = json.loads(path.read_text())
     damage(tokenizer)
     path.write_text(json.dumps(tokenizer))
-    with pytest.raises(ValueError, match=f"has no processor: .*({says}).*copy it again"):
+    with pytest.raises(ValueError, match=f"has no processor: .*({says}).*Copy it again"):
         evaluate_run(run, finished / "corpus", "valid", False)
 
 
