@@ -74,7 +74,7 @@ def remove_leftover(path: AnyPath) -> None:
     """Remove a temporary file that a kill left, if it is there; one that is being written stays."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # gone, or another user's, which stays
         return
     try:
         # Without locks (None) whoever sweeps is alone: a warning asked the user for that.

@@ -169,6 +169,16 @@ def test_sweeping_leaves_what_is_being_written(tmp_path):
     assert os.listdir(tmp_path) == ["report.md"]
 
 
+def test_sweeping_leaves_what_another_user_left(tmp_path, monkeypatch):
+    def refuse(path, *flags):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    (tmp_path / ".report.partial.md").touch()
+    monkeypatch.setattr(files.os, "open", refuse)
+    remove_leftover(tmp_path / ".report.partial.md")
+    assert os.listdir(tmp_path) == [".report.partial.md"]
+
+
 def test_many_that_write_one_file_at_once_leave_one_whole_and_no_litter(tmp_path):
     target = tmp_path / "report.md"
 
