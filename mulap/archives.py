@@ -86,7 +86,11 @@ class Entry(NamedTuple):
     problem: str = ""  # what is unsafe about it, as "leads out of the folder"; empty if nothing is
 
 
-def unpack(archives: Sequence[AnyPath], folder: AnyPath) -> list[Path]:
+def unpack(
+    archives: Sequence[AnyPath],
+    folder: AnyPath,
+    wanted: Callable[[str], bool] = lambda name: True,
+) -> list[Path]:
     """Unpack archives into a folder, which may hold other files already.
 
     A file of the same name is replaced. Two processes may unpack into one folder; the second waits.
@@ -95,6 +99,8 @@ def unpack(archives: Sequence[AnyPath], folder: AnyPath) -> list[Path]:
         archives: zip, or tar with or without gzip, bzip2 or xz. The parts of one archive (`.001`,
             `.002`, ...) are joined; every other file is an archive of its own.
         folder: where to; made if it is missing.
+        wanted: which files to write, by name. An archive with an unsafe entry is refused even if
+            that entry is not wanted.
 
     Returns:
         The paths of the files, in the archives' order.
@@ -112,7 +118,7 @@ def unpack(archives: Sequence[AnyPath], folder: AnyPath) -> list[Path]:
             with _temporary_folder(folder) as temporary:
                 new = temporary / "new"
                 new.mkdir()
-                names = _extract(parts, new)
+                names = _extract(parts, new, wanted)
                 _move_all(list(_plan_moves(new, folder)), temporary)
             files += [folder / each for each in names]
         except Refused as refused:
@@ -169,7 +175,7 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _extract(parts: Sequence[Path], folder: Path) -> list[str]:
+def _extract(parts: Sequence[Path], folder: Path, wanted: Callable[[str], bool]) -> list[str]:
     """Write an archive's files into an empty folder; return their relative paths."""
     with ExitStack() as stack:
         joined = _JoinedFiles([stack.enter_context(open(part, "rb", 0)) for part in parts])
@@ -182,6 +188,8 @@ def _extract(parts: Sequence[Path], folder: Path) -> list[str]:
             if entry.problem:
                 raise Refused(f"{_show(entry.name)} {entry.problem}")
             name = "/".join(_parts(entry.name))
+            if not wanted(name):
+                continue
             total += entry.num_bytes + _ENTRY_BYTES
             check_room(total, entry.num_bytes)
             if entry.open is None:

@@ -109,6 +109,17 @@ def test_a_zip_is_unpacked(tmp_path, folder, method):
     assert [file.relative_to(folder).as_posix() for file in files] == list(FILES)
 
 
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_only_wanted_files_are_written_and_unsafe_ones_refuse_all(tmp_path, folder, write):
+    wanted = sorted(FILES)[0]
+    archive = write(tmp_path / "x.archive")
+    assert unpack([archive], folder, lambda name: name == wanted) == [folder / wanted]
+    assert read_all(folder) == {wanted: FILES[wanted]}
+    unsafe = write(tmp_path / "unsafe.archive", {**FILES, "../x": b"1"})
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        unpack([unsafe], folder, lambda name: name == wanted)
+
+
 @pytest.mark.parametrize(("name", "mode"), TAR_MODES.items())
 def test_a_tar_is_unpacked_whatever_it_is_packed_with(tmp_path, folder, name, mode):
     files = unpack([write_tar(tmp_path / name, mode=mode)], folder)

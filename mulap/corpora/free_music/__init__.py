@@ -1,0 +1,1 @@
+"""The free music of Debian's packages as a corpus: fetched, cut, described and split."""
