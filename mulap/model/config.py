@@ -85,6 +85,9 @@ class ModelSwitches:
             authors' code.
         has_contrastive_head: whether there are projections of both streams into one space.
         projection_dim: width of that space.
+        text_pooling: the text in that space. `cls`, the first state of the text-only layers, as in
+            mulap 0.1; or `mean`, the mean over words of the last states of the whole text model.
+            [CLS] of a BERT that was not trained for it is nearly one vector for all captions.
     """
 
     layout: Literal["paper", "official"] = "paper"
@@ -98,6 +101,7 @@ class ModelSwitches:
     atm_head: Literal["product", "pooler"] = "product"
     has_contrastive_head: bool = False
     projection_dim: int = 256
+    text_pooling: Literal["cls", "mean"] = "cls"
 
 
 @strict
@@ -108,6 +112,8 @@ class MulapConfig(ModelSwitches, PreTrainedConfig):
         text_config: the text-only BERT layers; `num_hidden_layers` is the paper's L - N = 4.
         audio_config: the musicnn backbone.
         max_segments: most segments of a clip that have a position embedding.
+        num_upper_text_layers: layers of the text model above the text-only ones, which only the
+            pooled text passes (`text_pooling: mean`).
     """
 
     model_type = "mulap"
@@ -117,6 +123,7 @@ class MulapConfig(ModelSwitches, PreTrainedConfig):
     text_config: Any = None
     audio_config: Any = None
     max_segments: int = 200
+    num_upper_text_layers: int = 0
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     layer_norm_eps: float = 1e-12

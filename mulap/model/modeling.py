@@ -29,7 +29,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertModel
 from transformers.utils.generic import ModelOutput
 
-from .coattention import CoAttentionStack
+from .coattention import CoAttentionStack, text_layer
 from .config import MulapConfig
 from .musicnn import MusicnnBackbone
 
@@ -159,6 +159,10 @@ class MulapModel(MulapPreTrainedModel):
         self.audio_embeddings = AudioEmbeddings(config)
         self.text_encoder = BertModel(config.text_config, add_pooling_layer=False)
         self.coattention = CoAttentionStack(config)
+        self.upper_text = nn.ModuleList(
+            text_layer(config, config.text_config.hidden_size)
+            for _ in range(config.num_upper_text_layers)
+        )
         self.audio_projection = self.text_projection = self.logit_scale = None
         if config.has_contrastive_head:
             width = config.projection_dim
@@ -173,14 +177,18 @@ class MulapModel(MulapPreTrainedModel):
         Padding never meets the backbone: in training it would enter BatchNorm's statistics.
 
         Args:
-            input_features: log-mels (B, T, F, N).
+            input_features: log-mels (B, T, F, N), or the backbone's features (B, T, A).
             audio_attention_mask: (B, T), 1 where there is a segment.
 
         Returns:
             Features a_1..a_T (B, T, A), zeros where there is no segment.
         """
         is_segment = audio_attention_mask.bool()
-        return self._place(self.audio_backbone(input_features[is_segment]), is_segment)
+        return self._place(self._run_backbone(input_features[is_segment]), is_segment)
+
+    def _run_backbone(self, segments: Tensor) -> Tensor:
+        """Map log-mels (M, F, N) to features (M, A); what is features already stays as it is."""
+        return segments if segments.ndim == 2 else self.audio_backbone(segments)
 
     def _place(self, backbone_features: Tensor, is_segment: Tensor) -> Tensor:
         """Normalise features (M, A) and put them where their segments are (B, T, A)."""
@@ -250,17 +258,30 @@ class MulapModel(MulapPreTrainedModel):
             return pooled
         return normalize(self.audio_projection(pooled), dim=-1)
 
-    def pool_text(self, text_states: Tensor) -> Tensor:
-        """Text-only [CLS] (C, Dt); projected, of unit length, with a contrastive head."""
+    def pool_text(self, text_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pool text-only states as `MulapConfig.text_pooling` says.
+
+        Args:
+            text_states: (C, L, Dt).
+            attention_mask: (C, L).
+
+        Returns:
+            (C, Dt); projected, of unit length, with a contrastive head.
+        """
+        pooled = text_states[:, 0]
+        if self.config.text_pooling == "mean":
+            for layer in self.upper_text:
+                text_states = layer(text_states, text_states, attention_mask)
+            pooled = valid_mean(text_states, attention_mask)
         if self.text_projection is None:
-            return text_states[:, 0]
-        return normalize(self.text_projection(text_states[:, 0]), dim=-1)
+            return pooled
+        return normalize(self.text_projection(pooled), dim=-1)
 
     def get_audio_features(self, input_features: Tensor, audio_attention_mask: Tensor) -> Tensor:
         """Embed clips on their own.
 
         Args:
-            input_features: log-mels (B, T, F, N).
+            input_features: log-mels (B, T, F, N), or the backbone's features (B, T, A).
             audio_attention_mask: (B, T).
 
         Returns:
@@ -277,7 +298,10 @@ class MulapModel(MulapPreTrainedModel):
         token_type_ids: Tensor | None = None,
     ) -> Tensor:
         """Embed captions on their own: token ids (C, L) -> (C, D), see `get_audio_features`."""
-        return self.pool_text(self.encode_text(input_ids, attention_mask, token_type_ids))
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        states = self.encode_text(input_ids, attention_mask, token_type_ids)
+        return self.pool_text(states, attention_mask)
 
     def forward(
         self,
@@ -295,7 +319,7 @@ class MulapModel(MulapPreTrainedModel):
 
         Args:
             input_ids: token ids (C, L).
-            input_features: log-mels (B, T, F, N).
+            input_features: log-mels (B, T, F, N), or the backbone's features (B, T, A).
             attention_mask: (C, L), 1 where there is a token. None: everywhere.
             audio_attention_mask: (B, T), 1 where there is a segment. None: everywhere.
             token_type_ids: (C, L). None: zeros.
@@ -317,7 +341,7 @@ class MulapModel(MulapPreTrainedModel):
             texts = torch.cat([input_ids, whole_input_ids]), attention_mask.repeat(2, 1), types
         text_states = self.encode_text(*texts, inputs_embeds)
         is_segment = audio_attention_mask.bool()
-        backbone_features = self.audio_backbone(input_features[is_segment])
+        backbone_features = self._run_backbone(input_features[is_segment])
         audio_features = self._place(backbone_features, is_segment)
         num_draws = len(caption_index) // len(input_features)
         audio, text = self.fuse(
@@ -328,7 +352,7 @@ class MulapModel(MulapPreTrainedModel):
             None if is_masked_segment is None else is_masked_segment.repeat(num_draws, 1),
         )
         audio_embeds = self.pool_audio(audio_features, audio_attention_mask)
-        text_embeds = self.pool_text(text_states[-len(input_ids) :])
+        text_embeds = self.pool_text(text_states[-len(input_ids) :], attention_mask)
         similarity = _compare(audio_embeds, text_embeds, self.logit_scale)
         return MulapOutput(
             backbone_features=backbone_features,

@@ -239,7 +239,8 @@ class MulapForPreTraining(MulapPreTrainedModel):
         the text-only layers see each clip and each caption once.
 
         Args:
-            clips: log-mels of A clips, (T, F, N) each, of any lengths T.
+            clips: log-mels of A clips, (T, F, N) each, of any lengths T; or the backbone's
+                features, (T, A) each.
             input_ids: token ids (C, L).
             attention_mask: (C, L).
             captions_at_once: captions that pass the text-only layers together.
@@ -267,7 +268,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
         scores = {"atm": torch.cat(log_odds).view(len(audio), len(text))}
         if self.config.has_contrastive_head:
             own = self.mulap.pool_audio(audio, is_segment)
-            scores["contrastive"] = own @ self.mulap.pool_text(text).T
+            scores["contrastive"] = own @ self.mulap.pool_text(text, attention_mask).T
         return scores
 
     def score_pairs(

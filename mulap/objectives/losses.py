@@ -3,7 +3,7 @@
     mlm          cross-entropy of the hidden words             (paper, equation 2)
     mam          squared error of the hidden segments          (equation 3)
     atm          binary cross-entropy of the match             (equation 4)
-    contrastive  InfoNCE between pooled audio and text [CLS]   (not in the paper; CLIP's loss)
+    contrastive  InfoNCE between pooled audio and pooled text  (not in the paper; CLIP's loss)
 
 Every loss is finite whatever the batch: with nothing to score it is 0 and still part of the graph,
 so that no process of a distributed run waits for a gradient that never comes.
@@ -15,7 +15,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, layer_norm
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    layer_norm,
+    softplus,
+)
 
 from mulap.model.pretraining import MulapForPreTrainingOutput
 
@@ -46,6 +51,9 @@ class LossOptions:
             all processes. A clip then has micro_batch_size x processes - 1 negatives: 31 on one
             process, 511 on 16, with micro-batches of 32. False: each process has its own, and the
             mean of their losses is taken. See docs/scale.md.
+        whole_batch: share contrastive negatives over all micro-batches of a step too, so that a
+            clip has batch_size - 1 of them. The step's clips and captions are then embedded once
+            more, ahead of it, and the gradient is that of one batch. False: a micro-batch alone.
     """
 
     mlm: float = 0.1
@@ -56,6 +64,7 @@ class LossOptions:
     mam_reduction: Literal["mean", "sum"] = "mean"
     mismatch: Literal["keep", "drop_mlm", "drop_both"] = "keep"
     over_processes: bool = True
+    whole_batch: bool = True
 
     def weights(self) -> dict[str, float]:
         """Return the weight of each objective that has one."""
@@ -153,6 +162,8 @@ def atm_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def contrastive_loss(logits_per_audio: Tensor, is_same_caption: Tensor) -> Tensor:
     """Symmetric InfoNCE in which equal captions are all right answers.
 
+    Each right answer competes with the wrong ones only, not with the other right ones.
+
     Args:
         logits_per_audio: scaled similarities (B, C).
         is_same_caption: bool (B, C), True where a caption is (equal to) the clip's own.
@@ -168,9 +179,12 @@ def contrastive_loss(logits_per_audio: Tensor, is_same_caption: Tensor) -> Tenso
 
 
 def _multi_positive_loss(logits: Tensor, is_positive: Tensor) -> Tensor:
-    log_probabilities = logits.float().log_softmax(dim=-1)
+    logits = logits.float()
+    lowest = torch.finfo(logits.dtype).min  # not -inf, for rows in which nothing is wrong
+    of_wrong = logits.masked_fill(is_positive, lowest).logsumexp(dim=-1, keepdim=True)
+    each = softplus(of_wrong - logits)  # -log(e^right / (e^right + sum of e^wrong))
     num_positives = is_positive.sum(dim=-1)
-    losses = -(log_probabilities * is_positive).sum(dim=-1) / num_positives.clamp_min(1)
+    losses = (each * is_positive).sum(dim=-1) / num_positives.clamp_min(1)
     return losses.sum() / (num_positives > 0).sum().clamp_min(1)
 
 

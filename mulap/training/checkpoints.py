@@ -151,8 +151,15 @@ _FREE_SETTINGS = (
 )  # fmt: skip
 
 
-def check_settings(run: Path, settings: dict[str, Any]) -> None:
+def check_settings(
+    run: Path, settings: dict[str, Any], defaults: dict[str, Any] | None = None
+) -> None:
     """Check that a run folder is new, or holds a run with these settings.
+
+    Args:
+        run: the folder.
+        settings: of the run.
+        defaults: values of settings that an earlier version did not have yet.
 
     Raises:
         ValueError: it holds a run with other settings.
@@ -160,23 +167,30 @@ def check_settings(run: Path, settings: dict[str, Any]) -> None:
     path = run / SETTINGS_FILE
     if path.exists():
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before = flatten(defaults or {}) | flatten(before)
         _compare(run, "other settings", before, settings)
 
 
-def claim_run(run: Path, settings: dict[str, Any], corpus: dict[str, Any]) -> None:
+def claim_run(
+    run: Path,
+    settings: dict[str, Any],
+    corpus: dict[str, Any],
+    defaults: dict[str, Any] | None = None,
+) -> None:
     """Write down what a run folder is for, or check that it is for the same.
 
     Args:
         run: made if it is missing.
         settings: of the run.
         corpus: what identifies the clips.
+        defaults: see `check_settings`.
 
     Raises:
         ValueError: the folder holds a run with other settings or another corpus.
     """
     run.mkdir(parents=True, exist_ok=True)
     settings_path, corpus_path = run / SETTINGS_FILE, run / CORPUS_FILE
-    check_settings(run, settings)
+    check_settings(run, settings, defaults)
     if corpus_path.exists():
         _compare(run, "another corpus", json.loads(corpus_path.read_text(encoding="utf-8")), corpus)
     with atomic_path(settings_path) as path:

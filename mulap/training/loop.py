@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,32 +63,39 @@ torch.serialization.register_package(0, lambda storage: None, _restore_on_cpu)
 
 
 def parameter_groups(
-    model: nn.Module, pretrained: set[str], settings: AnyTraining
+    model: nn.Module,
+    pretrained: set[str],
+    settings: AnyTraining,
+    part_scale: Callable[[str], float] = lambda name: 1.0,
 ) -> list[dict[str, Any]]:
     """Part the parameters by decay and learning rate.
 
     Decay is for matrices and kernels: a parameter of one dimension is a bias or belongs to a
-    normalisation. Weights that came from a pretrained BERT have a learning rate of their own.
+    normalisation. Pretrained weights have a learning rate of their own.
 
     Args:
         model: whose trainable parameters are parted.
-        pretrained: names of the parameters that came from a pretrained BERT.
+        pretrained: names of the parameters that were not drawn at random.
         settings: rates and decay.
+        part_scale: name of a parameter -> a further factor of its learning rate.
 
     Returns:
         Groups for the optimiser, each parameter in one of them.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups[parameter.ndim >= 2, name in pretrained].append(parameter)
+            key = parameter.ndim >= 2, name in pretrained, part_scale(name)
+            groups[key].append(parameter)
     return [
         {
             "params": parameters,
             "weight_decay": settings.weight_decay if decays else 0.0,
-            "lr": settings.learning_rate * (settings.pretrained_lr_scale if is_pretrained else 1.0),
+            "lr": settings.learning_rate
+            * scale
+            * (settings.pretrained_lr_scale if is_pretrained else 1.0),
         }
-        for (decays, is_pretrained), parameters in sorted(groups.items())
+        for (decays, is_pretrained, scale), parameters in sorted(groups.items())
     ]
 
 
@@ -207,10 +214,14 @@ class KeyedTrainer(Trainer):
         """Make the optimiser over `parameter_groups`."""
         if self.optimizer is None:
             assert self.model is not None
-            groups = parameter_groups(self.model, self.pretrained, self.training)
+            groups = parameter_groups(self.model, self.pretrained, self.training, self.part_scale)
             kind, options = cast(Any, self.optimizer_cls_and_kwargs)
             self.optimizer = kind(groups, lr=self.training.learning_rate, fused=True, **options)
         return self.optimizer
+
+    def part_scale(self, name: str) -> float:
+        """Return a further factor of the learning rate of a parameter."""
+        return 1.0
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Log what `measure` finds, and tell the callbacks."""

@@ -250,6 +250,40 @@ def test_without_a_contrastive_head_audio_is_pooled_by_its_mean():
     )
 
 
+def test_text_may_be_pooled_over_the_words_of_the_whole_text_model():
+    model = base(has_contrastive_head=True, text_pooling="mean", num_upper_text_layers=2)
+    batch = make_batch((2, 3), (5, 9))
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    with torch.no_grad():
+        both = model(**batch).text_embeds
+        short = model.get_text_features(ids[:1, :5])
+        states = model.encode_text(ids[:1, :5])
+        for layer in model.upper_text:
+            states = layer(states, states, mask[:1, :5])
+        expected = model.text_projection(states.mean(1))
+    torch.testing.assert_close(short, nn.functional.normalize(expected))
+    torch.testing.assert_close(both[:1], short, atol=1e-5, rtol=0)
+    torch.testing.assert_close(both, model.get_text_features(ids, mask))
+
+
+def test_features_of_the_backbone_may_be_given_in_place_of_log_mels():
+    model = make_model(has_contrastive_head=True, feature_norm="batch")
+    batch = make_batch((2, 4), (5, 4))
+    is_segment = batch["audio_attention_mask"].bool()
+    with torch.no_grad():
+        expected = model(**batch)
+        rows = model.mulap.audio_backbone(batch["input_features"][is_segment])
+        features = torch.zeros(2, 4, rows.shape[1])
+        features[is_segment] = rows
+        found = model(**(batch | {"input_features": features}))
+        scores = model.pairs(
+            [features[0, :2], features[1]], batch["input_ids"], batch["attention_mask"]
+        )
+    for name in ("backbone_features", "audio_embeds", "atm_logits", "mam_predictions"):
+        torch.testing.assert_close(found[name], expected[name])
+    torch.testing.assert_close(scores["atm"].diagonal(), expected.atm_logits)
+
+
 def test_the_mean_of_nothing_is_zero():
     values = torch.ones(2, 3, 4)
     mean = valid_mean(values, torch.tensor([[0, 0, 0], [1, 0, 1]]))
@@ -258,7 +292,9 @@ def test_the_mean_of_nothing_is_zero():
 
 @LAYOUTS
 def test_a_model_survives_saving_and_loading(tmp_path, layout, move_tensors):
-    model = base(layout=layout, has_contrastive_head=True)
+    model = base(
+        layout=layout, has_contrastive_head=True, text_pooling="mean", num_upper_text_layers=1
+    )
     model.save_pretrained(tmp_path)
     batch = make_batch()
     for loaded in (MulapModel.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)):

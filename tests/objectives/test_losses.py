@@ -142,12 +142,28 @@ def test_without_duplicates_the_contrastive_loss_is_clips(num, seed):
 def test_equal_captions_are_all_right_answers_of_the_contrastive_loss():
     same = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.bool)
     right = torch.where(same, 30.0, 0.0)
-    assert contrastive_loss(right, same).item() == pytest.approx(2 / 3 * math.log(2), abs=1e-5)
+    assert contrastive_loss(right, same).item() == pytest.approx(0.0, abs=1e-5)
     # Which of the two equal captions is scored higher makes no side the better one.
     torch.manual_seed(0)
     logits = torch.randn(3, 3)
     swapped = logits[[1, 0, 2]][:, [1, 0, 2]]
     torch.testing.assert_close(contrastive_loss(logits, same), contrastive_loss(swapped, same))
+
+
+def test_a_right_answer_does_not_compete_with_another_right_one():
+    logits = torch.tensor([[2.0, 5.0, 1.0]])
+    same = torch.tensor([[True, True, False]])
+    alone = [cross_entropy(torch.tensor([[right, 1.0]]), torch.tensor([0])) for right in (2.0, 5.0)]
+    # In each column all clips are right answers.
+    assert contrastive_loss(logits, same).item() == pytest.approx(0.5 * (sum(alone) / 2).item())
+
+
+def test_with_nothing_wrong_the_contrastive_loss_is_zero_and_has_a_gradient_of_zero():
+    logits = torch.randn(2, 2).requires_grad_()
+    loss = contrastive_loss(logits, torch.ones(2, 2, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not logits.grad.any()
 
 
 def test_captions_of_no_clip_are_wrong_answers_only():

@@ -98,6 +98,9 @@ def test_a_run_goes_on_with_the_same_settings_and_corpus_only(tmp_path):
         claim_run(run, settings, {"num_clips": 4, "sha256": "abd"})
     assert "\n" not in str(caught.value)
     claim_run(run, settings, corpus)  # the failures have changed nothing
+    newer = {**settings, "model": {"text": "none"}}
+    claim_run(tmp_path / "old", settings, corpus)
+    claim_run(tmp_path / "old", newer, corpus, {"model": {"text": "none"}})
     quieter = {**settings, "training": {"seed": 1, "report_to": ["tensorboard"]}}
     claim_run(run, quieter, corpus)  # what changes no weight may change
 

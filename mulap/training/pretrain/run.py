@@ -57,6 +57,8 @@ from mulap.training.processes import (
 )
 from mulap.training.progress import ProgressCallback
 
+_DEFAULTS = settings_to_dict(PretrainSettings())
+
 
 @dataclass
 class RunReport:
@@ -200,7 +202,7 @@ def pretrain(
                 progress = ProgressCallback(settings.training.batch_size)
                 held.callback(progress.close)
                 trainer.add_callback(progress)
-                claim_run(run, settings_to_dict(settings), identity)
+                claim_run(run, settings_to_dict(settings), identity, _DEFAULTS)
                 failures.write()
                 for name in remove_incomplete(run):
                     say(f"removed {name}, which an interruption left half written")
@@ -228,7 +230,7 @@ def _prepare(
     cache_folder: str | os.PathLike[str] | None,
 ) -> tuple[MulapTrainer, dict[str, ClipDataset]]:
     """Read the data, build the model, and put together what trains it."""
-    check_settings(run, settings_to_dict(settings))
+    check_settings(run, settings_to_dict(settings), _DEFAULTS)
     check_reporting(settings.training.report_to)
     manifest = read_clips(settings, data, failures, cache_folder)
     train_clips = manifest.split("train")
@@ -237,14 +239,32 @@ def _prepare(
     captions = CaptionPool(train_clips)
     model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
     unknown = describe_unknown_words(processor.tokenizer, captions)
-    if unknown and joined_processes().is_main:
-        warn(unknown)
+    if joined_processes().is_main:
+        for line in filter(None, (unknown, *describe_doubts(settings))):
+            warn(line)
     speed_up(model, settings.training)
     datasets = make_datasets(settings, manifest, processor, failures)
     arguments = training_arguments(settings, run, len(datasets["train"]))
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
     trainer.add_callback(RunCallback(trainer, run))
     return trainer, datasets
+
+
+def describe_doubts(settings: PretrainSettings) -> list[str]:
+    """Return what is known to keep a model from learning, a line each with its remedy."""
+    lines = []
+    if settings.model.feature_norm == "none":
+        lines.append(
+            "model.feature_norm is none, as in the paper: the features of different segments are "
+            "nearly equal, and matching was not seen to leave chance in minutes. Set "
+            "model.feature_norm to batch to train on few tracks."
+        )
+    if settings.objectives.contrastive and settings.model.text_pooling == "cls":
+        lines.append(
+            "model.text_pooling is cls: the [CLS] of a BERT hardly tells captions apart, and the "
+            "contrastive term learns little. Set model.text_pooling to mean."
+        )
+    return lines
 
 
 def make_trainer(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from mulap.model.config import ModelSwitches, MulapConfig
 from mulap.objectives.losses import LossOptions
 from mulap.settings import read_settings
+from mulap.training.parts import Part
 
 BestBy = Literal[
     "loss", "loss/mlm", "loss/mam", "loss/atm", "loss/contrastive",
@@ -39,6 +40,11 @@ class ModelSettings(ModelSwitches):
         audio_width: share of musicnn's filters to use; 1.0 is musicnn.
         db_reference: see `MulapAudioConfig`.
         dropout: of hidden states and attention weights.
+        audio_weights: a bundled name (`musicnn-msd`, `musicnn-mtt`) or a folder, whose backbone
+            training starts from; its variant and widths then count, not the ones given here.
+        freeze: parts that are not trained: `backbone`, its `front_end` alone, or `text`, the whole
+            text model. No gradient is computed for them, and their BatchNorm keeps its statistics.
+            The features of a frozen backbone are computed once and kept in RUN/features.
     """
 
     text: str = "bert-base-uncased"
@@ -51,6 +57,8 @@ class ModelSettings(ModelSwitches):
     audio_width: float = 1.0
     db_reference: Literal["segment", "batch"] = "segment"
     dropout: float = 0.1
+    audio_weights: str | None = None
+    freeze: list[Part] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -99,8 +107,13 @@ class TrainingSettings:
             swapped within it.
         num_epochs: passes over the training split.
         learning_rate: peak learning rate.
-        pretrained_lr_scale: factor for the weights that came from a pretrained BERT.
-        warmup_share: share of all steps with linear warm-up from 0; then linear decay to 0.
+        pretrained_lr_scale: factor for the weights that came from a pretrained BERT or from
+            `model.audio_weights`.
+        backbone_lr_scale: further factor for musicnn.
+        text_lr_scale: further factor for the text model; the co-attention is not part of it.
+        heads_lr_scale: further factor for the heads and projections.
+        warmup_share: share of all steps with linear warm-up from 0.
+        schedule: decay from the peak to 0, `linear` or `cosine`.
         weight_decay: AdamW's weight decay, on matrices and kernels only.
         adam_beta1: of AdamW.
         adam_beta2: of AdamW.
@@ -114,7 +127,7 @@ class TrainingSettings:
             `atm/pair_accuracy` over all pairs of the retrieval pool; or retrieval in that pool by a
             head, `retrieval/HEAD/R@1`, `R@5`, `R@10` or `median_rank`.
         retrieval_pool: most validation clips among which pairs and retrieval are measured, one per
-            group; 0 for none.
+            group; 0 for none. Each pair passes the co-attention: 64 clips make 4,096 pairs.
         log_every_steps: optimiser steps between two lines of the log.
         report_to: `tensorboard`, `wandb`, both or none.
         fused_front_end: train musicnn's front end the fast way (`mulap.fast.timbral`) where that
@@ -129,7 +142,11 @@ class TrainingSettings:
     num_epochs: int = 10
     learning_rate: float = 1e-4
     pretrained_lr_scale: float = 1.0
+    backbone_lr_scale: float = 1.0
+    text_lr_scale: float = 1.0
+    heads_lr_scale: float = 1.0
     warmup_share: float = 0.1
+    schedule: Literal["linear", "cosine"] = "linear"
     weight_decay: float = 0.01
     adam_beta1: float = 0.9
     adam_beta2: float = 0.98
@@ -139,7 +156,7 @@ class TrainingSettings:
     evaluate_every_epochs: int = 1
     save_every_steps: int = 0
     best_by: BestBy = "loss"
-    retrieval_pool: int = 200
+    retrieval_pool: int = 64
     log_every_steps: int = 10
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     fused_front_end: bool = True

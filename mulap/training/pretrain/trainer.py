@@ -6,7 +6,6 @@ The loop itself, its order, log and checkpoints, is `mulap.training.loop`'s.
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,16 @@ from mulap.data.clips import Clip
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.model.features import MulapFeatureExtractor
-from mulap.model.pretraining import MulapForPreTrainingOutput
 from mulap.model.processor import MulapProcessor
-from mulap.objectives.losses import Targets, compute_losses, feature_spread, weighted_sum
-from mulap.training.loop import KeyedTrainer, make_arguments
+from mulap.objectives.losses import compute_losses, feature_spread, weighted_sum
 from mulap.training.pretrain.evaluate import EVALUATION_SEED, evaluate, split_batch
+from mulap.training.loop import KeyedTrainer, make_arguments
+from mulap.training.pretrain.negatives import Embedded, embed_ahead, join_batches, scale_gradient
+from mulap.training.pretrain.parts import hold_frozen, is_in
+from mulap.training.processes import ALONE
 from mulap.training.pretrain.settings import PretrainSettings, TrainingSettings
-from mulap.training.processes import ALONE, Processes
+
+HIGHEST_LOG_SCALE = math.log(100.0)  # CLIP's bound: a temperature of 0.01
 
 
 def count_steps(training: TrainingSettings, num_train_clips: int) -> tuple[int, int]:
@@ -52,7 +54,7 @@ def count_steps(training: TrainingSettings, num_train_clips: int) -> tuple[int, 
 
 
 def check_negatives(settings: PretrainSettings) -> None:
-    """Refuse micro-batches of one clip for an objective that needs captions of other clips.
+    """Refuse batches of one clip for an objective that needs captions of other clips.
 
     Raises:
         ValueError: there are none to learn from.
@@ -61,9 +63,11 @@ def check_negatives(settings: PretrainSettings) -> None:
         return
     weights = settings.objectives.weights()
     in_one_process = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    is_alone = in_one_process or not settings.objectives.over_processes
+    has_more = settings.objectives.whole_batch and settings.training.batch_size > 1
     lacking = {
         "atm": settings.masking.atm_negatives == "batch",
-        "contrastive": in_one_process or not settings.objectives.over_processes,
+        "contrastive": is_alone and not has_more,
     }
     for name in (each for each in weights if lacking.get(each)):
         raise ValueError(
@@ -92,7 +96,7 @@ def training_arguments(
         num_workers,
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=num_accumulated,
-        lr_scheduler_type="linear",
+        lr_scheduler_type=training.schedule,
         warmup_steps=round(training.warmup_share * num_steps),
         metric_for_best_model="eval_loss"
         if training.best_by == "loss"
@@ -117,40 +121,12 @@ def has_idle_head(settings: PretrainSettings) -> bool:
     return not heads <= settings.objectives.weights().keys()
 
 
-def join_batches(
-    outputs: MulapForPreTrainingOutput,
-    targets: Targets,
-    scale: torch.Tensor,
-    processes: Processes,
-) -> tuple[MulapForPreTrainingOutput, Targets]:
-    """Hold the clips of all processes against the captions of all, for the contrastive loss.
-
-    Args:
-        outputs: of this process's micro-batch, with a contrastive head.
-        targets: of it.
-        scale: what similarities are multiplied with.
-        processes: that all do the same.
-
-    Returns:
-        The two with `logits_per_audio`, `clip_hash` and `caption_hash` of all clips and captions.
-        Every process has the same, and computes the same loss of them.
-    """
-    audio = processes.gather_rows(outputs.audio_embeds)
-    text = processes.gather_rows(outputs.text_embeds)
-    clips = processes.gather_rows(targets.clip_hash)
-    captions = processes.gather_rows(targets.caption_hash)
-    return (
-        replace(outputs, logits_per_audio=scale * audio @ text.T),
-        replace(targets, clip_hash=clips, caption_hash=captions),
-    )
-
-
 class MulapTrainer(KeyedTrainer):
     """The Trainer with MuLaP's losses, groups and evaluation.
 
     Args:
         settings: of the run.
-        pretrained: names of the parameters that came from a pretrained BERT.
+        pretrained: names of the parameters that were not drawn at random.
         processor: of the model.
         collator: of training; evaluation masks by the same recipe with a fixed seed.
         **kwargs: of `Trainer`.
@@ -166,10 +142,26 @@ class MulapTrainer(KeyedTrainer):
     ) -> None:
         self.settings = settings
         self.processor = processor
+        self._batches: Sequence[dict[str, torch.Tensor]] = ()  # of the step at hand
+        self._ahead: list[Embedded] = []
+        self._place = 0  # of the next one among them
         training = settings.training
         kwargs |= {"data_collator": collator, "processing_class": processor}
         optimizer = AdamW, {"betas": (training.adam_beta1, training.adam_beta2)}
         super().__init__(training, pretrained, optimizer_cls_and_kwargs=optimizer, **kwargs)
+
+    def part_scale(self, name: str) -> float:
+        """As the settings say for the part that a parameter belongs to."""
+        for part in ("backbone", "text", "heads"):
+            if is_in(part, name):
+                return getattr(self.settings.training, f"{part}_lr_scale")
+        return 1.0
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's; remembers the step's micro-batches."""
+        samples = super().get_batch_samples(*args, **kwargs)
+        self._batches, self._ahead, self._place = samples[0], [], 0
+        return samples
 
     def compute_loss(
         self,
@@ -179,13 +171,22 @@ class MulapTrainer(KeyedTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Add up the objectives; remember each for the log."""
-        model_inputs, targets = split_batch(inputs)
-        outputs = model(**model_inputs)
+        base = self.accelerator.unwrap_model(model)
+        hold_frozen(base, self.settings.model.freeze)
         options = self.settings.objectives
         shared = self.processes if options.over_processes else ALONE
-        if shared.count > 1 and options.contrastive:
-            scale = self.accelerator.unwrap_model(model).mulap.logit_scale.exp()
-            outputs, targets = join_batches(outputs, targets, scale, shared)
+        if self._place == 0 and options.contrastive:
+            base.mulap.logit_scale.data.clamp_(max=HIGHEST_LOG_SCALE)
+            if options.whole_batch and len(self._batches) > 1:
+                batches = [self._prepare_inputs(batch) for batch in self._batches]
+                self._ahead = embed_ahead(base.mulap, batches, shared)
+        model_inputs, targets = split_batch(inputs)
+        outputs = model(**model_inputs)
+        if options.contrastive and (shared.count > 1 or self._ahead):
+            scale = base.mulap.logit_scale
+            everything = shared, self._ahead, self._place
+            outputs, targets = join_batches(outputs, targets, scale, *everything)
+        self._place += 1
         losses = compute_losses(outputs, targets, options, shared.mean)
         for name, loss in losses.items():
             self._sums[f"loss/{name}"] += loss.detach()
@@ -193,6 +194,8 @@ class MulapTrainer(KeyedTrainer):
         is_right = (outputs.atm_logits > 0) == targets.atm_labels.bool()
         self._sums["atm/accuracy"] += is_right.float().mean().detach()
         self._num_batches += 1
+        if self._ahead:
+            losses["contrastive"] = scale_gradient(losses["contrastive"], len(self._ahead))
         loss = weighted_sum(losses, options)
         return (loss, outputs) if return_outputs else loss
 

@@ -9,10 +9,11 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import CAPTIONS, SETTINGS, make_tokenizer
+from tiny import CAPTIONS, SETTINGS, assert_same_tensors, make_tokenizer
 from transformers import BertForPreTraining, BertModel, GPT2Config, GPT2Model
 from transformers.models.bert.configuration_bert import BertConfig
 
+from mulap.encoders.backbones import load_backbone
 from mulap.training.pretrain.initial import (
     describe_unknown_words,
     initial_model,
@@ -133,6 +134,49 @@ def test_the_masked_word_head_is_berts_where_it_has_one_E15(bert):
     assert torch.equal(head.decoder.bias, their.bias)
     assert head.decoder.weight is model.mulap.text_encoder.embeddings.word_embeddings.weight
     assert "mlm_head.transform.weight" in pretrained
+
+
+def test_the_pooled_text_passes_all_layers_of_the_bert(bert):
+    folder, theirs = bert
+    model, processor, pretrained = start(folder, has_contrastive_head=True, text_pooling="mean")
+    assert len(model.mulap.text_encoder.encoder.layer) == 4
+    for index, layer in enumerate(model.mulap.upper_text):
+        assert_is_layer(layer, theirs.bert.encoder.layer[4 + index])
+        assert f"mulap.upper_text.{index}.output.weight" in pretrained
+    texts = processor(text=list(CAPTIONS[:3]), return_tensors="pt")
+    model.mulap.text_projection = None
+    model.eval()
+    with torch.no_grad():
+        states = theirs.eval().bert(**texts).last_hidden_state
+        mask = texts["attention_mask"][..., None]
+        expected = (states * mask).sum(1) / mask.sum(1)
+        found = model.mulap.get_text_features(**texts)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_text_that_is_not_pooled_needs_no_layers_above(bert):
+    folder, _ = bert
+    assert not start(folder, text_pooling="mean")[0].mulap.upper_text
+    assert not start(folder, has_contrastive_head=True)[0].mulap.upper_text
+    with_none = start("none", has_contrastive_head=True, text_pooling="mean")[0]
+    assert not with_none.mulap.upper_text
+
+
+def test_the_audio_branch_starts_from_weights_that_are_named(bert):
+    model, processor, pretrained = start("none", audio_weights="musicnn-mtt", freeze=["front_end"])
+    theirs = load_backbone("musicnn-mtt")
+    assert_same_tensors(model.mulap.audio_backbone, theirs)
+    assert model.config.audio_config.variant == processor.feature_extractor.variant == "original"
+    assert model.mam_head.out_features == theirs.config.feature_size
+    names = {f"mulap.audio_backbone.{name}" for name, _ in theirs.named_parameters()}
+    assert pretrained == names
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {name for name in names if ".front_end." in name}
+
+
+def test_audio_weights_that_are_not_there_are_one_clear_line():
+    with pytest.raises(ValueError, match="nowhere: there is no config.json"):
+        start("none", audio_weights="nowhere")
 
 
 def test_a_bert_without_heads_will_do_and_nothing_made_up_is_copied(tmp_path):

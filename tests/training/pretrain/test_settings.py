@@ -32,7 +32,7 @@ def test_an_empty_file_is_the_paper(tmp_path):
     assert settings.objectives.weights() == {"mlm": 0.1, "mam": 4.0, "atm": 2.0}
 
 
-@pytest.mark.parametrize("name", ["paper", "official", "small", "tiny", "contrastive"])
+@pytest.mark.parametrize("name", ["paper", "official", "small", "warm", "tiny", "contrastive"])
 def test_every_config_that_comes_with_mulap_loads(name):
     settings = load_settings(CONFIGS / f"{name}.yaml")
     dataclasses.asdict(settings)
@@ -43,7 +43,7 @@ def test_every_config_that_comes_with_mulap_loads(name):
 
 def test_no_config_is_forgotten_here():
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == {
-        "paper", "official", "small", "tiny", "contrastive",
+        "paper", "official", "small", "tiny", "contrastive", "warm",
     }  # fmt: skip
 
 

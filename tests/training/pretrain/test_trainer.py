@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from mulap.files import FailureLog
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnBackbone
 from mulap.model.processor import MulapProcessor
+from mulap.objectives.losses import compute_losses
 from mulap.terminal import shown
 from mulap.training.loop import RunCallback, parameter_groups
 from mulap.training.pretrain import evaluate as evaluate_module
@@ -89,6 +91,60 @@ def test_every_parameter_is_in_one_group_by_decay_and_rate_x(configured):
     decayless = [name for name, p in named.items() if found[id(p)]["weight_decay"] == 0.0]
     assert all(name.endswith(("bias", "norm.weight", "Norm.weight", "bn.weight", "logit_scale"))
                for name in decayless), decayless  # fmt: skip
+
+
+def test_a_part_may_have_a_learning_rate_of_its_own(configured, corpus, tmp_path):
+    rates = {"backbone_lr_scale": 0.5, "text_lr_scale": 0.25, "heads_lr_scale": 3.0}
+    settings = configured(
+        model={"has_contrastive_head": True}, training=rates | {"pretrained_lr_scale": 0.1}
+    )
+    trainer = build(settings, corpus, tmp_path / "run")
+    word = "mulap.text_encoder.embeddings.word_embeddings.weight"
+    trainer.pretrained = {word}
+    groups = trainer.create_optimizer().param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    named = {name: rates[id(p)] for name, p in trainer.model.named_parameters()}
+    expected = {
+        word: 0.025,
+        "mulap.text_encoder.embeddings.position_embeddings.weight": 0.25,
+        "mulap.audio_backbone.front_end.spectrogram_bn.weight": 0.5,
+        "mulap.logit_scale": 3.0,
+        "mulap.text_projection.weight": 3.0,
+        "atm_head.score.weight": 3.0,
+        "mulap.audio_embeddings.projection.weight": 1.0,
+    }
+    for name, scale in expected.items():
+        assert named[name] == pytest.approx(0.001 * scale), name
+
+
+def test_the_schedule_may_be_a_cosine(configured, corpus, tmp_path):
+    training = {"schedule": "cosine", "num_epochs": 2, "warmup_share": 0.0}
+    trainer = build(configured(training=training), corpus, tmp_path / "run")
+    trainer.train()
+    rates = [r["learning_rate"] for r in trainer.state.log_history if "learning_rate" in r]
+    expected = [0.0005 * (1 + math.cos(math.pi * step / 10)) for step in range(10)]
+    assert rates == pytest.approx(expected)
+
+
+def test_micro_batches_of_a_step_share_their_negatives(configured, corpus, tmp_path, monkeypatch):
+    shapes = []
+
+    def look(outputs, *args):
+        shapes.append(tuple(outputs.logits_per_audio.shape))
+        return compute_losses(outputs, *args)
+
+    monkeypatch.setattr(trainer_module, "compute_losses", look)
+    settings = configured(
+        model={"has_contrastive_head": True, "text_pooling": "mean", "feature_norm": "batch"},
+        objectives={"contrastive": 1.0},
+        training={"batch_size": 8, "micro_batch_size": 4, "num_epochs": 1},
+    )
+    trainer = build(settings, corpus, tmp_path / "run")
+    trainer.model.mulap.logit_scale.data.fill_(9.0)
+    trainer.train()
+    # Of 20 clips: two steps of two micro-batches, and one of the last micro-batch alone.
+    assert shapes == [(8, 8)] * 4 + [(4, 4)]
+    assert trainer.model.mulap.logit_scale.item() == pytest.approx(math.log(100), abs=0.01)
 
 
 def test_a_frozen_parameter_is_in_no_group(configured):
@@ -379,9 +435,10 @@ def test_a_run_can_be_chosen_by_retrieval_where_more_or_less_is_better(configure
     [
         ({}, "objectives.atm has a weight, and no other caption of the micro-batch"),
         (
-            {"objectives": {"atm": 0.0, "contrastive": 1.0}},
+            {"objectives": {"atm": 0.0, "contrastive": 1.0, "whole_batch": False}},
             "objectives.contrastive has a weight, and no other caption of the micro-batch",
         ),
+        ({"objectives": {"atm": 0.0, "contrastive": 1.0}}, None),  # of other micro-batches
         ({"masking": {"atm_negatives": "dataset"}}, None),
         ({"objectives": {"atm": 0.0}}, None),
     ],
@@ -398,7 +455,7 @@ def test_a_micro_batch_of_one_has_no_negatives(configured, changes, match):
 
 
 def test_captions_of_other_processes_are_negatives_too(configured, monkeypatch):
-    weights = {"atm": 0.0, "contrastive": 1.0}
+    weights = {"atm": 0.0, "contrastive": 1.0, "whole_batch": False}
     model = {"has_contrastive_head": True}
     monkeypatch.setenv("WORLD_SIZE", "4")
     check_negatives(configured(training={"micro_batch_size": 1}, model=model, objectives=weights))
