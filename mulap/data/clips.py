@@ -26,6 +26,11 @@ class Stored(Protocol):
         ...
 
     @property
+    def key(self) -> str:
+        """What tells this track from all others, of other prepared data sets too."""
+        ...
+
+    @property
     def recipe(self) -> Recipe:
         """What is stored of each track."""
         ...

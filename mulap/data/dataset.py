@@ -36,7 +36,9 @@ class ClipReader:
     crop_seconds: float = 20.0
     # `start`, the first seconds (the paper), or `random`, another place each epoch
     crop: Literal["start", "random"] = "start"
-    seed: int = 0  # of random crops
+    seed: int = 0  # of random crops and gains
+    # most that a clip is made louder or softer, in dB; by how much is drawn each epoch
+    gain_db: float = 0.0
 
     @property
     def num_segments(self) -> int:
@@ -78,6 +80,13 @@ class ClipReader:
             draw = keyed_generator(self.seed, *key, "crop").random()
             first = int(draw * (max(0, count - self.num_segments) + 1))
         return slice(first, first + self.num_segments)
+
+    def amplify(self, log_mels: np.ndarray, key: Key) -> np.ndarray:
+        """Return a clip's log-mels (T, F, N) as if it had been played at another level."""
+        if not self.gain_db:
+            return log_mels
+        draw = keyed_generator(self.seed, *key, "gain").uniform(-self.gain_db, self.gain_db)
+        return self.extractor.amplify(log_mels, draw)
 
     def check_prepared(self, stored: Stored) -> None:
         """Raise ValueError where prepared data would not give what this reader gives from files."""
@@ -150,7 +159,7 @@ class Item:
     """One clip with one of its captions."""
 
     key: Key  # (epoch, index)
-    input_features: np.ndarray  # log-mel segments (T, F, N)
+    input_features: np.ndarray  # log-mel segments (T, F, N), or a backbone's features (T, A)
     caption: str  # as written
 
 
@@ -168,6 +177,7 @@ class ClipDataset(Dataset[Item]):
         self.seed = seed
         self._tracks: Tracks | None = None
         self._places: list[int] = []  # of the clips, in `_tracks`
+        self._features: tuple[Any, np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -180,10 +190,17 @@ class ClipDataset(Dataset[Item]):
         if len(clip.captions) > 1:
             generator = keyed_generator(self.seed, epoch, index, "caption")
             caption_index = int(generator.integers(len(clip.captions)))
-        return Item((epoch, index), self._read(index, (epoch, index)), clip.captions[caption_index])
+        features = self._read(index, (epoch, index))
+        if self._features is None:
+            features = self.reader.amplify(features, (epoch, index))
+        return Item((epoch, index), features, clip.captions[caption_index])
 
     def _read(self, index: int, key: Key) -> np.ndarray:
         reader, clip, seconds = self.reader, self.clips[index], 0.0
+        if self._features is not None:
+            rows, starts, counts = self._features
+            chosen = np.arange(counts[index])[reader.choose_segments(int(counts[index]), key)]
+            return rows[starts[index] + chosen]
         if self._tracks is not None:
             place = self._places[index]
             if self._tracks.log_mels is not None:
@@ -194,6 +211,19 @@ class ClipDataset(Dataset[Item]):
             decoding = Decoding(reader.extractor.sampling_rate)
             seconds = decode_file(decoding, clip.audio_path).duration_seconds
         return reader.read(clip, key, seconds)
+
+    def use_features(self, rows: Any, starts: np.ndarray, counts: np.ndarray) -> None:
+        """Give a backbone's features from here on; clips that have none are left out.
+
+        Args:
+            rows: of all clips; indexed by row numbers (T,) it gives float32 (T, A).
+            starts: number of each clip's first row (clips,).
+            counts: how many rows each has (clips,).
+        """
+        used = np.flatnonzero(counts)
+        if len(used) < len(self.clips):
+            self.clips = [self.clips[place] for place in used.tolist()]
+        self._features = rows, starts[used], counts[used]
 
     def verify(
         self, num_workers: int = 0, keep: bool = False, lengths: AnyPath | None = None

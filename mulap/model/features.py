@@ -229,6 +229,20 @@ class MulapFeatureExtractor(SequenceFeatureExtractor):
         floor = decibels.amax(dims, keepdim=True) - DYNAMIC_RANGE_DB
         return torch.maximum(decibels, floor)
 
+    def amplify(self, log_mels: np.ndarray, gain_db: float) -> np.ndarray:
+        """Return what log-mels (M, F, N) would be if the audio were louder by some decibels.
+
+        With `port`, of bands that the floor has cut off no more than the floor is known; it moves
+        with the segment's maximum, as it should.
+        """
+        if self.variant == "original":
+            power = np.expm1(log_mels * np.float32(np.log(10.0)))  # times the compression
+            return (np.log1p(power * np.float32(10.0 ** (gain_db / 10.0))) / np.log(10.0)).astype(
+                np.float32
+            )
+        lowest = np.float32(10.0 * np.log10(_MIN_POWER))
+        return np.maximum(log_mels + np.float32(gain_db), lowest)
+
     def __call__(
         self,
         audio: np.ndarray | torch.Tensor | list[Any] | tuple[Any, ...],

@@ -13,7 +13,7 @@ import numpy as np
 
 from mulap.model.modeling import IGNORED_LABEL
 
-Purpose = Literal["crop", "caption", "mlm", "mlm_negative", "mam", "atm", "order"]
+Purpose = Literal["crop", "caption", "mlm", "mlm_negative", "mam", "atm", "order", "gain"]
 _PURPOSES: tuple[str, ...] = get_args(Purpose)
 
 

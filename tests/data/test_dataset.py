@@ -234,3 +234,17 @@ def test_an_order_takes_eight_bytes_a_clip_and_keeps_its_epoch():
     assert num_bytes < 10 * len(sampler)
     sampler.set_epoch(1)
     assert next(keys)[0] == 0
+
+
+def test_a_gain_is_drawn_for_each_clip_and_epoch_and_is_the_same_each_time(tmp_path):
+    clips = make_clips(tmp_path, 3)
+    plain = ClipDataset(clips, ClipReader(make_extractor(), 6.0))
+    louder = ClipDataset(clips, ClipReader(make_extractor(), 6.0, gain_db=6.0))
+    drawn = {}
+    for key in [(epoch, index) for epoch in range(3) for index in range(3)]:
+        differences = louder[key].input_features - plain[key].input_features
+        drawn[key] = float(np.median(differences))
+        np.testing.assert_allclose(differences, drawn[key], atol=1e-3)
+        np.testing.assert_array_equal(louder[key].input_features, louder[key].input_features)
+    assert len(set(drawn.values())) == 9
+    assert all(abs(gain) <= 6.0 for gain in drawn.values())

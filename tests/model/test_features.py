@@ -241,3 +241,21 @@ def test_the_extractor_of_a_config_has_its_settings():
     assert extractor.log_mel_settings().keys() == arguments
     for name in arguments:
         assert getattr(extractor, name) == getattr(config, name)
+
+
+@pytest.mark.parametrize("variant", ["port", "original"])
+@pytest.mark.parametrize("gain_db", [-9.0, 0.0, 6.0])
+def test_a_louder_log_mel_is_the_log_mel_of_louder_audio(variant, gain_db):
+    extractor = MulapFeatureExtractor(variant)
+    rng = np.random.default_rng(0)
+    segments = (0.05 * rng.standard_normal((2, extractor.segment_samples))).astype("f")
+    expected = extractor.log_mel(segments * np.float32(10.0 ** (gain_db / 20.0)))
+    found = extractor.amplify(extractor.log_mel(segments), gain_db)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_silence_stays_silence_however_loud():
+    extractor = MulapFeatureExtractor("port")
+    silence = extractor.log_mel(np.zeros((1, extractor.segment_samples), np.float32))
+    np.testing.assert_allclose(extractor.amplify(silence, -6.0), silence, atol=1e-4)

@@ -17,12 +17,13 @@ from launched import is_running
 from noted import note_calls
 from tiny import tone
 
+from mulap.embedding.cache import LOCK_FILE
 from mulap.encoders.backbones import hash_weights, random_backbone
 from mulap.encoders.embedder import Embedder
 from mulap.encoders.load import encoder_sha256, load_encoder
 from mulap.locks import hold_lock
 from mulap.model.config import MulapAudioConfig
-from mulap.probing.embeddings import LOCK_FILE, cache_features
+from mulap.probing.embeddings import cache_features
 from mulap.tasks.task import Example, Fold, Task, TaskData
 from mulap.terminal import shown
 from mulap.vectors import journal as journals

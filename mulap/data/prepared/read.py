@@ -17,6 +17,7 @@ Opening compares the size of every shard and the checksum of `clips.arrow` with 
 """
 
 import functools
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -72,6 +73,12 @@ class PreparedData:
         return int(self.summary["num_clips"])
 
     @functools.cached_property
+    def sha256(self) -> str:
+        """Hash of all shards' hashes."""
+        each = "".join(shard["sha256"] for shard in self.summary["shards"])
+        return hashlib.sha256(each.encode()).hexdigest()
+
+    @functools.cached_property
     def descriptions(self) -> "_Rows":
         """Track ids, captions, groups, splits and sources of all rows."""
         return _Rows(self.folder / CLIPS_FILE)
@@ -122,6 +129,11 @@ class StoredTrack:
     def folder(self) -> Path:
         """The data set's folder."""
         return self.data.folder
+
+    @property
+    def key(self) -> str:
+        """What tells this track from all others, of other prepared data sets too."""
+        return f"{self.data.sha256}-{self.row}"
 
     @property
     def recipe(self) -> Recipe:

@@ -2,6 +2,7 @@
 
 OUT/settings.yaml, corpus.json   what the run is of
 OUT/lengths.json                 how long each file is, for random crops
+OUT/features/                    of a frozen backbone, computed once
 OUT/failures.jsonl               rows and files that could not be used
 OUT/checkpoint-N/                the newest and the best, with the optimiser's state
 OUT/best/, OUT/last/             the models alone
@@ -24,6 +25,8 @@ from mulap.data.clips import CaptionPool
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import Manifest, read_manifest
 from mulap.data.reader import LENGTHS_FILE
+from mulap.encoders.devices import choose_device
+from mulap.encoders.embedder import Embedder
 from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
@@ -37,6 +40,7 @@ from mulap.training.checkpoints import (
 )
 from mulap.training.loop import RunCallback, check_reporting, newest_checkpoint, speed_up
 from mulap.training.pretrain.evaluate import choose_pool
+from mulap.training.pretrain.features import FEATURES_FOLDER, use_cached_features
 from mulap.training.pretrain.initial import describe_unknown_words, initial_model
 from mulap.training.pretrain.settings import PretrainSettings, is_of_pool, settings_to_dict
 from mulap.training.pretrain.trainer import (
@@ -126,8 +130,16 @@ def make_datasets(
     manifest: Manifest,
     processor: MulapProcessor,
     failures: FailureLog,
+    embedder: Embedder | None = None,
 ) -> dict[str, ClipDataset]:
     """Make the train and valid data sets, leaving out what cannot be decoded.
+
+    Args:
+        settings: of the run.
+        manifest: of all clips.
+        processor: of the model.
+        failures: is told what was left out; the run's folder is its.
+        embedder: of a frozen backbone, whose features then take the place of log-mels.
 
     Raises:
         ValueError: a split has no clip left.
@@ -137,12 +149,17 @@ def make_datasets(
     for split in ("train", "valid"):
         clips, extractor = manifest.split(split), processor.feature_extractor
         if split == "train":
-            reader = ClipReader(extractor, data.crop_seconds, data.crop, seed)
+            reader = ClipReader(extractor, data.crop_seconds, data.crop, seed, data.gain_db)
             dataset = ClipDataset(clips, reader, seed)
         else:
             dataset = held_out_clips(settings, clips, extractor)
         lengths = failures.path.with_name(LENGTHS_FILE)
-        for clip, reason in dataset.verify(data.num_workers, data.cache_features, lengths):
+        if embedder is None:
+            left_out = dataset.verify(data.num_workers, data.cache_features, lengths)
+        else:
+            folder = failures.path.with_name(FEATURES_FOLDER)
+            left_out = use_cached_features(dataset, embedder, folder)
+        for clip, reason in left_out:
             failures.add(clip.audio_path, reason)
         if not len(dataset):
             failures.write()
@@ -242,8 +259,11 @@ def _prepare(
     if joined_processes().is_main:
         for line in filter(None, (unknown, *describe_doubts(settings))):
             warn(line)
+    embedder = None
+    if "backbone" in settings.model.freeze:
+        embedder = Embedder(model.mulap.audio_backbone, "frozen", choose_device("auto"))
+    datasets = make_datasets(settings, manifest, processor, failures, embedder)
     speed_up(model, settings.training)
-    datasets = make_datasets(settings, manifest, processor, failures)
     arguments = training_arguments(settings, run, len(datasets["train"]))
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
     trainer.add_callback(RunCallback(trainer, run))

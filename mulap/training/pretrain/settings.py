@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mulap.model.config import ModelSwitches, MulapConfig
 from mulap.objectives.losses import LossOptions
 from mulap.settings import read_settings
-from mulap.training.parts import Part
+from mulap.training.pretrain.parts import Part
 
 BestBy = Literal[
     "loss", "loss/mlm", "loss/mam", "loss/atm", "loss/contrastive",
@@ -74,6 +74,7 @@ class DataSettings:
         cache_features: keep all log-mels in memory, 72 KB per segment; a random crop is then
             consecutive whole segments of its track.
         num_workers: processes that decode.
+        gain_db: each epoch a training clip is made louder or softer by up to so many decibels.
     """
 
     crop_seconds: float = 20.0
@@ -83,6 +84,7 @@ class DataSettings:
     group_column: str | None = None
     cache_features: bool = False
     num_workers: int = 2
+    gain_db: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,13 @@ def _check_together(settings: PretrainSettings, where: str) -> None:
             f"{shortest_seconds:g}, one segment, to {longest_seconds:g}"
         )
     _check_best_by(settings, where)
+    if settings.data.gain_db < 0:
+        raise ValueError(f"{where}: data.gain_db is {settings.data.gain_db:g}. Give 0 or more.")
+    if settings.data.gain_db and "backbone" in settings.model.freeze:
+        raise ValueError(
+            f"{where}: data.gain_db is {settings.data.gain_db:g}, and the features of a frozen "
+            "backbone are computed once. Set data.gain_db to 0, or model.freeze to [front_end]."
+        )
     for section, names in {
         "training": ("batch_size", "micro_batch_size", "num_epochs", "evaluate_every_epochs"),
         "masking": ("atm_draws",),

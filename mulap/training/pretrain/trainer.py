@@ -20,12 +20,12 @@ from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.processor import MulapProcessor
 from mulap.objectives.losses import compute_losses, feature_spread, weighted_sum
-from mulap.training.pretrain.evaluate import EVALUATION_SEED, evaluate, split_batch
 from mulap.training.loop import KeyedTrainer, make_arguments
+from mulap.training.pretrain.evaluate import EVALUATION_SEED, evaluate, split_batch
 from mulap.training.pretrain.negatives import Embedded, embed_ahead, join_batches, scale_gradient
 from mulap.training.pretrain.parts import hold_frozen, is_in
-from mulap.training.processes import ALONE
 from mulap.training.pretrain.settings import PretrainSettings, TrainingSettings
+from mulap.training.processes import ALONE
 
 HIGHEST_LOG_SCALE = math.log(100.0)  # CLIP's bound: a temperature of 0.01
 
@@ -110,7 +110,8 @@ def training_arguments(
 
 def count_workers(settings: PretrainSettings) -> int:
     """Count the processes that decode for this one: none, where it keeps what was decoded."""
-    return 0 if settings.data.cache_features else settings.data.num_workers
+    is_cached = settings.data.cache_features or "backbone" in settings.model.freeze
+    return 0 if is_cached else settings.data.num_workers
 
 
 def has_idle_head(settings: PretrainSettings) -> bool:

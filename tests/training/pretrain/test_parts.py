@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import make_batch, make_model
 
-from mulap.training.parts import freeze, hold_frozen, is_in
+from mulap.training.pretrain.parts import freeze, hold_frozen, is_in
 
 
 @pytest.mark.parametrize("part", ["backbone", "front_end", "text"])

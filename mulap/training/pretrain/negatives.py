@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mulap.model.modeling import MulapModel
 from mulap.model.pretraining import MulapForPreTrainingOutput
 from mulap.objectives.losses import Targets
-from mulap.training.evaluate import split_batch
+from mulap.training.pretrain.evaluate import split_batch
 from mulap.training.processes import Processes
 
 

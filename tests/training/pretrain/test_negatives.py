@@ -5,8 +5,8 @@ import torch
 from tiny import make_collator, make_items, make_model
 
 from mulap.objectives.losses import LossOptions, compute_losses
-from mulap.training.evaluate import split_batch
-from mulap.training.negatives import embed_ahead, join_batches, scale_gradient
+from mulap.training.pretrain.evaluate import split_batch
+from mulap.training.pretrain.negatives import embed_ahead, join_batches, scale_gradient
 from mulap.training.processes import ALONE
 
 OPTIONS = LossOptions(mlm=0.0, mam=0.0, atm=0.0, contrastive=1.0)
