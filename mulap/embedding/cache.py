@@ -4,8 +4,8 @@
     CACHE/<fingerprint of the encoder>/  its vectors, see `mulap.vectors.store`
 
 Audio that is there twice, or under two names, is embedded once; a file whose audio changed is
-embedded again. A kill at any moment loses only the files in progress. Old vectors are never removed;
-delete the folder of an encoder to free its space.
+embedded again. A kill at any moment loses only the files in progress. Old vectors are never
+removed; delete the folder of an encoder to free its space.
 """
 
 from collections.abc import Iterable, Sequence

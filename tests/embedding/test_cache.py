@@ -10,12 +10,12 @@ from mulap.encoders.backbones import random_backbone
 from mulap.encoders.embedder import Embedder
 from mulap.model.config import MulapAudioConfig
 
-SMALL = {"num_timbral_filters": 5, "num_temporal_filters": 3, "num_midend_filters": 4}
+SMALL = MulapAudioConfig(num_timbral_filters=5, num_temporal_filters=3, num_midend_filters=4)
 
 
 @pytest.fixture
 def embedder():
-    return Embedder(random_backbone(MulapAudioConfig(**SMALL)), "small")
+    return Embedder(random_backbone(SMALL), "small")
 
 
 def test_each_file_has_the_vectors_of_all_its_segments_and_copies_share_theirs(tmp_path, embedder):

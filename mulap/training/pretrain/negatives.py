@@ -10,6 +10,7 @@ queue would be, and there is no queue to be saved in a checkpoint. The price is 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +112,7 @@ def _gather(audio: Tensor, text: Tensor, targets: Targets, processes: Processes)
 @contextmanager
 def _keep_statistics(model: nn.Module) -> Iterator[None]:
     """Let BatchNorm use a batch's statistics without moving its running ones."""
-    norms = [module for module in model.modules() if hasattr(module, "running_mean")]
+    norms: list[Any] = [each for each in model.modules() if hasattr(each, "running_mean")]
     momenta = [norm.momentum for norm in norms]
     counts = [norm.num_batches_tracked.clone() for norm in norms]
     try:

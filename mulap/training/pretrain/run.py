@@ -256,9 +256,10 @@ def _prepare(
     captions = CaptionPool(train_clips)
     model, processor, pretrained = initial_model(settings.model, captions, settings.training.seed)
     unknown = describe_unknown_words(processor.tokenizer, captions)
-    if joined_processes().is_main:
-        for line in filter(None, (unknown, *describe_doubts(settings))):
-            warn(line)
+    if unknown and joined_processes().is_main:
+        warn(unknown)
+    for line in describe_doubts(settings):
+        say(f"Warning: {line}")
     embedder = None
     if "backbone" in settings.model.freeze:
         embedder = Embedder(model.mulap.audio_backbone, "frozen", choose_device("auto"))

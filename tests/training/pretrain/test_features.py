@@ -19,7 +19,7 @@ from mulap.training.pretrain.features import use_cached_features
 from mulap.training.pretrain.run import pretrain
 from mulap.training.pretrain.settings import load_settings
 
-SMALL = {"num_timbral_filters": 4, "num_temporal_filters": 2, "num_midend_filters": 3}
+SMALL = MulapAudioConfig(num_timbral_filters=4, num_temporal_filters=2, num_midend_filters=3)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embedder():
-    return Embedder(random_backbone(MulapAudioConfig(**SMALL)), "frozen")
+    return Embedder(random_backbone(SMALL), "frozen")
 
 
 def make_dataset(data, embedder, crop, **changes):
@@ -98,6 +98,7 @@ def test_a_run_with_a_frozen_backbone_leaves_it_as_it_was_and_is_evaluated(corpu
     assert (tmp_path / "run" / "features").is_dir()
     found = evaluate_run(report.last.parent, corpus, "valid", pool=3)
     assert found.num_clips == 3
+    assert found.untrained
     assert found.trained.metrics["loss/contrastive"] != found.untrained.metrics["loss/contrastive"]
 
 

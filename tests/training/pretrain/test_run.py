@@ -14,13 +14,14 @@ from tiny import CAPTIONS, RATE, has_no_gradient, tone, write_corpus, write_sett
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor, TrainerCallback
 
 from mulap import terminal
+from mulap.configs import find_config
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.terminal import shown
 from mulap.training.pretrain import run as pretrain_module
 from mulap.training.pretrain import trainer as trainer_module
 from mulap.training.pretrain.evaluate import Evaluation
 from mulap.training.pretrain.initial import initial_model
-from mulap.training.pretrain.run import pretrain
+from mulap.training.pretrain.run import describe_doubts, pretrain
 from mulap.training.pretrain.settings import load_settings
 
 
@@ -453,3 +454,24 @@ def test_kill_9_and_rerun_resume_bit_exactly_in_two_processes_vii_E29(corpus, tm
 def test_a_library_call_prints_nothing(corpus, tmp_path, capsys):
     pretrain(make_settings(tmp_path), corpus, tmp_path / "run")
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_known_to_keep_a_model_from_learning_is_said_with_its_remedy(tmp_path):
+    head = {"has_contrastive_head": True}
+    changes = {"model": head, "objectives": {"contrastive": 1.0}}
+    doubts = describe_doubts(make_settings(tmp_path, **changes))
+    assert [line.partition(":")[0] for line in doubts] == [
+        "model.feature_norm is none, as in the paper",
+        "model.text_pooling is cls",
+    ]
+    better = head | {"feature_norm": "batch", "text_pooling": "mean"}
+    assert not describe_doubts(make_settings(tmp_path, **(changes | {"model": better})))
+    for name in ("small", "contrastive", "tiny", "warm"):
+        assert not describe_doubts(load_settings(find_config(name, "pretrain")))
+    assert len(describe_doubts(load_settings(find_config("paper", "pretrain")))) == 1
+
+
+def test_a_run_of_the_paper_s_settings_warns_at_its_start(corpus, tmp_path, capsys):
+    with shown():
+        pretrain(make_settings(tmp_path), corpus, tmp_path / "run")
+    assert "Warning: model.feature_norm is none, as in the paper" in capsys.readouterr().err
