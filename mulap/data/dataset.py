@@ -103,7 +103,7 @@ class ClipReader:
         if self.crop == "random" and recipe.seconds:
             raise ValueError(
                 f"{folder}: holds {_describe(recipe.store, recipe.seconds)}, and "
-                "data.crop=random needs whole tracks. Prepare it again with --store pcm, or set "
+                "data.crop=random needs whole tracks. Prepare it again with --seconds all, or set "
                 "data.crop=start."
             )
         if recipe.seconds not in (None, self.crop_seconds) and recipe.seconds < self.crop_seconds:
