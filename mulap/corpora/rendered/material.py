@@ -65,13 +65,13 @@ def plan_clips(seed: int) -> Iterator[ClipPlan]:
     its style or region have been used.
     """
     rng = np.random.default_rng([seed, 0])
-    grooves = {style: _reshuffled(rng, scores.read_grooves(style)) for style in STYLES}
+    grooves = {style: reshuffled(rng, scores.read_grooves(style)) for style in STYLES}
     tunes = {
-        start: filter(melodies.is_playable, _reshuffled(rng, paths))
+        start: filter(melodies.is_playable, reshuffled(rng, paths))
         for start, paths in melodies.list_melodies().items()
     }
-    drum_styles = _reshuffled(rng, [s for s in STYLES if s.family in _DRUM_FAMILIES])
-    styles = _reshuffled(rng, list(STYLES))
+    drum_styles = reshuffled(rng, [s for s in STYLES if s.family in _DRUM_FAMILIES])
+    styles = reshuffled(rng, list(STYLES))
     starts = list(REGIONS)
     weights = np.array([REGIONS[start][2] for start in starts], dtype=float)
     sources, rates = list(SOURCE_RATES), np.array(list(SOURCE_RATES.values()))
@@ -85,7 +85,7 @@ def plan_clips(seed: int) -> Iterator[ClipPlan]:
             yield ClipPlan(index, source, next(tunes["chor" if source == "chorale" else region]))
 
 
-def _reshuffled(rng: np.random.Generator, items: list[_T]) -> Iterator[_T]:
+def reshuffled(rng: np.random.Generator, items: list[_T]) -> Iterator[_T]:
     """All items in random order, then all in another one, and so on."""
     while True:
         yield from (items[i] for i in rng.permutation(len(items)))
@@ -98,7 +98,7 @@ def render_clip(plan: ClipPlan, seconds: float, seed: int, path: Path) -> ClipFa
     """
     rng = np.random.default_rng([seed, 1, plan.index])
     start = -float(rng.uniform(0, _LONGEST_LEAD_IN_SECONDS))
-    make = _accompaniment if isinstance(plan.material, scores.Groove) else _melody
+    make = play_accompaniment if isinstance(plan.material, scores.Groove) else _melody
     parts, facts = make(plan, rng, seconds)
     sampling_rate = int(rng.choice(_SAMPLING_RATES))
     mix = mix_parts(parts, start, seconds, sampling_rate, rng)
@@ -106,10 +106,11 @@ def render_clip(plan: ClipPlan, seconds: float, seed: int, path: Path) -> ClipFa
     if np.sqrt(np.mean(np.square(samples))) < _SOFTEST_RMS:
         raise ValueError("too soft to be heard")
     soundfile.write(path, samples, sampling_rate, subtype="PCM_16")
-    return _facts_of_mix(facts, mix, plan)
+    return facts_of_mix(facts, mix, plan.material)
 
 
-def _facts_of_mix(facts: ClipFacts, mix: Mix, plan: ClipPlan) -> ClipFacts:
+def facts_of_mix(facts: ClipFacts, mix: Mix, material: object) -> ClipFacts:
+    """Return the facts with the instruments that can be heard, and what may be said of a groove."""
     others = [name for name in mix.levels_db if name != mix.lead]
     facts = replace(
         facts,
@@ -117,15 +118,16 @@ def _facts_of_mix(facts: ClipFacts, mix: Mix, plan: ClipPlan) -> ClipFacts:
         has_drums="drums" in mix.levels_db,
         texture="solo" if not others and facts.texture != "drums" else facts.texture,
     )
-    if isinstance(plan.material, scores.Groove) and facts.texture != "drums":
-        description = judge_description(plan.material.description, facts)
+    if isinstance(material, scores.Groove) and facts.texture != "drums":
+        description = judge_description(material.description, facts)
         return replace(facts, description=description)
     return facts
 
 
-def _accompaniment(
+def play_accompaniment(
     plan: ClipPlan, rng: np.random.Generator, seconds: float
 ) -> tuple[list[scores.Part], ClipFacts]:
+    """Let MMA play a groove over chords, with instruments and perhaps a melody of our choice."""
     assert isinstance(plan.material, scores.Groove)
     style = plan.material.style
     bpm = int(rng.integers(style.slowest_bpm, style.fastest_bpm + 1))
@@ -190,6 +192,20 @@ def _melody(
     assert isinstance(plan.material, Path)
     melody = melodies.read_melody(plan.material)
     bpm = round(float(np.exp(rng.uniform(np.log(58), np.log(190)))))
+    parts, facts = play_tune(melody, bpm, plan.source, rng, seconds)
+    if plan.source == "chorale":
+        return parts, replace(
+            facts, style="chorale", style_words=_WORDS_FOR_CHORALE, style_family="chorale",
+            composer="Johann Sebastian Bach", period="Baroque",
+        )  # fmt: skip
+    place, adjective, _ = REGIONS[melodies.name_start(plan.material)]
+    return parts, replace(facts, region=place, region_adjective=adjective)
+
+
+def play_tune(
+    melody: melodies.Melody, bpm: int, source: str, rng: np.random.Generator, seconds: float
+) -> tuple[list[scores.Part], ClipFacts]:
+    """Play a melody in any key: solo, over a drone or over chords, the last two if its key is known."""
     quarter_seconds = 60 / bpm / melodies.beat_quarters(melody.metre)
     transpose = int(rng.integers(-5, 7))
     lead = _choose_instrument(rng, "L", set())
@@ -206,13 +222,7 @@ def _melody(
             )
         )
     facts = ClipFacts(
-        plan.source, "folk song", _WORDS_FOR_FOLK, "folk melody", texture, bpm, melody.metre,
+        source, "folk song", _WORDS_FOR_FOLK, "folk melody", texture, bpm, melody.metre,
         key, (), False,
     )  # fmt: skip
-    if plan.source == "chorale":
-        return parts, replace(
-            facts, style="chorale", style_words=_WORDS_FOR_CHORALE, style_family="chorale",
-            composer="Johann Sebastian Bach", period="Baroque",
-        )  # fmt: skip
-    place, adjective, _ = REGIONS[melodies.name_start(plan.material)]
-    return parts, replace(facts, region=place, region_adjective=adjective)
+    return parts, facts

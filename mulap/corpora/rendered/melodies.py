@@ -17,7 +17,7 @@ from mulap.corpora.rendered.styles import REGIONS, Instrument
 
 _PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 # Metre -> (quarters a bar, quarters a felt beat); melodies in other metres are left out.
-_METRES = {"2/4": (2, 1), "3/4": (3, 1), "4/4": (4, 1), "6/8": (3, 1.5)}
+METRES = {"2/4": (2, 1), "3/4": (3, 1), "4/4": (4, 1), "6/8": (3, 1.5)}
 # Triads on I, IV, V and vi (major) or i, iv, v and III (minor), as steps above the tonic.
 _TRIADS = {
     "major": ((0, 4, 7), (5, 9, 0), (7, 11, 2), (9, 0, 4)),
@@ -88,7 +88,7 @@ def read_melody(path: Path) -> Melody:
                 notes.append((*quarters, message.note))
     if len(notes) < _SHORTEST_MELODY_NOTES:
         raise ValueError(f"{path.name}: only {len(notes)} notes")
-    if len(metres) != 1 or not metres <= set(_METRES):
+    if len(metres) != 1 or not metres <= set(METRES):
         raise ValueError(f"{path.name}: metre {', '.join(sorted(metres)) or 'not known'}")
     notes.sort()
     key = _believed_key(keys[0] if len(set(keys)) == 1 else "", [note[2] for note in notes])
@@ -123,7 +123,7 @@ def _believed_key(signature: str, pitches: list[int]) -> Key | None:
 
 def beat_quarters(metre: str) -> float:
     """Return how many quarters one felt beat has: 1, or 1.5 in 6/8."""
-    return _METRES[metre][1]
+    return METRES[metre][1]
 
 
 def play_melody(
@@ -133,7 +133,7 @@ def play_melody(
     pitches = [pitch + transpose for _, _, pitch in melody.notes]
     middle = (instrument.lowest + instrument.highest) / 2
     octaves = 12 * round((middle - float(np.mean(pitches))) / 12)
-    bar = _METRES[melody.metre][0]
+    bar = METRES[melody.metre][0]
     length = -(-max(start + duration for start, duration, _ in melody.notes) // bar) * bar
     notes, offset = [], 0.0
     while offset * quarter_seconds < seconds:
@@ -159,7 +159,7 @@ def harmonise(
     note, shifted to where the long notes fall, since a folk song may begin with an upbeat.
     """
     assert melody.key is not None, "only a melody whose key is known can be harmonised"
-    bar = _METRES[melody.metre][0]
+    bar = METRES[melody.metre][0]
     tonic = (melody.key.tonic + transpose) % 12
     low = instrument.lowest + (tonic - instrument.lowest) % 12
     if is_drone:

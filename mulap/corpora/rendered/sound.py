@@ -6,8 +6,9 @@ twice the wanted rate and brought down with soxr: the synthesizer does not filte
 resamples. What the notes are is `scores`' business.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,37 +31,45 @@ _PEAK_DB = (-12.0, -1.0)
 class Mix:
     """A rendered clip."""
 
-    samples: np.ndarray  # float32 (num_samples, 2), peak under 1
+    samples: np.ndarray  # float32 (num_samples, 2); peak under 1 once the level is set
     # instrument name ("drums" for drums) -> level under the loudest group, only those that play and
     # are heard, loudest first
     levels_db: dict[str, float]
     lead: str  # the name of the lead, else of the loudest instrument that is no bass and no drum
 
 
-def make_synth(sampling_rate: int) -> tuple[Any, int]:
-    """Open the sound bank, a fresh one for each clip; ValueError if something is not installed."""
-    package_folder("tinysoundfont")  # one clear line instead of ImportError
-    import tinysoundfont  # noqa: PLC0415  (only the demo needs it, and it is no dependency of ours)
-
+def find_demo_bank() -> Path:
+    """Return the path of the sound bank inside pretty_midi; ValueError if it is not there."""
     bank = package_folder("pretty_midi") / SOUND_BANK
     if not bank.exists():
         raise ValueError(
             f"the sound bank {SOUND_BANK} is missing in the package pretty_midi. Run pip install "
             "--no-deps -r requirements-demo.txt"
         )
+    return bank
+
+
+def make_synth(sampling_rate: int, bank: Path | None = None) -> tuple[Any, int]:
+    """Open a sound bank, the demo's if none is given; ValueError if something is not installed."""
+    package_folder("tinysoundfont")  # one clear line instead of ImportError
+    import tinysoundfont  # noqa: PLC0415  (only the demo needs it, and it is no dependency of ours)
+
     synth = tinysoundfont.Synth(samplerate=sampling_rate, gain=-12)
-    return synth, synth.sfload(str(bank), max_voices=96)
+    return synth, synth.sfload(str(bank or find_demo_bank()), max_voices=96)
 
 
-def render_part(synth: Any, bank_id: int, part: Part, start: float, seconds: float) -> np.ndarray:
+def render_part(
+    synth: Any, bank_id: int, part: Part, start: float, seconds: float, kit: int = 0
+) -> np.ndarray:
     """Render what a part plays from `start` on: float32 (num_samples, 2) at the synthesizer's rate.
 
-    Notes that began before `start` are left out, so that a clip starts cleanly.
+    Notes that began before `start` are left out, so that a clip starts cleanly. Drums are played on
+    the bank's drum kit number `kit`.
     """
     is_drums = part.role == "drums"
     channel, rate = (9 if is_drums else 0), synth.samplerate
     synth.program_select(
-        channel, bank_id, 128 if is_drums else 0, 0 if is_drums else part.program, is_drums
+        channel, bank_id, 128 if is_drums else 0, kit if is_drums else part.program, is_drums
     )
     num_samples = round(seconds * rate)
     blocks, done = [], 0
@@ -103,11 +112,22 @@ def mix_parts(
         ValueError: if nothing sounds, or the lead does not.
     """
     synth, bank_id = make_synth(2 * sampling_rate)
+    sounds = ((part, render_part(synth, bank_id, part, start, seconds)) for part in parts)
+    mix = mix_sounds(sounds, rng)
+    samples = soxr.resample(mix.samples, 2 * sampling_rate, sampling_rate)
+    samples *= 10 ** (rng.uniform(*_PEAK_DB) / 20) / np.abs(samples).max()
+    return replace(mix, samples=samples.astype(np.float32))
+
+
+def mix_sounds(
+    sounds: Iterable[tuple[Part, np.ndarray]],
+    rng: np.random.Generator,
+    names: Mapping[int, str] = PROGRAM_NAMES,
+) -> Mix:
+    """Mix parts with what they sound like, as `mix_parts`, at the level and rate they come in."""
     stems: dict[tuple[str, str], np.ndarray] = {}  # (role, instrument) -> sound
-    for part in parts:
-        is_drums = part.role == "drums"
-        name = "drums" if is_drums else PROGRAM_NAMES.get(part.program, "")
-        sound = render_part(synth, bank_id, part, start, seconds)
+    for part, sound in sounds:
+        name = "drums" if part.role == "drums" else names.get(part.program, "")
         if _rms(sound) > _SILENT_RMS:
             stems[part.role, name] = stems.get((part.role, name), 0) + sound
         elif part.role == "lead":
@@ -116,13 +136,11 @@ def mix_parts(
         raise ValueError("nothing sounds")
     gains = _balance(stems, float(rng.uniform(*_LEAD_ABOVE_REST_DB)))
     whole = sum(sound * np.float32(gains[key]) for key, sound in stems.items())
-    samples = soxr.resample(whole, 2 * sampling_rate, sampling_rate)
-    samples *= 10 ** (rng.uniform(*_PEAK_DB) / 20) / np.abs(samples).max()
     levels = _levels({key: gains[key] * _rms(sound) for key, sound in stems.items()})
     leads = [name for (role, name) in stems if role == "lead"]
     melodic = [name for name in levels if name != "drums" and not name.endswith("bass")]
     lead = (leads or melodic or list(levels) or [""])[0]
-    return Mix(samples.astype(np.float32), levels, lead)
+    return Mix(np.asarray(whole), levels, lead)
 
 
 def _rms(sound: np.ndarray) -> float:

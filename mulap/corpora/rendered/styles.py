@@ -38,21 +38,21 @@ class Instrument:
     roles: str  # letters out of L (lead), C (chords) and D (drone)
 
 
-def _read(table: str) -> list[list[Any]]:
-    """Return the rows of a table below its header, whole numbers as such."""
+def read_table(table: str) -> list[list[Any]]:
+    """Return the rows of a table beside this module, whole numbers as such."""
     with open(Path(__file__).with_name(f"{table}.csv"), newline="", encoding="utf-8") as file:
         _, *rows = csv.reader(file)
     return [[int(cell) if cell.isdigit() else cell for cell in row] for row in rows]
 
 
 STYLES = tuple(
-    Style(file, tuple(words.split("; ")), *others) for file, words, *others in _read("styles")
+    Style(file, tuple(words.split("; ")), *others) for file, words, *others in read_table("styles")
 )
-INSTRUMENTS = {row[0]: Instrument(*row) for row in _read("instruments")}
+INSTRUMENTS = {row[0]: Instrument(*row) for row in read_table("instruments")}
 # For parts that keep the program MMA gives them. Programs that have no name here are heard, but
 # neither labelled nor mentioned.
 PROGRAM_NAMES: dict[int, str] = {
-    program: name for first, last, name in _read("programs") for program in range(first, last + 1)
+    program: name for first, last, name in read_table("programs") for program in range(first, last + 1)
 }
 _OTHER_FAMILIES = {
     "clavinet": "keyboard", "glockenspiel": "mallet", "tubular bells": "mallet",
@@ -63,5 +63,5 @@ _OTHER_FAMILIES = {
 FAMILY_OF = {name: instrument.family for name, instrument in INSTRUMENTS.items()} | _OTHER_FAMILIES
 # Start of a file's name in the Essen collection -> (place, adjective, how often it is drawn)
 REGIONS: dict[str, tuple[str, str, int]] = {
-    start: (place, adjective, weight) for start, place, adjective, weight in _read("regions")
+    start: (place, adjective, weight) for start, place, adjective, weight in read_table("regions")
 }

@@ -1,0 +1,169 @@
+"""What each clip of `render_music` is made of: kind, material, group, split and sound bank.
+
+A clip's plan depends on the seed and its number only, whatever is installed: where a package is
+missing, the clips that need it are left out and the others stay the same. Scope: choice; nothing is
+played.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from mulap.corpora.rendered import melodies, scores, tunes, works
+from mulap.corpora.rendered.banks import HELD_OUT_BANK, PULSES, TRAINING_BANKS
+from mulap.corpora.rendered.material import reshuffled
+from mulap.corpora.rendered.passages import choose_voice
+from mulap.corpora.rendered.styles import REGIONS, STYLES
+from mulap.corpora.rendered.truth import DRUMS, Drum, Voice
+from mulap.corpora.rendered.tunes import Tune
+from mulap.corpora.rendered.works import Work
+from mulap.files import AnyPath
+
+KIND_RATES = {
+    "accompaniment": 0.38, "folk melody": 0.08, "dance tune": 0.07, "chorale": 0.02, "score": 0.11,
+    "solo passage": 0.13, "single notes": 0.11, "drum pattern": 0.06, "drum hits": 0.04,
+}  # fmt: skip
+HELD_OUT_STYLES = frozenset(
+    "beguine charleston calypso twist quickstep".split()
+    + ["gypsy jazz", "western swing", "trip hop", "rock waltz", "show tune", "disco", "big band"]
+)
+"""Styles that only the test split has."""
+
+_TEST_RATE, _VALID_RATE = 0.09, 0.05
+_HELD_OUT_BANK_RATE = 0.6  # of the test clips
+_PULSES_RATE = 0.08
+_KINDS_FOR_PULSES = {"accompaniment", "folk melody", "dance tune", "chorale", "score"}
+_DRUM_FAMILIES = {
+    "rock", "pop", "soul and funk", "latin", "electronic", "jazz", "caribbean", "march", "country",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One clip before anything is drawn for it but its material."""
+
+    index: int
+    kind: str  # a key of `KIND_RATES`
+    material: scores.Groove | Path | Tune | Work | Voice | Drum
+    group: str  # what no two splits share
+    split: str
+    bank: str
+
+    @property
+    def track_id(self) -> str:
+        """Its name, also of the file."""
+        return f"rendered-{self.index:06d}"
+
+
+def plan_music(seed: int, packages: AnyPath) -> tuple[Iterator[Plan], dict[str, str]]:
+    """Plan clips without end, those that can be played here; and say what is left out and why."""
+    materials: dict[str, Callable[[], scores.Groove | Path | Tune | Work | Voice | Drum]] = {}
+    left_out = {}
+    for kind in KIND_RATES:
+        rng = np.random.default_rng([seed, 10, sorted(KIND_RATES).index(kind)])
+        try:
+            materials[kind] = _MATERIALS[kind](rng, packages)
+        except ValueError as error:
+            left_out[kind] = str(error)
+    return _plan(seed, materials), left_out
+
+
+def _plan(seed: int, materials: dict[str, Callable[[], object]]) -> Iterator[Plan]:
+    kinds, rates = list(KIND_RATES), np.array(list(KIND_RATES.values()))
+    for index in count():
+        rng = np.random.default_rng([seed, 11, index])
+        kind = kinds[int(rng.choice(len(kinds), p=rates / rates.sum()))]
+        if kind not in materials:
+            continue
+        material = materials[kind]()
+        bank = TRAINING_BANKS[int(rng.integers(len(TRAINING_BANKS)))]
+        if isinstance(material, Voice | Drum):  # what repeats is an instrument of a bank
+            bank = HELD_OUT_BANK if rng.random() < _TEST_RATE else bank
+            name = material.program if isinstance(material, Voice) else f"drum {material.key}"
+            group = f"notes {bank} {name}"
+            split = "test" if bank == HELD_OUT_BANK else _split_of(group, has_test=False)
+        else:
+            group = _group_of(material)
+            style = material.style.words[0] if isinstance(material, scores.Groove) else ""
+            split = "test" if style in HELD_OUT_STYLES else _split_of(group)
+            if split == "test" and rng.random() < _HELD_OUT_BANK_RATE:
+                bank = HELD_OUT_BANK
+            elif kind in _KINDS_FOR_PULSES and rng.random() < _PULSES_RATE:
+                bank = PULSES
+        yield Plan(index, kind, material, group, split, bank)  # pyright: ignore[reportArgumentType]
+
+
+def _split_of(group: str, has_test: bool = True) -> str:
+    """Assign a group by its name alone, so that every seed and size agrees."""
+    place = int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") / 2**32
+    if place < _VALID_RATE:
+        return "valid"
+    return "test" if has_test and place < _VALID_RATE + _TEST_RATE else "train"
+
+
+def _group_of(material: object) -> str:
+    if isinstance(material, scores.Groove):
+        return f"groove {material.full_name}"
+    if isinstance(material, Path):
+        name = melodies.tune_name(material)
+        number = name.removeprefix("chor-bwv")
+        return f"work bach bwv{int(number)}" if number.isdigit() else f"melody {name}"
+    assert isinstance(material, Tune | Work)
+    return material.group
+
+
+def _grooves(
+    rng: np.random.Generator, packages: AnyPath, families: set[str] | None = None
+) -> Callable[[], scores.Groove]:
+    styles = [s for s in STYLES if families is None or s.family in families]
+    turns = reshuffled(rng, styles)
+    grooves = {style: reshuffled(rng, scores.read_grooves(style)) for style in styles}
+    return lambda: next(grooves[next(turns)])
+
+
+def _folk(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Path]:
+    turns = {start: reshuffled(rng, paths) for start, paths in melodies.list_melodies().items()}
+    starts = list(REGIONS)
+    weights = np.array([REGIONS[start][2] for start in starts], dtype=float)
+    weights /= weights.sum()
+    return lambda: next(
+        filter(melodies.is_playable, turns[starts[int(rng.choice(len(starts), p=weights))]])
+    )
+
+
+def _chorales(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Path]:
+    paths = filter(melodies.is_playable, reshuffled(rng, melodies.list_melodies()["chor"]))
+    return lambda: next(paths)
+
+
+def _tunes(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Tune]:
+    found = filter(tunes.is_playable, reshuffled(rng, tunes.find_tunes(packages)))
+    return lambda: next(found)
+
+
+def _works(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Work]:
+    """Draw the form first, so that few quartets are heard as often as many chorales."""
+    by_form: dict[str, list[Work]] = {}
+    for work in works.find_works(packages):
+        by_form.setdefault(work.forms[0], []).append(work)
+    weights = np.array([min(len(some), 60) for some in by_form.values()], dtype=float)
+    weights /= weights.sum()
+    turns = [filter(works.is_playable, reshuffled(rng, some)) for some in by_form.values()]
+    return lambda: next(turns[int(rng.choice(len(turns), p=weights))])
+
+
+_MATERIALS: dict[str, Callable[[np.random.Generator, AnyPath], Callable[[], object]]] = {
+    "accompaniment": _grooves,
+    "drum pattern": lambda rng, packages: _grooves(rng, packages, _DRUM_FAMILIES),
+    "folk melody": _folk,
+    "chorale": _chorales,
+    "dance tune": _tunes,
+    "score": _works,
+    "solo passage": lambda rng, packages: lambda: choose_voice(rng, favours_common=True),
+    "single notes": lambda rng, packages: lambda: choose_voice(rng),
+    "drum hits": lambda rng, packages: lambda: DRUMS[int(rng.integers(len(DRUMS)))],
+}  # fmt: skip

@@ -1,0 +1,62 @@
+"""A synthesizer like those of 8-bit game consoles: pulse waves, a triangle and noise for drums.
+
+It plays any part of notes, as a sound bank would, and is counted as one. Scope: one part of notes
+to samples.
+"""
+
+import numpy as np
+from scipy import signal
+
+from mulap.corpora.rendered.scores import Note, Part
+
+_DUTIES = (0.125, 0.25, 0.5)
+_RELEASE_SECONDS = 0.02
+_DEEP_DRUMS, _HIGH_DRUMS = (35, 36, 41, 43, 45), (42, 44, 46, 51, 59, 70, 69)
+
+
+def render_pulses(
+    part: Part, start: float, seconds: float, rate: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Render what a part plays from `start` on: float32 (num_samples,).
+
+    Notes that began before `start` are left out.
+    """
+    sound = np.zeros(round(seconds * rate), dtype=np.float32)
+    duty = float(rng.choice(_DUTIES))
+    vibrato = float(rng.choice([0.0, 0.0, 0.004]))
+    for note in part.notes:
+        begin = round((note.start_seconds - start) * rate)
+        if begin < 0 or begin >= len(sound):
+            continue
+        if part.role == "drums":
+            wave = _hit(note, rate, rng)
+        else:
+            times = np.arange(round((note.duration_seconds + _RELEASE_SECONDS) * rate)) / rate
+            phase = 440 * 2 ** ((note.pitch - 69) / 12) * times
+            phase += vibrato * np.sin(2 * np.pi * 5.5 * times) * phase[-1] / max(times[-1], 0.1)
+            phase %= 1
+            is_bass = part.role == "bass"
+            wave = 1 - 4 * np.abs(phase - 0.5) if is_bass else np.where(phase < duty, 1, -1) - (
+                2 * duty - 1
+            )
+            wave = wave * _envelope(note, times)
+        wave = wave[: len(sound) - begin]
+        sound[begin : begin + len(wave)] += (note.velocity / 127 * wave).astype(np.float32)
+    return sound
+
+
+def _envelope(note: Note, times: np.ndarray) -> np.ndarray:
+    fade = np.clip((note.duration_seconds + _RELEASE_SECONDS - times) / _RELEASE_SECONDS, 0, 1)
+    return np.minimum(times / 0.003, 1) * fade * (0.55 + 0.45 * np.exp(-times / 0.15))
+
+
+def _hit(note: Note, rate: int, rng: np.random.Generator) -> np.ndarray:
+    is_deep, is_high = note.pitch in _DEEP_DRUMS, note.pitch in _HIGH_DRUMS
+    times = np.arange(round((0.06 if is_high else 0.18) * rate)) / rate
+    if is_deep:  # a triangle that falls
+        phase = np.cumsum(160 * np.exp(-times / 0.05) + 45) / rate % 1
+        return (1 - 4 * np.abs(phase - 0.5)) * np.exp(-times / 0.07)
+    noise = np.sign(rng.standard_normal(len(times)))
+    if is_high:
+        noise = signal.lfilter([1, -1], [1], noise) / 2
+    return 0.7 * noise * np.exp(-times / (0.015 if is_high else 0.06))

@@ -1,0 +1,1 @@
+def write_sentences(truth, seed, index): return ["music"]
