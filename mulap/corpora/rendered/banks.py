@@ -83,4 +83,3 @@ def open_bank(path: Path) -> tuple[Any, int]:
     Compressed banks (.sf3) take up to 10 s and 500 MB.
     """
     return make_synth(RENDER_RATE, path)
-

@@ -85,6 +85,16 @@ def _set_level(sound: np.ndarray, target_db: float) -> tuple[np.ndarray, float]:
     return sound * np.float32(gain), 20 * float(np.log10(gain * rms))
 
 
+def _filter(sections: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    return np.asarray(signal.sosfilt(sections, sound))
+
+
+def _butter(order: int, cutoff: float | tuple[float, float]) -> np.ndarray:
+    """Return a low-pass filter, or a band-pass for two frequencies in Hz."""
+    kind = "band" if isinstance(cutoff, tuple) else "low"
+    return np.asarray(signal.butter(order, cutoff, kind, fs=SAMPLING_RATE, output="sos"))
+
+
 def _shelf(frequency: float, gain_db: float, is_high: bool) -> np.ndarray:
     """Return a second-order section of a shelving filter (R. Bristow-Johnson's cookbook, S = 1)."""
     a, w = 10 ** (gain_db / 40), 2 * np.pi * frequency / SAMPLING_RATE
@@ -117,7 +127,7 @@ def _equalise(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             float(rng.uniform(0.5, 2)),
         ),
     ]
-    return signal.sosfilt(np.stack(sections).astype(np.float32), sound)
+    return _filter(np.stack(sections), sound)
 
 
 def _compress(sound: np.ndarray, threshold_db: float, ratio: float) -> np.ndarray:
@@ -125,7 +135,7 @@ def _compress(sound: np.ndarray, threshold_db: float, ratio: float) -> np.ndarra
     hop = SAMPLING_RATE // 200
     frames = np.pad(sound, (0, -len(sound) % hop)).reshape(-1, hop)
     power = np.mean(np.square(frames), axis=1)
-    level = signal.lfilter([0.1], [1, -0.9], power)
+    level = np.asarray(signal.lfilter([0.1], [1, -0.9], power))
     over_db = np.maximum(10 * np.log10(level + 1e-9) - threshold_db, 0)
     gain = 10 ** (-over_db * (1 - 1 / ratio) / 20)
     times = np.arange(len(sound)) / hop
@@ -140,7 +150,7 @@ def _reverberate(
     times = np.arange(round(min(seconds, 2.5) * SAMPLING_RATE)) / SAMPLING_RATE
     tail = rng.standard_normal(len(times)).astype(np.float32) * np.exp(-6.9 * times / seconds)
     cutoff = float(rng.uniform(1_500, 6_000))
-    tail = signal.sosfilt(signal.butter(1, cutoff, fs=SAMPLING_RATE, output="sos"), tail)
+    tail = _filter(_butter(1, cutoff), tail)
     delay = np.zeros(round(float(rng.uniform(0, 0.04)) * SAMPLING_RATE), dtype=np.float32)
     response = np.concatenate([delay, tail.astype(np.float32)])
     wet = signal.oaconvolve(sound, response)[: len(sound)]
@@ -169,7 +179,7 @@ def _low_fi(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     waver = depth * np.sin(2 * np.pi * speed * seconds) / speed
     sound = np.interp(seconds + waver, seconds, sound)
     cutoff = float(rng.uniform(1_800, 3_500))
-    sound = signal.sosfilt(signal.butter(3, cutoff, fs=SAMPLING_RATE, output="sos"), sound)
+    sound = _filter(_butter(3, cutoff), sound)
     sound = np.tanh(2.5 * sound / np.abs(sound).max())
     return _hiss(sound.astype(np.float32), rng, (-32, -26))
 
@@ -178,27 +188,27 @@ def _hiss(
     sound: np.ndarray, rng: np.random.Generator, under_db: tuple[float, float] = (-26, -16)
 ) -> np.ndarray:
     noise = rng.standard_normal(len(sound)).astype(np.float32)
-    noise = signal.lfilter([1, 0.5], [1], noise).astype(np.float32)
+    noise = np.asarray(signal.lfilter([1, 0.5], [1], noise), dtype=np.float32)
     gain = 10 ** (float(rng.uniform(*under_db)) / 20) * _rms(sound) / _rms(noise)
     return sound + noise * np.float32(gain)
 
 
 def _crackle(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Add the clicks and the hiss of an old record, and take off deep and high sounds."""
-    band = signal.butter(2, (150, 4_000), btype="band", fs=SAMPLING_RATE, output="sos")
-    sound = signal.sosfilt(band, sound).astype(np.float32)
+    band = _butter(2, (150, 4_000))
+    sound = _filter(band, sound).astype(np.float32)
     clicks = np.zeros_like(sound)
     num_clicks = rng.poisson(float(rng.uniform(10, 30)) * len(sound) / SAMPLING_RATE)
     places = rng.integers(len(sound), size=num_clicks)
     clicks[places] = rng.exponential(1.0, num_clicks) * rng.choice([-1, 1], num_clicks)
-    clicks = signal.sosfilt(signal.butter(1, 5_000, fs=SAMPLING_RATE, output="sos"), clicks)
+    clicks = _filter(_butter(1, 5_000), clicks)
     clicks *= np.abs(sound).max() * float(rng.uniform(0.15, 0.4))
     return _hiss(sound + clicks.astype(np.float32), rng, (-34, -26))
 
 
 def _telephone(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    band = signal.butter(4, (350, 3_200), btype="band", fs=SAMPLING_RATE, output="sos")
-    sound = signal.sosfilt(band, sound)
+    band = _butter(4, (350, 3_200))
+    sound = _filter(band, sound)
     return np.tanh(float(rng.uniform(2, 4)) * sound / np.abs(sound).max()).astype(np.float32)
 
 

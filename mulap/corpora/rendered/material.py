@@ -205,7 +205,7 @@ def _melody(
 def play_tune(
     melody: melodies.Melody, bpm: int, source: str, rng: np.random.Generator, seconds: float
 ) -> tuple[list[scores.Part], ClipFacts]:
-    """Play a melody in any key: solo, over a drone or over chords, the last two if its key is known."""
+    """Play a melody in any key: solo or, if its key is known, over a drone or chords."""
     quarter_seconds = 60 / bpm / melodies.beat_quarters(melody.metre)
     transpose = int(rng.integers(-5, 7))
     lead = _choose_instrument(rng, "L", set())

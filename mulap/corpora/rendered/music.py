@@ -166,8 +166,12 @@ def _fingerprint(plan: Plan) -> str:
 def truth_from_json(values: dict[str, Any]) -> Truth:
     """Make a `Truth` of what `asdict` and JSON made of one."""
     names = {field.name for field in fields(Truth)}
-    kept = {name: value for name, value in values.items() if name in names}
-    return Truth(**{n: tuple(v) if isinstance(v, list) else v for n, v in kept.items()})
+    kept: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if name in names
+    }
+    return Truth(**kept)
 
 
 def _render_clips(
@@ -206,7 +210,9 @@ def _try_render(
 ) -> Truth | str:
     """Render a clip; the reason, where it fails. Runs in a worker process."""
     try:
-        return render_plan(plan, banks.get(plan.bank), seconds, seed, audio / f"{plan.track_id}.flac")
+        return render_plan(
+            plan, banks.get(plan.bank), seconds, seed, audio / f"{plan.track_id}.flac"
+        )
     except (ValueError, OSError, RuntimeError, subprocess.SubprocessError) as error:
         return f"{type(error).__name__}: {error}"
 

@@ -209,7 +209,9 @@ def _arpeggios(
         tones += [tones[0] + 12] if tones[0] + 12 <= voice.highest else []
         row = tones + tones[-2:0:-1]
         notes += [
-            Note(number * bar + i * step, min(held, voice.ring_seconds), row[i % len(row)], velocity)
+            Note(
+                number * bar + i * step, min(held, voice.ring_seconds), row[i % len(row)], velocity
+            )
             for i in range(per_bar)
         ]
     return notes

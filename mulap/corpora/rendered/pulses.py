@@ -5,7 +5,6 @@ to samples.
 """
 
 import numpy as np
-from scipy import signal
 
 from mulap.corpora.rendered.scores import Note, Part
 
@@ -36,8 +35,10 @@ def render_pulses(
             phase += vibrato * np.sin(2 * np.pi * 5.5 * times) * phase[-1] / max(times[-1], 0.1)
             phase %= 1
             is_bass = part.role == "bass"
-            wave = 1 - 4 * np.abs(phase - 0.5) if is_bass else np.where(phase < duty, 1, -1) - (
-                2 * duty - 1
+            wave = (
+                1 - 4 * np.abs(phase - 0.5)
+                if is_bass
+                else np.where(phase < duty, 1, -1) - (2 * duty - 1)
             )
             wave = wave * _envelope(note, times)
         wave = wave[: len(sound) - begin]
@@ -58,5 +59,5 @@ def _hit(note: Note, rate: int, rng: np.random.Generator) -> np.ndarray:
         return (1 - 4 * np.abs(phase - 0.5)) * np.exp(-times / 0.07)
     noise = np.sign(rng.standard_normal(len(times)))
     if is_high:
-        noise = signal.lfilter([1, -1], [1], noise) / 2
+        noise = np.diff(noise, prepend=0) / 2
     return 0.7 * noise * np.exp(-times / (0.015 if is_high else 0.06))

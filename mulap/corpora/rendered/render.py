@@ -1,4 +1,4 @@
-"""Play one plan: notes, voices, drum kit, tuning, sound bank, effects; a FLAC file and its truth."""
+"""Play one plan: notes, voices, kit, tuning, bank, effects; a FLAC file and what is true of it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -52,7 +52,8 @@ _DANCE_WORDS = {
 def render_plan(plan: Plan, bank: Path | None, seconds: float, seed: int, path: Path) -> Truth:
     """Render a clip to a FLAC file, 16 kHz mono; return what is true of it.
 
-    Without a bank, `pulses` plays. ValueError if its material cannot be played, or the clip would have a long silence.
+    Without a bank, `pulses` plays. ValueError if the material cannot be played, or the clip would
+    have a long silence.
     """
     rng = np.random.default_rng([seed, 12, plan.index])
     parts, truth = _play(plan, rng, seconds)
@@ -83,7 +84,18 @@ def render_plan(plan: Plan, bank: Path | None, seconds: float, seed: int, path: 
         sound_bank=plan.bank,
         effects=effects.names,
         loudness_db=effects.loudness_db,
+        onsets_per_second=_count_onsets(parts, seconds),
     )
+
+
+def _count_onsets(parts: list[Part], seconds: float) -> float:
+    """Return how often a second something begins; what begins within 30 ms counts once."""
+    starts = sorted(n.start_seconds for p in parts for n in p.notes if n.start_seconds < seconds)
+    count, last = 0, -1.0
+    for start in starts:
+        if start - last > 0.03:
+            count, last = count + 1, start
+    return round(count / seconds, 2)
 
 
 def _voice_of(lead: str, parts: list[Part]) -> str:
@@ -109,7 +121,7 @@ def _play_parts(
     for part in parts:
         if part.notes:
             sound = render_part(synth, bank_id, part, start, seconds, kit)
-            yield part, sound @ np.float32([1 - place, place])
+            yield part, sound @ np.array([1 - place, place], dtype=np.float32)
 
 
 def _longest_silence(samples: np.ndarray) -> float:
@@ -133,9 +145,7 @@ def _play(plan: Plan, rng: np.random.Generator, seconds: float) -> tuple[list[Pa
     if isinstance(material, Work):
         return play_work(material, rng, seconds, has_players=plan.bank != PULSES)
     if isinstance(material, Groove):
-        parts, facts = play_accompaniment(
-            ClipPlan(plan.index, plan.kind, material), rng, seconds
-        )
+        parts, facts = play_accompaniment(ClipPlan(plan.index, plan.kind, material), rng, seconds)
         return parts, _licensed(_widen(facts), _MMA)
     if isinstance(material, Tune):
         return _play_dance(material, rng, seconds)
@@ -154,9 +164,7 @@ def _play(plan: Plan, rng: np.random.Generator, seconds: float) -> tuple[list[Pa
     )
 
 
-def _play_dance(
-    tune: Tune, rng: np.random.Generator, seconds: float
-) -> tuple[list[Part], Truth]:
+def _play_dance(tune: Tune, rng: np.random.Generator, seconds: float) -> tuple[list[Part], Truth]:
     low, high, _ = DANCES[tune.dance]
     parts, facts = play_tune(
         read_tune(tune), int(rng.integers(low, high + 1)), "dance tune", rng, seconds

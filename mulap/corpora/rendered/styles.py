@@ -52,7 +52,9 @@ INSTRUMENTS = {row[0]: Instrument(*row) for row in read_table("instruments")}
 # For parts that keep the program MMA gives them. Programs that have no name here are heard, but
 # neither labelled nor mentioned.
 PROGRAM_NAMES: dict[int, str] = {
-    program: name for first, last, name in read_table("programs") for program in range(first, last + 1)
+    program: name
+    for first, last, name in read_table("programs")
+    for program in range(first, last + 1)
 }
 _OTHER_FAMILIES = {
     "clavinet": "keyboard", "glockenspiel": "mallet", "tubular bells": "mallet",

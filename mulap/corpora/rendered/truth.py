@@ -67,6 +67,7 @@ class Truth(ClipFacts):
         sound_bank: a key of `banks.BANKS`.
         effects: names, see `effects.Effects`.
         loudness_db: RMS below full scale.
+        onsets_per_second: how often some note or drum begins.
         licence, attribution: of the music; the bank has its own.
     """
 
@@ -79,6 +80,7 @@ class Truth(ClipFacts):
     sound_bank: str = ""
     effects: tuple[str, ...] = ()
     loudness_db: float = 0.0
+    onsets_per_second: float = 0.0
     licence: str = ""
     attribution: str = ""
 
@@ -110,7 +112,6 @@ VOICES = tuple(
     for program, name, words, lowest, highest, ring, roles in read_table("voices")
 )
 DRUMS = tuple(
-    Drum(key, name, _split(words), float(pulse))
-    for key, name, words, pulse in read_table("drums")
+    Drum(key, name, _split(words), float(pulse)) for key, name, words, pulse in read_table("drums")
 )
 VOICE_OF = {voice.program: voice for voice in VOICES}

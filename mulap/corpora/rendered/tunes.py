@@ -6,7 +6,6 @@ melodies; `melodies` plays them.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -39,7 +38,7 @@ _TOKEN = re.compile(
     r"|(?P<tuplet>\((?P<count>[2-9])(?::\d?)*)"
     r"|(?P<note>(?P<sign>\^\^|\^|__|_|=)?(?P<letter>[A-Ga-gzx])(?P<octave>[,']*)"
     r"(?P<times>\d*)(?P<over>/*)(?P<by>\d*))"
-    r"|(?P<chord>\[(?=[A-Ga-g^_=]))|(?P<close>\](?P<chordtimes>\d*)(?P<chordover>/*)(?P<chordby>\d*))"
+    r"|(?P<chord>\[(?=[A-Ga-g^_=]))|(?P<close>\])"
     r"|(?P<broken>>+|<+)|(?P<tie>-)|(?P<bar>[|:]+\]?|\|)"
 )
 _TUPLETS = {2: Fraction(3, 2), 3: Fraction(2, 3), 4: Fraction(3, 4), 6: Fraction(2, 3)}
@@ -91,9 +90,11 @@ def read_tune(tune: Tune) -> Melody:
     metre = {"C": "4/4", "C|": "4/4"}.get(fields.get("M", ""), fields.get("M", ""))
     if metre not in METRES or metre not in DANCES[tune.dance][2]:
         raise ValueError(f"{tune.path.name}: a {tune.dance} in {metre or 'no metre'}")
-    unit = Fraction(fields["L"]) if re.fullmatch(r"\d+/\d+", fields.get("L", "")) else Fraction(1, 8)
+    unit = (
+        Fraction(fields["L"]) if re.fullmatch(r"\d+/\d+", fields.get("L", "")) else Fraction(1, 8)
+    )
     tonic, sharps = _read_key(fields.get("K", ""), tune.path.name)
-    notes = tuple(_read_body(body, unit * 4, sharps))
+    notes = tuple(_Reader(unit * 4, sharps).read(body))
     if len(notes) < _SHORTEST_TUNE_NOTES:
         raise ValueError(f"{tune.path.name}: only {len(notes)} notes")
     key = tonic if tonic and notes[-1][2] % 12 == tonic.tonic else None
@@ -136,68 +137,82 @@ def _read_key(text: str, name: str) -> tuple[Key | None, dict[str, int]]:
     tonic = (_SCALE[found[1]] + {"#": 1, "b": -1, "": 0}[found[2]]) % 12
     major = (tonic + {0: 0, 3: 3, 5: 5, 10: 10, 7: 7}[_MODES[mode]]) % 12
     fifths = (major * 7) % 12
-    signs = {letter: 1 for letter in _SHARPS[:fifths]} if fifths <= 6 else {}
-    signs = signs or {letter: -1 for letter in _FLATS[: 12 - fifths]} if fifths > 6 else signs
+    letters, sign = (_SHARPS[:fifths], 1) if fifths <= 6 else (_FLATS[: 12 - fifths], -1)
+    signs = dict.fromkeys(letters, sign)
     names = {0: "major", 3: "minor"}
     named = names.get(_MODES[mode])
     return (Key(tonic, named) if named else None), signs
 
 
-def _read_body(
-    body: str, unit: Fraction, signature: dict[str, int]
-) -> Iterator[tuple[float, float, int]]:
-    """Yield (start, duration, pitch), in quarters, of the notes; of a chord only the highest."""
-    now, in_bar, tuplet_left, tuplet = Fraction(0), {}, 0, Fraction(1)
-    rows: list[list[Fraction | int]] = []  # start, duration, pitch (-1: a rest)
-    factor, is_tied, chord = Fraction(1), False, -1
-    for found in _TOKEN.finditer(body):
-        if found["tuplet"]:
-            tuplet_left = int(found["count"])
-            tuplet = _TUPLETS.get(tuplet_left, Fraction(1))
-        elif found["bar"]:
-            in_bar = {}
-        elif found["chord"]:
-            chord = len(rows)
-        elif found["close"]:
-            if 0 <= chord < len(rows):
-                rows[chord:] = [max(rows[chord:], key=lambda row: row[2])]
-                now = Fraction(rows[-1][0]) + Fraction(rows[-1][1])
-            chord = -1
-        elif found["broken"] and rows:
-            share = Fraction(1, 2 ** len(found["broken"]))
-            longer = found["broken"][0] == ">"
-            old = Fraction(rows[-1][1])
-            rows[-1][1] = old * (2 - share if longer else share)
-            now += rows[-1][1] - old
-            factor = share if longer else 2 - share
-        elif found["tie"]:
-            is_tied = bool(rows)
-        elif found["note"]:
-            duration = _duration(found) * unit * factor
-            factor = Fraction(1)
-            if tuplet_left:
-                duration, tuplet_left = duration * tuplet, tuplet_left - 1
-            pitch = _pitch(found, in_bar, signature)
-            if is_tied and chord < 0 and rows[-1][2] == pitch:
-                rows[-1][1] += duration
-            else:
-                rows.append([now, duration, pitch])
-            is_tied = False
-            now = now if chord >= 0 else now + duration
-    return ((float(s), float(d), int(p)) for s, d, p in rows if p >= 0 and d > 0)
+class _Reader:
+    """The notes of a tune's body, read token by token; of a chord only the highest note."""
+
+    def __init__(self, unit: Fraction, signature: dict[str, int]) -> None:
+        self._unit, self._signature = unit, signature
+        self._rows: list[list[Fraction]] = []  # start, duration, pitch (-1: a rest)
+        self._now, self._factor = Fraction(0), Fraction(1)  # of the next note, after a broken one
+        self._in_bar: dict[str, int] = {}  # accidentals
+        self._tuplet, self._tuplet_left = Fraction(1), 0
+        self._is_tied, self._chord = False, -1  # the number of an open chord's first note
+
+    def read(self, body: str) -> list[tuple[float, float, int]]:
+        """Return (start, duration, pitch) in quarters."""
+        for found in _TOKEN.finditer(body):
+            if found["note"]:
+                self._add_note(found)
+            elif found["broken"] and self._rows:
+                self._break_rhythm(found["broken"])
+            elif found["tuplet"]:
+                self._tuplet_left = int(found["count"])
+                self._tuplet = _TUPLETS.get(self._tuplet_left, Fraction(1))
+            elif found["bar"]:
+                self._in_bar = {}
+            elif found["tie"]:
+                self._is_tied = bool(self._rows)
+            elif found["chord"]:
+                self._chord = len(self._rows)
+            elif found["close"]:
+                self._close_chord()
+        return [(float(s), float(d), int(p)) for s, d, p in self._rows if p >= 0 and d > 0]
+
+    def _add_note(self, found: re.Match[str]) -> None:
+        duration = _duration(found) * self._unit * self._factor
+        self._factor = Fraction(1)
+        if self._tuplet_left:
+            duration, self._tuplet_left = duration * self._tuplet, self._tuplet_left - 1
+        pitch = self._pitch(found)
+        if self._is_tied and self._chord < 0 and self._rows[-1][2] == pitch:
+            self._rows[-1][1] += duration
+        else:
+            self._rows.append([self._now, duration, Fraction(pitch)])
+        self._is_tied = False
+        self._now += duration if self._chord < 0 else 0
+
+    def _break_rhythm(self, signs: str) -> None:
+        """Lengthen the last note by what the next one loses, or the other way round."""
+        share = Fraction(1, 2 ** len(signs))
+        last, self._factor = (2 - share, share) if signs[0] == ">" else (share, 2 - share)
+        old = self._rows[-1][1]
+        self._rows[-1][1] = old * last
+        self._now += self._rows[-1][1] - old
+
+    def _close_chord(self) -> None:
+        if 0 <= self._chord < len(self._rows):
+            self._rows[self._chord :] = [max(self._rows[self._chord :], key=lambda row: row[2])]
+            self._now = self._rows[-1][0] + self._rows[-1][1]
+        self._chord = -1
+
+    def _pitch(self, found: re.Match[str]) -> int:
+        letter = found["letter"]
+        if letter in "zx":
+            return -1
+        octave = 5 + letter.islower() + found["octave"].count("'") - found["octave"].count(",")
+        if found["sign"]:
+            self._in_bar[letter] = {"^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}[found["sign"]]
+        sign = self._in_bar.get(letter, self._signature.get(letter.upper(), 0))
+        return 12 * octave + _SCALE[letter.upper()] + sign
 
 
 def _duration(found: re.Match[str]) -> Fraction:
     times, over, by = int(found["times"] or 1), found["over"], int(found["by"] or 0)
     return Fraction(times, by or 2 ** len(over)) if over else Fraction(times)
-
-
-def _pitch(found: re.Match[str], in_bar: dict[str, int], signature: dict[str, int]) -> int:
-    letter = found["letter"]
-    if letter in "zx":
-        return -1
-    octave = 5 + letter.islower() + found["octave"].count("'") - found["octave"].count(",")
-    if found["sign"]:
-        in_bar[letter] = {"^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}[found["sign"]]
-    sign = in_bar.get(letter, signature.get(letter.upper(), 0))
-    return 12 * octave + _SCALE[letter.upper()] + sign

@@ -88,8 +88,8 @@ def read_score(path: Path) -> Score:
     """Read a MusicXML file. Repeats are not played; grace notes and percussion are left out.
 
     Raises:
-        ValueError: it is damaged or no partwise score, its rights are reserved, or it has no notes or too many
-            parts.
+        ValueError: it is damaged or no partwise score, its rights are reserved, or it has no
+            notes, or more than eight parts.
     """
     try:
         root = ElementTree.fromstring(_read_xml(path))
@@ -225,7 +225,8 @@ def play_work(
     truth = Truth(
         "score", forms[0], forms, "classical", "ensemble", round(tempo / beat),
         score.metre if score.metre in ("4/4", "3/4", "2/4", "6/8") else "", "", (), False,
-        composer=work.composer, period=work.period, ensemble=words if has_players else "", title=score.title,
+        composer=work.composer, period=work.period, title=score.title,
+        ensemble=words if has_players else "",
         licence=LICENCE, attribution=f"{work.composer or 'anonymous'}; music21 corpus",
         manner="own" if is_own else "exchanged",
     )  # fmt: skip
