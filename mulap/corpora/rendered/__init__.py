@@ -1,1 +1,1 @@
-"""A demo corpus of real music writing, rendered from packages; see docs/demo-corpus.md."""
+"""Music rendered from packages: a demo corpus and hours to train on; see docs/demo-corpus.md."""

@@ -157,9 +157,9 @@ def _accompanied(
     voice: Voice, rng: np.random.Generator, key: Key, chords: list[str], bar: float, beats: int
 ) -> list[Note]:
     """Play a melody with the right hand, and chords or broken chords with the left."""
-    third = voice.lowest + (voice.highest - voice.lowest) // 3
-    upper = Voice(voice.program, voice.name, voice.words, third, voice.highest, 4, "P")
-    lower = Voice(voice.program, voice.name, voice.words, voice.lowest, third + 7, 4, "P")
+    third, ring = voice.lowest + (voice.highest - voice.lowest) // 3, voice.ring_seconds
+    upper = Voice(voice.program, voice.name, voice.words, third, voice.highest, ring, "P")
+    lower = Voice(voice.program, voice.name, voice.words, voice.lowest, third + 7, ring, "P")
     left = _chords if rng.random() < 0.5 else _arpeggios
     soft = [
         Note(n.start_seconds, n.duration_seconds, n.pitch, int(0.72 * n.velocity))

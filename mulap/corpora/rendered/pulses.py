@@ -10,6 +10,7 @@ from mulap.corpora.rendered.scores import Note, Part
 
 _DUTIES = (0.125, 0.25, 0.5)
 _RELEASE_SECONDS = 0.02
+_VIBRATO_HERTZ = 5.5
 _DEEP_DRUMS, _HIGH_DRUMS = (35, 36, 41, 43, 45), (42, 44, 46, 51, 59, 70, 69)
 
 
@@ -22,7 +23,7 @@ def render_pulses(
     """
     sound = np.zeros(round(seconds * rate), dtype=np.float32)
     duty = float(rng.choice(_DUTIES))
-    vibrato = float(rng.choice([0.0, 0.0, 0.004]))
+    vibrato = float(rng.choice([0.0, 0.0, 0.006]))  # of the frequency
     for note in part.notes:
         begin = round((note.start_seconds - start) * rate)
         if begin < 0 or begin >= len(sound):
@@ -30,20 +31,21 @@ def render_pulses(
         if part.role == "drums":
             wave = _hit(note, rate, rng)
         else:
-            times = np.arange(round((note.duration_seconds + _RELEASE_SECONDS) * rate)) / rate
-            phase = 440 * 2 ** ((note.pitch - 69) / 12) * times
-            phase += vibrato * np.sin(2 * np.pi * 5.5 * times) * phase[-1] / max(times[-1], 0.1)
-            phase %= 1
-            is_bass = part.role == "bass"
-            wave = (
-                1 - 4 * np.abs(phase - 0.5)
-                if is_bass
-                else np.where(phase < duty, 1, -1) - (2 * duty - 1)
-            )
-            wave = wave * _envelope(note, times)
+            wave = _tone(note, rate, None if part.role == "bass" else duty, vibrato)
         wave = wave[: len(sound) - begin]
         sound[begin : begin + len(wave)] += (note.velocity / 127 * wave).astype(np.float32)
     return sound
+
+
+def _tone(note: Note, rate: int, duty: float | None, vibrato: float) -> np.ndarray:
+    """Return a pulse wave with its duty cycle, or a triangle wave if that is None."""
+    times = np.arange(round((note.duration_seconds + _RELEASE_SECONDS) * rate)) / rate
+    angular = 2 * np.pi * _VIBRATO_HERTZ
+    frequency = 440 * 2 ** ((note.pitch - 69) / 12)
+    phase = frequency * (times + vibrato * np.sin(angular * times) / angular) % 1
+    if duty is None:
+        return (1 - 4 * np.abs(phase - 0.5)) * _envelope(note, times)
+    return (np.where(phase < duty, 1, -1) - (2 * duty - 1)) * _envelope(note, times)
 
 
 def _envelope(note: Note, times: np.ndarray) -> np.ndarray:

@@ -164,7 +164,7 @@ class Speaker:
             return self.pick(self.truth.voice if is_lead else "", instrument)
         if instrument == self.truth.lead and self.truth.voice and self.rng.random() < 0.5:
             return self.truth.voice
-        return self.pick(instrument, *instrument_words(instrument))
+        return self.pick(instrument, instrument, *instrument_words(instrument))
 
     def lead(self) -> str:
         """Words for the lead instrument."""

@@ -38,7 +38,7 @@ _TOKEN = re.compile(
     r"|(?P<tuplet>\((?P<count>[2-9])(?::\d?)*)"
     r"|(?P<note>(?P<sign>\^\^|\^|__|_|=)?(?P<letter>[A-Ga-gzx])(?P<octave>[,']*)"
     r"(?P<times>\d*)(?P<over>/*)(?P<by>\d*))"
-    r"|(?P<chord>\[(?=[A-Ga-g^_=]))|(?P<close>\])"
+    r"|(?P<chord>\[(?=[A-Ga-g^_=]))|(?P<close>\](?P<all>\d*))"
     r"|(?P<broken>>+|<+)|(?P<tie>-)|(?P<bar>[|:]+\]?|\|)"
 )
 _TUPLETS = {2: Fraction(3, 2), 3: Fraction(2, 3), 4: Fraction(3, 4), 6: Fraction(2, 3)}
@@ -172,7 +172,7 @@ class _Reader:
             elif found["chord"]:
                 self._chord = len(self._rows)
             elif found["close"]:
-                self._close_chord()
+                self._close_chord(int(found["all"] or 1))
         return [(float(s), float(d), int(p)) for s, d, p in self._rows if p >= 0 and d > 0]
 
     def _add_note(self, found: re.Match[str]) -> None:
@@ -196,9 +196,10 @@ class _Reader:
         self._rows[-1][1] = old * last
         self._now += self._rows[-1][1] - old
 
-    def _close_chord(self) -> None:
+    def _close_chord(self, times: int) -> None:
         if 0 <= self._chord < len(self._rows):
             self._rows[self._chord :] = [max(self._rows[self._chord :], key=lambda row: row[2])]
+            self._rows[-1][1] *= times
             self._now = self._rows[-1][0] + self._rows[-1][1]
         self._chord = -1
 
