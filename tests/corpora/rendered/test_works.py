@@ -56,8 +56,8 @@ def test_scores_that_cannot_serve_are_refused_with_the_reason(tmp_path, text, re
 def test_rights_that_are_given_away_are_no_obstacle(tmp_path):
     text = make_score([[make_note("C", 4, 2)]], rights="© 2014, Creative Commons License (CC-BY)")
     assert read_score(write_mxl(tmp_path / "x.mxl", text)).parts
+    (tmp_path / "y.mxl").write_bytes(b"PK no zip")
     with pytest.raises(ValueError, match="cannot be read"):
-        (tmp_path / "y.mxl").write_bytes(b"PK no zip")
         read_score(tmp_path / "y.mxl")
 
 
