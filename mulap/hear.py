@@ -115,7 +115,8 @@ def _embed_frames(clip: np.ndarray, model: HearModel) -> torch.Tensor:
     missing = max(0, least - len(clip))
     samples = np.pad(clip, (extractor.pad_samples, extractor.pad_samples + missing))
     log_mel = torch.from_numpy(extractor.log_mel(samples[None])).to(backbone.device)
-    channels = backbone.mid_end(backbone.front_end(log_mel))  # (1, C, N)
+    towers = [tower.mid_end(tower.front_end(log_mel)) for tower in backbone.towers]
+    channels = torch.cat(towers, dim=1)  # (1, C, N)
     num_groups = channels.shape[2] // _FRAMES_AT_ONCE
     groups = channels[0, :, : num_groups * _FRAMES_AT_ONCE].unflatten(1, (num_groups, -1))
     return groups.mean(2).T.float().contiguous()

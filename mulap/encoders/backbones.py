@@ -33,6 +33,8 @@ _UNLOADABLE = (
     *(OverflowError, ZeroDivisionError, SafetensorError, StrictDataclassError),
 )
 _MAX_REASON = 300  # characters; some quote the whole file
+# What towers of one backbone have in common.
+_SIZES = tuple(name for name in MulapAudioConfig.__annotations__ if name != "num_towers")
 # Far beyond what anybody trains; what is beyond these would take all memory before it failed.
 _LIMITS = {
     "sampling_rate": (1_000, 1_000_000),
@@ -44,6 +46,7 @@ _LIMITS = {
     "num_temporal_filters": (1, 2**14),
     "num_midend_filters": (1, 2**14),
     "tagging_hidden_size": (0, 2**14),
+    "num_towers": (1, 64),
 }
 
 
@@ -100,12 +103,40 @@ def load_backbone(name_or_path: str | os.PathLike[str], seed: int = 0) -> Musicn
         return random_backbone(seed=seed)
     folder = Path(locate_weights(name_or_path))
     config = _read_config(folder)
-    weights = _read_weights(folder, _PREFIXES, ("front_end.", "mid_end."))
+    weights = _read_weights(folder, _PREFIXES, ("front_end.", "mid_end.", "more."))
     if not weights:
         raise ValueError(
             f"{folder}: there is no audio backbone in its weights. Give a MuLaP model."
         )
     return _load(MusicnnBackbone, config, weights, folder)
+
+
+def join_backbones(names: Sequence[str | os.PathLike[str]]) -> MusicnnBackbone:
+    """Load several backbones and put them side by side, as the towers of one.
+
+    Args:
+        names: as `load_backbone` takes them, at least one.
+
+    Returns:
+        The backbone; its config says nothing of taggers' heads.
+
+    Raises:
+        ValueError: as `load_backbone`, or they do not hear the same log-mel or differ in size.
+    """
+    backbones = [load_backbone(name) for name in names]
+    towers = [tower for backbone in backbones for tower in backbone.towers]
+    own, *others = ({n: getattr(b.config, n) for n in _SIZES} for b in backbones)
+    for name, sizes in zip(names[1:], others, strict=True):
+        if unlike := [each for each in _SIZES if sizes[each] != own[each]]:
+            raise ValueError(
+                f"{name}: its {unlike[0]} is {sizes[unlike[0]]}, and that of {names[0]} "
+                f"{own[unlike[0]]}. Give backbones of one kind."
+            )
+    joined = random_backbone(MulapAudioConfig(**own, num_towers=len(towers)))
+    for tower, source in zip(joined.towers, towers, strict=True):
+        tower.front_end.load_state_dict(source.front_end.state_dict())
+        tower.mid_end.load_state_dict(source.mid_end.state_dict())
+    return joined
 
 
 def load_tagging_head(

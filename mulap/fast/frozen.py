@@ -34,6 +34,7 @@ from torch.nn.functional import pad
 
 from mulap.fast.threads import one_torch_thread
 from mulap.fast.timbral_spectrum import tabulate_filters
+from mulap.model.config import MulapAudioConfig
 from mulap.model.musicnn import MusicnnBackbone
 
 # Measured with a second-level cache of 2 MB a core; half or twice as many cost some per cent.
@@ -61,13 +62,25 @@ class FrozenBackbone:
 
     def __init__(self, backbone: MusicnnBackbone) -> None:
         with torch.no_grad(), one_torch_thread():
-            self._fold(backbone)
+            self._towers = [_FrozenTower(tower, backbone.config) for tower in backbone.towers]
+
+    def __call__(self, log_mels: np.ndarray) -> np.ndarray:
+        """Return float32 (M, D) for log-mels, float32 (M, F, N)."""
+        with torch.inference_mode(), one_torch_thread():
+            return np.concatenate([embed(log_mels) for embed in self._towers], axis=1)
+
+
+class _FrozenTower:
+    """One musicnn of a backbone."""
+
+    def __init__(self, tower: Any, config: MulapAudioConfig) -> None:
+        self._fold(tower, config)
         self._idle: list[_Buffers] = []  # of no call at work; append and pop are atomic
 
-    def _fold(self, backbone: MusicnnBackbone) -> None:
-        front_end: Any = backbone.front_end
-        self._variant = backbone.config.variant
-        num_bands: int = backbone.config.num_mel_bins
+    def _fold(self, tower: Any, config: MulapAudioConfig) -> None:
+        front_end = tower.front_end
+        self._variant = config.variant
+        num_bands = config.num_mel_bins
         self._factor, self._offset = (each.item() for each in _affine(front_end.spectrogram_bn))
         self._analysis = _analyse(num_bands)
 
@@ -85,10 +98,10 @@ class FrozenBackbone:
         )
         self._activation = _Activation([after for _, after in timbral + temporal])
 
-        mid_end = [_fold(each, self._variant, False) for each in backbone.mid_end.blocks]
+        mid_end = [_fold(each, self._variant, False) for each in tower.mid_end.blocks]
         self._mid_end = [  # by time tap, (J, C, inputs): a convolution is a sum of J products
             (weight.permute(2, 0, 1).float().contiguous(), _Activation([after]), block.residual)
-            for (weight, after), block in zip(mid_end, backbone.mid_end.blocks, strict=True)
+            for (weight, after), block in zip(mid_end, tower.mid_end.blocks, strict=True)
         ]
         self._num_channels = sum(after.shape[1] for _, after in timbral + temporal + mid_end)
 
@@ -97,12 +110,11 @@ class FrozenBackbone:
         return self.__dict__ | {"_idle": []}
 
     def __call__(self, log_mels: np.ndarray) -> np.ndarray:
-        """Return float32 (M, D) for log-mels, float32 (M, F, N)."""
-        with torch.inference_mode(), one_torch_thread():
-            buffers = self._take_buffers(log_mels.shape[2])
-            vectors = [self._embed(log_mel, buffers) for log_mel in torch.from_numpy(log_mels)]
-            self._idle.append(buffers)
-            return torch.stack(vectors).numpy()
+        """Return float32 (M, D / number of towers) for log-mels, float32 (M, F, N)."""
+        buffers = self._take_buffers(log_mels.shape[2])
+        vectors = [self._embed(log_mel, buffers) for log_mel in torch.from_numpy(log_mels)]
+        self._idle.append(buffers)
+        return torch.stack(vectors).numpy()
 
     def _embed(self, log_mel: Tensor, buffers: "_Buffers") -> Tensor:
         """Return a segment's vector (D,) for its log-mel (F, N)."""

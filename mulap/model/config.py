@@ -33,6 +33,7 @@ class MulapAudioConfig(PreTrainedConfig):
         num_temporal_filters: channels of each of the three horizontal convolutions.
         num_midend_filters: channels of each of the three dense convolutions.
         tagging_hidden_size: width of the tagging head's hidden layer.
+        num_towers: musicnns of these sizes side by side, whose vectors are joined end to end.
     """
 
     model_type = "mulap_audio"
@@ -49,13 +50,14 @@ class MulapAudioConfig(PreTrainedConfig):
     num_temporal_filters: int = 51
     num_midend_filters: int = 64
     tagging_hidden_size: int = 200
+    num_towers: int = 1
     initializer_range: float = 0.02
 
     @property
     def feature_size(self) -> int:
         """Length of one segment's feature vector: maximum and mean over time of every channel."""
         num_front_end = 2 * self.num_timbral_filters + 3 * self.num_temporal_filters
-        return 2 * (num_front_end + 3 * self.num_midend_filters)
+        return 2 * (num_front_end + 3 * self.num_midend_filters) * self.num_towers
 
 
 @dataclass
@@ -85,6 +87,11 @@ class ModelSwitches:
             authors' code.
         has_contrastive_head: whether there are projections of both streams into one space.
         projection_dim: width of that space.
+        projection_hidden_size: width of the hidden layer (GELU) of the audio's projection; 0 for a
+            single linear layer.
+        projection_dropout: before each layer of the audio's projection.
+        has_text_projection: whether the text has a linear projection, too; without one the space is
+            the pooled text's own, and `projection_dim` is its width.
         text_pooling: the text in that space. `cls`, the first state of the text-only layers, as in
             mulap 0.1; or `mean`, the mean over words of the last states of the whole text model.
             [CLS] of a BERT that was not trained for it is nearly one vector for all captions.
@@ -101,6 +108,9 @@ class ModelSwitches:
     atm_head: Literal["product", "pooler"] = "product"
     has_contrastive_head: bool = False
     projection_dim: int = 256
+    projection_hidden_size: int = 0
+    projection_dropout: float = 0.0
+    has_text_projection: bool = True
     text_pooling: Literal["cls", "mean"] = "cls"
 
 

@@ -19,6 +19,7 @@ The losses and their weights are not here (`mulap.objectives`): captioning and r
 heads, never the weights. Nor does this file mask anything: it is told what is masked.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -165,9 +166,15 @@ class MulapModel(MulapPreTrainedModel):
         )
         self.audio_projection = self.text_projection = self.logit_scale = None
         if config.has_contrastive_head:
-            width = config.projection_dim
-            self.audio_projection = nn.Linear(config.audio_config.feature_size, width)
-            self.text_projection = nn.Linear(config.text_config.hidden_size, width)
+            self.audio_projection = _audio_projection(config)
+            text_width = config.text_config.hidden_size
+            if config.has_text_projection:
+                self.text_projection = nn.Linear(text_width, config.projection_dim)
+            elif config.projection_dim != text_width:
+                raise ValueError(
+                    f"projection_dim is {config.projection_dim}, and the text is {text_width} wide "
+                    f"and has no projection. Set projection_dim to {text_width}."
+                )
             self.logit_scale = nn.Parameter(torch.empty(()))
         self.post_init()
 
@@ -273,9 +280,11 @@ class MulapModel(MulapPreTrainedModel):
             for layer in self.upper_text:
                 text_states = layer(text_states, text_states, attention_mask)
             pooled = valid_mean(text_states, attention_mask)
-        if self.text_projection is None:
+        if self.logit_scale is None:
             return pooled
-        return normalize(self.text_projection(pooled), dim=-1)
+        if self.text_projection is not None:
+            pooled = self.text_projection(pooled)
+        return normalize(pooled, dim=-1)
 
     def get_audio_features(self, input_features: Tensor, audio_attention_mask: Tensor) -> Tensor:
         """Embed clips on their own.
@@ -364,6 +373,19 @@ class MulapModel(MulapPreTrainedModel):
             logits_per_audio=similarity,
             logits_per_text=similarity if similarity is None else similarity.T,
         )
+
+
+def _audio_projection(config: MulapConfig) -> nn.Module:
+    """Return what maps pooled features (B, A) into the space shared with text (B, D)."""
+    sizes = [config.audio_config.feature_size, config.projection_dim]
+    if config.projection_hidden_size:
+        sizes.insert(1, config.projection_hidden_size)
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += [nn.Dropout(config.projection_dropout), nn.Linear(inputs, outputs), nn.GELU()]
+    # A linear layer alone keeps the names of its tensors from mulap 0.1.
+    is_plain = not (config.projection_hidden_size or config.projection_dropout)
+    return layers[1] if is_plain else nn.Sequential(*layers[:-1])
 
 
 def _compare(audio: Tensor, text: Tensor, log_scale: Tensor | None) -> Tensor | None:

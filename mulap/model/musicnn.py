@@ -159,6 +159,15 @@ class MidEnd(nn.Module):
         return outputs
 
 
+class Tower(nn.Module):
+    """One musicnn without a head."""
+
+    def __init__(self, config: MulapAudioConfig) -> None:
+        super().__init__()
+        num_front_end = 2 * config.num_timbral_filters + 3 * config.num_temporal_filters
+        self.front_end, self.mid_end = FrontEnd(config), MidEnd(config, num_front_end)
+
+
 class _PoolTime(torch.autograd.Function):
     """Maximum and mean over time, which remember where the maximum was and nothing else.
 
@@ -230,10 +239,15 @@ class MusicnnBackbone(MusicnnPreTrainedModel):
 
     def __init__(self, config: MulapAudioConfig) -> None:
         super().__init__(config)
-        self.front_end = FrontEnd(config)
-        num_front_end = 2 * config.num_timbral_filters + 3 * config.num_temporal_filters
-        self.mid_end = MidEnd(config, num_front_end)
+        first = Tower(config)
+        self.front_end, self.mid_end = first.front_end, first.mid_end
+        self.more = nn.ModuleList(Tower(config) for _ in range(config.num_towers - 1))
         self.post_init()
+
+    @property
+    def towers(self) -> list[Any]:
+        """The musicnns side by side; each has a `front_end` and a `mid_end`."""
+        return [self, *self.more]
 
     def forward(self, input_features: torch.Tensor) -> torch.Tensor:
         """Turn log-mel segments into feature vectors.
@@ -242,11 +256,14 @@ class MusicnnBackbone(MusicnnPreTrainedModel):
             input_features: log-mels, (M, F, N).
 
         Returns:
-            Maximum over time of every channel, then the mean, (M, feature_size).
+            Of each tower, the maximum over time of every channel, then the mean, (M, feature_size).
         """
-        stages = self.mid_end.stages(self.front_end(input_features))
-        maxima, means = zip(*map(pool_time, stages), strict=True)
-        return torch.cat([*maxima, *means], dim=1)
+        vectors = []
+        for tower in self.towers:
+            stages = tower.mid_end.stages(tower.front_end(input_features))
+            maxima, means = zip(*map(pool_time, stages), strict=True)
+            vectors += [*maxima, *means]
+        return torch.cat(vectors, dim=1)
 
 
 class TaggingHead(nn.Module):

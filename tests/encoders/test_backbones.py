@@ -8,7 +8,13 @@ from safetensors.torch import load_file, save_file
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.models.bert.modeling_bert import BertModel
 
-from mulap.encoders.backbones import hash_weights, load_backbone, load_whole, random_backbone
+from mulap.encoders.backbones import (
+    hash_weights,
+    join_backbones,
+    load_backbone,
+    load_whole,
+    random_backbone,
+)
 from mulap.encoders.load import load_encoder
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.model.modeling import MulapModel
@@ -76,6 +82,25 @@ def test_the_bundled_names_give_their_weights():
     expected = MusicnnForTagging.from_pretrained("musicnn-mtt").backbone
     assert hash_weights(loaded) == hash_weights(expected)
     assert hash_weights(loaded) != hash_weights(load_backbone("musicnn-msd"))
+
+
+def test_backbones_side_by_side_give_the_vectors_of_each(tmp_path):
+    names = ["musicnn-msd", "musicnn-mtt"]
+    joined = join_backbones(names)
+    joined.save_pretrained(tmp_path)
+    log_mels = torch.randn(2, 96, 188)
+    with torch.no_grad():
+        each = [load_backbone(name)(log_mels) for name in names]
+        found, again = joined(log_mels), load_backbone(tmp_path)(log_mels)
+    assert found.shape == (2, 3012) == (2, joined.config.feature_size)
+    torch.testing.assert_close(found, torch.cat(each, 1), rtol=0, atol=0)
+    torch.testing.assert_close(again, found, rtol=0, atol=0)
+    assert join_backbones([tmp_path, "musicnn-mtt"]).config.num_towers == 3
+
+
+def test_backbones_of_different_kinds_are_not_joined():
+    with pytest.raises(ValueError, match=r"random: its variant is port, and that of musicnn-mtt"):
+        join_backbones(["musicnn-mtt", "random"])
 
 
 def test_random_weights_follow_the_seed_and_leave_the_global_state_alone():

@@ -26,10 +26,11 @@ SIZES = {
 }
 
 
-def make_backbone(variant, size=(16, 13, 5, 3, 40), seed=0):
+def make_backbone(variant, size=(16, 13, 5, 3, 40), seed=0, num_towers=1):
     """A backbone whose BatchNorm has seen much; half of its factors are negative, one is 0."""
     names = ("num_mel_bins", "num_timbral_filters", "num_temporal_filters", "num_midend_filters")
-    config = MulapAudioConfig(variant=variant, **dict(zip(names, size, strict=False)))
+    sizes = dict(zip(names, size, strict=False))
+    config = MulapAudioConfig(variant=variant, num_towers=num_towers, **sizes)
     backbone, generator = random_backbone(config, seed).eval(), torch.Generator().manual_seed(seed)
     for norm in backbone.modules():
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -66,6 +67,14 @@ def test_the_vectors_are_the_plain_networks(variant, size):
     vectors = FrozenBackbone(backbone)(log_mels)
     assert vectors.shape == (3, backbone.config.feature_size)
     assert vectors.dtype == np.float32
+    assert_equal_up_to_rounding(vectors, plain_vectors(backbone, log_mels))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_towers_stand_side_by_side(variant):
+    backbone, log_mels = make_backbone(variant, num_towers=3), make_log_mels((16, 40))
+    vectors = FrozenBackbone(backbone)(log_mels)
+    assert vectors.shape == (3, backbone.config.feature_size)
     assert_equal_up_to_rounding(vectors, plain_vectors(backbone, log_mels))
 
 

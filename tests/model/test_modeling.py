@@ -266,6 +266,36 @@ def test_text_may_be_pooled_over_the_words_of_the_whole_text_model():
     torch.testing.assert_close(both, model.get_text_features(ids, mask))
 
 
+def test_the_audio_projection_may_have_a_hidden_layer_and_the_text_none():
+    model = base(
+        has_contrastive_head=True,
+        text_pooling="mean",
+        has_text_projection=False,
+        projection_dim=32,
+        projection_hidden_size=7,
+        projection_dropout=0.5,
+    )
+    batch = make_batch((2, 3), (5, 9))
+    with torch.no_grad():
+        out = model(**batch)
+        pooled = valid_mean(out.audio_features, batch["audio_attention_mask"])
+        first, last = model.audio_projection[1], model.audio_projection[4]
+        expected = last(nn.functional.gelu(first(pooled)))
+        states = model.encode_text(batch["input_ids"], batch["attention_mask"])
+        words = valid_mean(states, batch["attention_mask"])
+    assert first.out_features == 7
+    assert model.text_projection is None
+    torch.testing.assert_close(out.audio_embeds, nn.functional.normalize(expected))
+    torch.testing.assert_close(out.text_embeds, nn.functional.normalize(words))
+    kinds = [type(layer) for layer in model.audio_projection]
+    assert kinds == [nn.Dropout, nn.Linear, nn.GELU, nn.Dropout, nn.Linear]
+
+
+def test_a_space_without_a_text_projection_is_as_wide_as_the_text():
+    with pytest.raises(ValueError, match=r"projection_dim is 16, and the text is 32 wide"):
+        base(has_contrastive_head=True, has_text_projection=False)
+
+
 def test_features_of_the_backbone_may_be_given_in_place_of_log_mels():
     model = make_model(has_contrastive_head=True, feature_norm="batch")
     batch = make_batch((2, 4), (5, 4))

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.utils import logging
 
-from mulap.encoders.backbones import load_backbone, loading
+from mulap.encoders.backbones import join_backbones, loading
 from mulap.model.coattention import CoAttentionBlock, SelfAttentionBlock, TransformerLayer
 from mulap.model.config import ModelSwitches, MulapAudioConfig, MulapConfig
 from mulap.model.features import MulapFeatureExtractor
@@ -121,11 +121,9 @@ def initial_model(
                 f"model.num_text_layers = {settings.num_text_layers}: lower that"
             )
     config = model_config(settings, bert)
-    backbone = None if settings.audio_weights is None else load_backbone(settings.audio_weights)
+    backbone = join_backbones(settings.audio_weights) if settings.audio_weights else None
     if backbone is not None:
-        names = MulapAudioConfig.__annotations__  # and nothing of a tagger's head
-        own = {name: getattr(backbone.config, name) for name in names}
-        config.audio_config = MulapAudioConfig(**own)
+        config.audio_config = backbone.config
     torch.manual_seed(seed)
     model = MulapForPreTraining(config)
     pretrained = set() if source is None else load_bert(model, source)

@@ -10,7 +10,6 @@ Part = Literal["backbone", "front_end", "text"]
 # What the names of a part's parameters begin with.
 _PREFIXES: dict[str, tuple[str, ...]] = {
     "backbone": ("mulap.audio_backbone.",),
-    "front_end": ("mulap.audio_backbone.front_end.",),
     "text": ("mulap.text_encoder.", "mulap.upper_text."),
     "heads": (
         *("mlm_head.", "mam_head.", "atm_head."),
@@ -21,6 +20,8 @@ _PREFIXES: dict[str, tuple[str, ...]] = {
 
 def is_in(part: str, name: str) -> bool:
     """Return whether a parameter belongs to a part: backbone, front_end, text or heads."""
+    if part == "front_end":  # of each tower
+        return is_in("backbone", name) and ".front_end." in name
     return name.startswith(_PREFIXES[part])
 
 
@@ -41,5 +42,6 @@ def hold_frozen(model: nn.Module, parts: Sequence[Part]) -> None:
 
     Call it after each `model.train()`.
     """
-    for prefix in (prefix for part in parts for prefix in _PREFIXES[part]):
-        model.get_submodule(prefix.rstrip(".")).eval()
+    for name, module in model.named_modules():
+        if any(is_in(part, f"{name}.") for part in parts):
+            module.eval()

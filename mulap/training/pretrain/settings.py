@@ -40,8 +40,9 @@ class ModelSettings(ModelSwitches):
         audio_width: share of musicnn's filters to use; 1.0 is musicnn.
         db_reference: see `MulapAudioConfig`.
         dropout: of hidden states and attention weights.
-        audio_weights: a bundled name (`musicnn-msd`, `musicnn-mtt`) or a folder, whose backbone
-            training starts from; its variant and widths then count, not the ones given here.
+        audio_weights: bundled names (`musicnn-msd`, `musicnn-mtt`) or folders, whose backbones
+            training starts from, side by side; their variant and widths then count, not the ones
+            given here.
         freeze: parts that are not trained: `backbone`, its `front_end` alone, or `text`, the whole
             text model. No gradient is computed for them, and their BatchNorm keeps its statistics.
             The features of a frozen backbone are computed once and kept in RUN/features.
@@ -57,7 +58,7 @@ class ModelSettings(ModelSwitches):
     audio_width: float = 1.0
     db_reference: Literal["segment", "batch"] = "segment"
     dropout: float = 0.1
-    audio_weights: str | None = None
+    audio_weights: list[str] = field(default_factory=list)
     freeze: list[Part] = field(default_factory=list)
 
 

@@ -78,7 +78,7 @@ def test_a_run_with_a_frozen_backbone_leaves_it_as_it_was_and_is_evaluated(corpu
     path = write_settings(
         tmp_path / "settings.yaml",
         model={
-            "audio_weights": "musicnn-mtt",
+            "audio_weights": ["musicnn-mtt"],
             "freeze": ["backbone"],
             "feature_norm": "batch",
             "has_contrastive_head": True,

@@ -163,7 +163,9 @@ def test_text_that_is_not_pooled_needs_no_layers_above(bert):
 
 
 def test_the_audio_branch_starts_from_weights_that_are_named(bert):
-    model, processor, pretrained = start("none", audio_weights="musicnn-mtt", freeze=["front_end"])
+    model, processor, pretrained = start(
+        "none", audio_weights=["musicnn-mtt"], freeze=["front_end"]
+    )
     theirs = load_backbone("musicnn-mtt")
     assert_same_tensors(model.mulap.audio_backbone, theirs)
     assert model.config.audio_config.variant == processor.feature_extractor.variant == "original"
@@ -176,7 +178,7 @@ def test_the_audio_branch_starts_from_weights_that_are_named(bert):
 
 def test_audio_weights_that_are_not_there_are_one_clear_line():
     with pytest.raises(ValueError, match="nowhere: there is no config.json"):
-        start("none", audio_weights="nowhere")
+        start("none", audio_weights=["nowhere"])
 
 
 def test_a_bert_without_heads_will_do_and_nothing_made_up_is_copied(tmp_path):

@@ -9,7 +9,12 @@ from mulap.training.pretrain.parts import freeze, hold_frozen, is_in
 
 @pytest.mark.parametrize("part", ["backbone", "front_end", "text"])
 def test_a_frozen_part_gets_no_gradient_and_its_buffers_stay(part):
-    model = make_model(has_contrastive_head=True, text_pooling="mean", num_upper_text_layers=1)
+    model = make_model(
+        has_contrastive_head=True,
+        text_pooling="mean",
+        num_upper_text_layers=1,
+        audio={"num_towers": 2},
+    )
     freeze(model, [part])
     model.train()
     hold_frozen(model, [part])
