@@ -62,7 +62,8 @@ class FrozenBackbone:
 
     def __init__(self, backbone: MusicnnBackbone) -> None:
         with torch.no_grad(), one_torch_thread():
-            self._towers = [_FrozenTower(tower, backbone.config) for tower in backbone.towers]
+            config: Any = backbone.config
+            self._towers = [_FrozenTower(tower, config) for tower in backbone.towers]
 
     def __call__(self, log_mels: np.ndarray) -> np.ndarray:
         """Return float32 (M, D) for log-mels, float32 (M, F, N)."""

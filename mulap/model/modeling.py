@@ -171,10 +171,8 @@ class MulapModel(MulapPreTrainedModel):
             if config.has_text_projection:
                 self.text_projection = nn.Linear(text_width, config.projection_dim)
             elif config.projection_dim != text_width:
-                raise ValueError(
-                    f"projection_dim is {config.projection_dim}, and the text is {text_width} wide "
-                    f"and has no projection. Set projection_dim to {text_width}."
-                )
+                wrong = f"projection_dim is {config.projection_dim}, the text {text_width} wide"
+                raise ValueError(f"{wrong}. Set projection_dim to {text_width}.")
             self.logit_scale = nn.Parameter(torch.empty(()))
         self.post_init()
 
@@ -377,14 +375,13 @@ class MulapModel(MulapPreTrainedModel):
 
 def _audio_projection(config: MulapConfig) -> nn.Module:
     """Return what maps pooled features (B, A) into the space shared with text (B, D)."""
-    sizes = [config.audio_config.feature_size, config.projection_dim]
-    if config.projection_hidden_size:
-        sizes.insert(1, config.projection_hidden_size)
+    hidden = [config.projection_hidden_size] if config.projection_hidden_size else []
+    sizes = [config.audio_config.feature_size, *hidden, config.projection_dim]
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Dropout(config.projection_dropout), nn.Linear(inputs, outputs), nn.GELU()]
     # A linear layer alone keeps the names of its tensors from mulap 0.1.
-    is_plain = not (config.projection_hidden_size or config.projection_dropout)
+    is_plain = not (hidden or config.projection_dropout)
     return layers[1] if is_plain else nn.Sequential(*layers[:-1])
 
 

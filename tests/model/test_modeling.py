@@ -292,7 +292,7 @@ def test_the_audio_projection_may_have_a_hidden_layer_and_the_text_none():
 
 
 def test_a_space_without_a_text_projection_is_as_wide_as_the_text():
-    with pytest.raises(ValueError, match=r"projection_dim is 16, and the text is 32 wide"):
+    with pytest.raises(ValueError, match=r"projection_dim is 16, the text 32 wide. Set"):
         base(has_contrastive_head=True, has_text_projection=False)
 
 
