@@ -132,6 +132,75 @@ def corpus_folder(  # noqa: PLR0913  (options)
     end_with_failures(len(report.failures), output / "failures.jsonl")
 
 
+@corpus.command("describe")
+@click.argument("source", type=UserPath(exists=True))
+@click.argument("output", type=UserPath())
+@click.option(
+    "--clip-seconds", type=Seconds(), default=18.0, show_default=True, help="Length of a clip."
+)
+@click.option(
+    "--max-clips",
+    type=COUNT,
+    default=10,
+    show_default=True,
+    help="Largest number of clips per track, spread evenly over it.",
+)
+@click.option(
+    "--captions",
+    type=COUNT,
+    default=6,
+    show_default=True,
+    help="Largest number of captions per clip.",
+)
+@click.option(
+    "--group-by",
+    type=click.Choice(["artist", "album", "folder", "track"]),
+    default="artist",
+    show_default=True,
+    help="Keep all clips of one artist (or album, folder, track) in the same split.",
+)
+@click.option("--seed", default=0, show_default=True, help="Random seed for caption wording.")
+@click.option(
+    "--processes", type=COUNT, help="Number of worker processes.  [default: one per core]"
+)
+@one_line_errors
+def corpus_describe(
+    source: Path,
+    output: Path,
+    clip_seconds: float,
+    max_clips: int,
+    captions: int,
+    group_by: str,
+    seed: int,
+    processes: int | None,
+) -> None:
+    """Build a corpus in OUTPUT from the music files in SOURCE; captions come from what is heard.
+
+    The public musicnn taggers listen to each clip; loudness, tempo and mode are measured; tags and
+    titles of the files are used where they say something. The column caption_source of
+    OUTPUT/metadata.csv says where each caption comes from. Run it again to resume.
+    """
+    from mulap.cores import usable_cores
+    from mulap.corpora.described.corpus import describe_folder
+    from mulap.corpora.described.tracks import DescribeOptions
+
+    options = DescribeOptions(clip_seconds, max_clips, captions, seed)
+    num_processes = usable_cores() if processes is None else processes
+    report = describe_folder(source, output, options, group_by, num_processes)
+    counts = counted(report.num_tracks, "track"), counted(report.num_clips, "clip")
+    say(f"{', '.join(counts)}, {report.audio_seconds / 3600:.2f} h of audio")
+    say(f"captions: {join_counts(report.num_by_source)}")
+    for count, why in (
+        (report.num_silent, "as it is silent"),
+        (report.num_undescribed, "as nothing can be said about it"),
+    ):
+        if count:
+            say(f"left out: {counted(count, 'clip')}, each {why}")
+    say_left_aside(report.left_aside)
+    click.echo(output)
+    end_with_failures(len(report.failures), output / "failures.jsonl")
+
+
 @main.command()
 @click.argument("data", type=UserPath(exists=True))
 @click.option("--output", "-o", type=UserPath(), help="A new folder; required without --verify.")

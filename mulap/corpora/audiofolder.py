@@ -13,6 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import soundfile
+
+from mulap.audio import SAMPLING_RATE
 from mulap.data.row_files import UNFINISHED
 from mulap.files import AnyPath, atomic_path
 
@@ -46,6 +50,37 @@ def write_metadata(output: AnyPath, rows: Sequence[Mapping[str, object]], own_co
         writer = csv.DictWriter(out, fieldnames=columns)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def check_apart(source: AnyPath, output: AnyPath) -> None:
+    """Refuse to write where the music is: its files would be taken for old ones of ours."""
+    music, audio = Path(source).resolve(), (Path(output) / AUDIO_FOLDER).resolve()
+    if Path(output).resolve().is_relative_to(music):
+        raise ValueError(f"{output}: lies inside {source}. Choose a folder outside it.")
+    if music.is_relative_to(audio):
+        raise ValueError(f"{source}: {output} writes its own files there. Choose another OUTPUT.")
+
+
+def name_within(source: Path, path: Path) -> Path:
+    """Return a music file's path inside its source, which may be the file itself."""
+    name = path.relative_to(source) if path.is_relative_to(source) else Path(path.name)
+    return name if name.name else Path(path.name)
+
+
+def clip_starts(duration_seconds: float, clip_seconds: float, max_clips: int | None) -> list[float]:
+    """Return where a track's clips begin, in seconds: evenly spread, none over another.
+
+    A track that is shorter than one clip has one.
+    """
+    num_clips = max(1, int(duration_seconds // clip_seconds))
+    places = np.linspace(0, num_clips - 1, min(num_clips, max_clips or num_clips)).round()
+    return [float(place * clip_seconds) for place in np.unique(places)]
+
+
+def write_clip(path: AnyPath, samples: np.ndarray) -> None:
+    """Write mono samples (num_samples,) at 16 kHz as FLAC, in one step."""
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, samples, SAMPLING_RATE, subtype="PCM_16")
 
 
 def _check_ours(output: Path, mark: Path, own_column: str) -> None:

@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from mulap.audio import (
-    SAMPLING_RATE,
     AudioError,
     AudioInfo,
     find_audio,
@@ -27,7 +25,15 @@ from mulap.audio import (
     no_audio,
     probe_audio,
 )
-from mulap.corpora.audiofolder import AUDIO_FOLDER, making_audiofolder, write_metadata
+from mulap.corpora.audiofolder import (
+    AUDIO_FOLDER,
+    check_apart,
+    clip_starts,
+    making_audiofolder,
+    name_within,
+    write_clip,
+    write_metadata,
+)
 from mulap.corpora.tags import caption_from_tags, describe_tags, is_poor
 from mulap.files import AnyPath, FailureLog, atomic_path
 from mulap.pools import run_tasks
@@ -131,12 +137,12 @@ def make_corpus(
     """
     began = time.monotonic()
     source, output, options = Path(source), Path(output), options or CorpusOptions()
-    _check_apart(source, output)
+    check_apart(source, output)
     log, left_aside = FailureLog(output / "failures.jsonl"), Counter[str]()
     files = find_audio([source], log.failures, left_aside)
     if not files:
         raise no_audio([source], log.failures, left_aside)
-    jobs = [_Job(path, _name_within(source, path), output, options) for path in files]
+    jobs = [_Job(path, name_within(source, path), output, options) for path in files]
     done: list[_Done] = []
     with making_audiofolder(output, OWN_COLUMN):
         with Progress("reading", len(files), "tracks") as progress:
@@ -159,20 +165,6 @@ def make_corpus(
         left_aside=dict(left_aside.most_common()),
         elapsed_seconds=time.monotonic() - began,
     )
-
-
-def _check_apart(source: Path, output: Path) -> None:
-    """Refuse to write where the music is: its files would be taken for old ones of ours."""
-    music, audio = source.resolve(), (output / AUDIO_FOLDER).resolve()
-    if output.resolve().is_relative_to(music):
-        raise ValueError(f"{output}: lies inside {source}. Choose a folder outside it.")
-    if music.is_relative_to(audio):
-        raise ValueError(f"{source}: {output} writes its own files there. Choose another OUTPUT.")
-
-
-def _name_within(source: Path, path: Path) -> Path:
-    name = path.relative_to(source) if path.is_relative_to(source) else Path(path.name)
-    return name if name.name else Path(path.name)  # the source may be this very file
 
 
 def _use_file(job: _Job) -> _Done:
@@ -247,10 +239,9 @@ def _cut_track(
     job: _Job, duration_seconds: float, clip_seconds: float, failures: list[tuple[str, str]]
 ) -> Iterator[tuple[Path, float]]:
     """Write clips as FLAC; a track shorter than one clip gives one, a silent clip is left out."""
-    num_clips = max(1, int(duration_seconds // clip_seconds))
-    wanted = min(num_clips, job.options.max_clips_per_track or num_clips)
-    for index in np.unique(np.linspace(0, num_clips - 1, wanted).round().astype(int)):
-        start_seconds = float(index * clip_seconds)
+    wanted = job.options.max_clips_per_track
+    for start_seconds in clip_starts(duration_seconds, clip_seconds, wanted):
+        index = round(start_seconds / clip_seconds)
         target = job.output / AUDIO_FOLDER / job.name.parent / f"{job.name.name}-{index:03d}.flac"
         try:
             samples = load_audio(job.path, start_seconds, clip_seconds)
@@ -260,7 +251,5 @@ def _cut_track(
         if np.abs(samples).max() < _SILENT_PEAK:
             failures.append((f"{job.path} at {start_seconds:g} s", "silent"))
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as temporary:
-            soundfile.write(temporary, samples, SAMPLING_RATE, subtype="PCM_16")
+        write_clip(target, samples)
         yield target, start_seconds

@@ -21,7 +21,14 @@ _EMPTY_TAG = re.compile(
 _NO_COMMENT = re.compile(
     r"https?:|www\.|encod|ripped|copyright|licen[cs]e|\(c\)|©|exact audio copy|lavf|libvorbis", re.I
 )
-_NUMBERED = re.compile(r"^(track|title|song|piste|spur|audio|untitled)?[\s#.-]*\d*$", re.I)
+# Titles of such words and numbers alone are only places in a list.
+_NUMBERED = re.compile(
+    r"^(the|a|track|title|song|piste|spur|audio|untitled|music|musik|bgm|ost|loop|theme|level|lvl|"
+    r"stage|mission|map|world|area|zone|episode|chapter|part|pt|no|disc|cd|file|sound|snd|mus|"
+    r"game|menu|final|new|full|mix|edit|version|ver|v|demo|test|sample|tmp|temp|[a-z])$",
+    re.I,
+)
+_CODE = re.compile(r"(?=.*\d)(?=.*[a-f])[\da-f]{8,}|(?:[a-z]+\d+){3,}\w*|\w*\d{6,}\w*", re.I)
 
 # What a sentence needs, and its wordings; "an" is put right afterwards.
 _TEMPLATES: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -84,7 +91,13 @@ def is_poor(said: Mapping[str, str], has_title_tag: bool) -> bool:
     if set(said) - {"title", "year"}:
         return False
     title = said.get("title", "")
-    return bool(_NUMBERED.match(title)) or (not has_title_tag and len(title.split()) < 2)
+    return says_nothing(title) or (not has_title_tag and len(title.split()) < 2)
+
+
+def says_nothing(title: str) -> bool:
+    """Say whether a title is only a place in a list or a code: "track 03", "mission4", a hash."""
+    words = re.findall(r"[^\W\d_]+", _CODE.sub(" ", title))
+    return all(_NUMBERED.match(word) for word in words)
 
 
 def caption_from_tags(
@@ -95,14 +108,24 @@ def caption_from_tags(
     Without a title the file's name is used; it also counts beside the seed, so that tracks differ.
     There are none at all if nothing is known.
     """
-    said = describe_tags(tags, file_name)
     rng = np.random.default_rng([seed, zlib.crc32(file_name.encode("utf-8", "surrogatepass"))])
-    captions: list[str] = []
+    drawn = draw_captions(describe_tags(tags, file_name), rng)
+    return [caption for caption, _ in drawn][:num_captions]
+
+
+def draw_captions(
+    said: Mapping[str, str], rng: np.random.Generator
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Write every caption that cleaned tags allow, in an order drawn at random, the richer first.
+
+    Returns:
+        Captions, none twice, each with the tags that it uses.
+    """
+    captions: dict[str, tuple[str, ...]] = {}
     for templates in (_TEMPLATES, _POOR_TEMPLATES):
-        fitting = [text for needs, text in templates if set(needs) <= set(said)]
+        fitting = [each for each in templates if set(each[0]) <= set(said)]
         for index in rng.permutation(len(fitting)):
-            caption = fitting[index].format(**said)
-            caption = re.sub(r"^a (?=[aeio])", "an ", caption)
-            if caption not in captions:
-                captions.append(caption)
-    return captions[:num_captions]
+            needs, text = fitting[index]
+            caption = re.sub(r"^a (?=[aeio])", "an ", text.format(**said))
+            captions.setdefault(caption, needs)
+    return list(captions.items())

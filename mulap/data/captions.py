@@ -12,10 +12,11 @@ others say, and the tokenizer makes them lower case.
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
-from mulap.data.clips import Manifest
+from mulap.data.clips import Clip, Manifest
 
 BAD_PATTERNS: dict[str, str] = {
     "wrong_encoding": "\ufffd|Ã[\x80-\xbf]|â€",
@@ -169,9 +170,9 @@ def clean_manifest(manifest: Manifest) -> tuple[Manifest, CleaningReport]:
     """
     report, clips = CleaningReport(), []
     for clip in manifest.clips:
-        kept = [clean for each in clip.captions if (clean := report.clean(each)) is not None]
-        if kept:
-            clips.append(replace(clip, captions=tuple(kept)))
+        cleaned = list(map(report.clean, clip.captions))
+        if any(each is not None for each in cleaned):
+            clips.append(_keep_captions(clip, cleaned))
     report.num_clips_dropped = len(manifest.clips) - len(clips)
     if not clips:
         rule, count = next(iter(report.num_dropped.most_common(1)), ("no caption", 0))
@@ -180,6 +181,52 @@ def clean_manifest(manifest: Manifest) -> tuple[Manifest, CleaningReport]:
             f"as {rule}: {count:,}). Set data.clean_captions to false."
         )
     return replace(manifest, clips=clips), report
+
+
+def leave_out_sources(manifest: Manifest, sources: Sequence[str]) -> tuple[Manifest, str]:
+    """Leave out the captions of some sources, and clips that have no other.
+
+    Args:
+        manifest: of data that name the source of each caption, in a column `caption_source`.
+        sources: names, such as "heard". A caption of several, "heard+measured", is left out if one
+            of them is named.
+
+    Returns:
+        The other captions, and a line that counts what was left out.
+
+    Raises:
+        ValueError: no clip names its captions' sources, or no caption is left.
+    """
+    unwanted, clips, num_captions = set(sources), [], 0
+    if not any(clip.caption_sources for clip in manifest.clips):
+        raise ValueError(
+            "data.leave_out_sources: the data name no sources of captions. Give a corpus with a "
+            "column caption_source, not what mulap prepare made of it."
+        )
+    for clip in manifest.clips:
+        own = clip.caption_sources or [""] * len(clip.captions)
+        kept = [
+            None if unwanted & set(source.split("+")) else caption
+            for caption, source in zip(clip.captions, own, strict=True)
+        ]
+        num_captions += kept.count(None)
+        if any(each is not None for each in kept):
+            clips.append(_keep_captions(clip, kept))
+    if not clips:
+        raise ValueError(
+            f"data.leave_out_sources: no caption is left without {', '.join(sources)}. Name fewer."
+        )
+    num_clips = len(manifest.clips) - len(clips)
+    line = f"left out by source: {num_captions:,} captions, and {num_clips:,} clips with no other"
+    return replace(manifest, clips=clips), line
+
+
+def _keep_captions(clip: Clip, captions: Sequence[str | None]) -> Clip:
+    """Put captions, each changed or None, in the place of a clip's own."""
+    kept = tuple(caption for caption in captions if caption is not None)
+    sources = zip(captions, clip.caption_sources, strict=bool(clip.caption_sources))
+    own = tuple(source for caption, source in sources if caption is not None)
+    return replace(clip, captions=kept, caption_sources=own)
 
 
 def _shorten(caption: str) -> str:

@@ -67,6 +67,9 @@ class Clip:
     source: str  # where the row came from, for error messages, such as "metadata.csv row 17"
     # what `mulap prepare` made of the file; None where it is to be decoded
     stored: Stored | None = None
+    # where each caption comes from, such as "title" or "heard+measured"; empty where no column
+    # caption_source says so, and of prepared clips
+    caption_sources: tuple[str, ...] = ()
 
 
 class LazyClips(Sequence[Clip]):

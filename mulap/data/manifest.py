@@ -8,6 +8,7 @@ Read are: a Hugging Face audiofolder (`metadata.csv`, `.jsonl` or `.parquet`, at
     file_name (or audio_path)   relative to the metadata file; absolute paths, ~ and .. are allowed
     caption (or text)           one sentence, or a list (in a CSV written as JSON or Python do);
                                 several rows of one file: several captions
+    caption_source              optional: where each caption comes from, a list of the same length
     split                       optional: train, valid or test
     track_id (or audio_id)      optional; else the file's path inside the folder
     group, artist, album        optional: what the split keeps together, see `splits`
@@ -48,6 +49,7 @@ from mulap.files import AnyPath
 
 PATH_COLUMNS = ("file_name", "audio_path")
 CAPTION_COLUMNS = ("caption", "text")
+SOURCE_COLUMN = "caption_source"
 TRACK_COLUMNS = ("track_id", "audio_id")
 
 MAX_CAPTION_WORDS = 500
@@ -96,6 +98,7 @@ class _Draft:
 
     source: str
     captions: dict[str, str] = field(default_factory=dict)  # caption -> its row
+    caption_sources: dict[str, str] = field(default_factory=dict)  # caption -> where it is from
     track_id: str = ""
     group: str = ""
     split: str = ""
@@ -159,27 +162,33 @@ class _Collector:
                 raise BadRow(
                     f"conflicting {what}: {said!r} for {name!r}, but {before!r} in {draft.source}"
                 )
-        for caption in self._captions(row, source):
+        for caption, caption_source in self._captions(row, source):
             if caption in draft.captions:
                 reason = f"duplicate row: {draft.captions[caption]} has this file and caption too"
                 self.problems.append((source, reason))
             else:
                 draft.captions[caption] = source
+                draft.caption_sources[caption] = caption_source
         if draft.captions:
             draft.track_id = draft.track_id or _first_text(row, TRACK_COLUMNS)
             draft.group, draft.split = draft.group or group, draft.split or split
             self.drafts[path] = draft
 
-    def _captions(self, row: Row, source: str) -> list[str]:
-        """Return the row's usable captions; list what is wrong with the others."""
+    def _captions(self, row: Row, source: str) -> list[tuple[str, str]]:
+        """Return the row's usable captions and their sources; list what is wrong with the others.
+
+        Raises:
+            BadRow: there are more or fewer sources than captions.
+        """
         value = next((row[name] for name in CAPTION_COLUMNS if row.get(name)), None)
         items = read_list(value)
         if items is None or not all(isinstance(item, str | None) for item in items):
             items = value if isinstance(value, list) else [value]  # "[1, 2]" is a caption
         usable = []
-        for raw in items or [None]:
+        items = items or [None]
+        for raw, caption_source in zip(items, _caption_sources(row, len(items)), strict=True):
             try:
-                usable.append(_check_caption(raw))
+                usable.append((_check_caption(raw), caption_source))
             except BadRow as bad:
                 self.problems.append((source, str(bad)))
         return usable
@@ -205,8 +214,13 @@ class _Collector:
             owner[track_id] = draft.source
             group = draft.group or track_id
             split = draft.split or split_of_group(group)
-            captions = tuple(draft.captions)
-            clips.append(Clip(Path(path), captions, track_id, group, split, draft.source))
+            captions, sources = tuple(draft.captions), tuple(draft.caption_sources.values())
+            clips.append(
+                Clip(
+                    *(Path(path), captions, track_id, group, split, draft.source),
+                    caption_sources=sources if any(sources) else (),
+                )
+            )
         if not clips:
             (source, reason), *_ = self.problems
             raise ValueError(
@@ -259,6 +273,21 @@ def _named_split(row: Row, name: str, folder_split: str) -> str:
     # As in an audiofolder with one metadata file above its split folders.
     top = name.partition("/")[0] if "/" in name else ""
     return split or folder_split or find_split(top) or ""
+
+
+def _caption_sources(row: Row, num_captions: int) -> list[str]:
+    """Return where each caption of a row comes from; "" where nothing says so."""
+    value = row.get(SOURCE_COLUMN)
+    if value is None or value == "":
+        return [""] * num_captions
+    sources = read_list(value)
+    sources = [value] if sources is None else sources
+    if len(sources) != num_captions or not all(isinstance(each, str) for each in sources):
+        raise BadRow(
+            f"caption_source does not fit: {len(sources)} sources for {num_captions} captions. "
+            "Give a list of words, one for each caption."
+        )
+    return [each.strip() for each in sources]
 
 
 def _check_caption(raw: object) -> str:

@@ -4,6 +4,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mulap.data.captions import (
     caption_key,
     clean_manifest,
     find_broken_rule,
+    leave_out_sources,
     normalize_caption,
 )
 from mulap.data.clips import Clip, Manifest
@@ -151,6 +153,39 @@ def test_bad_captions_break_the_rule_that_names_them(rule: str, caption: str) ->
 
 def clip(name: str, *captions: str) -> Clip:
     return Clip(Path(name), captions, name, name, "train", f"row of {name}")
+
+
+def with_sources(name: str, captions: dict[str, str]) -> Clip:
+    return replace(clip(name, *captions), caption_sources=tuple(captions.values()))
+
+
+def test_captions_of_a_source_are_left_out_and_clips_with_no_other_are_counted() -> None:
+    clips = [
+        with_sources("a", {"jazz": "heard", "slow jazz": "heard+measured", "Blue": "title"}),
+        with_sources("b", {"loud drums": "heard"}),
+        clip("c", "of no source"),
+    ]
+    manifest, line = leave_out_sources(Manifest(clips), ["heard"])
+    assert [each.captions for each in manifest.clips] == [("Blue",), ("of no source",)]
+    assert [each.caption_sources for each in manifest.clips] == [("title",), ()]
+    assert line == "left out by source: 3 captions, and 1 clips with no other"
+    manifest, line = leave_out_sources(Manifest(clips), ["measured", "human"])
+    assert [each.captions for each in manifest.clips][0] == ("jazz", "Blue")
+    assert line == "left out by source: 1 captions, and 0 clips with no other"
+
+
+def test_leaving_out_every_source_or_those_of_data_without_any_is_one_clear_line() -> None:
+    with pytest.raises(ValueError, match="no caption is left without heard, title. Name fewer"):
+        leave_out_sources(Manifest([with_sources("a", {"x": "heard"})]), ["heard", "title"])
+    with pytest.raises(ValueError, match="the data name no sources of captions. Give a corpus"):
+        leave_out_sources(Manifest([clip("a", "x")]), ["heard"])
+
+
+def test_cleaning_keeps_the_sources_of_the_captions_that_it_keeps() -> None:
+    own = with_sources("a", {"x": "title", "a slow  waltz": "heard", "a sad song": "tags"})
+    manifest, _ = clean_manifest(Manifest([own]))
+    assert manifest.clips[0].captions == ("a slow waltz", "a sad song")
+    assert manifest.clips[0].caption_sources == ("heard", "tags")
 
 
 def clean(captions: Sequence[str]):

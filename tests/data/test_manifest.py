@@ -105,6 +105,47 @@ def test_a_list_written_as_text_is_several_captions(tmp_path: Path, cell: str, w
     ]
 
 
+def test_each_caption_keeps_its_source(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "b.wav", "c.wav")
+    rows = [
+        {"file_name": "a.wav", "caption": '["one", "two"]', "caption_source": '["title", "heard"]'},
+        {"file_name": "b.wav", "caption": "three", "caption_source": "heard+measured"},
+        {"file_name": "c.wav", "caption": "four", "caption_source": ""},
+    ]
+    write_csv(tmp_path / "metadata.csv", rows)
+    manifest = read_manifest(tmp_path)
+    assert manifest.problems == []
+    sources = [clip.caption_sources for clip in manifest.clips]
+    assert sources == [("title", "heard"), ("heard+measured",), ()]
+
+
+def test_a_caption_that_is_left_out_takes_its_source_with_it(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav")
+    captions, sources = '["one", "", "one", "two"]', '["title", "tags", "human", "heard"]'
+    row = {"file_name": "a.wav", "caption": captions, "caption_source": sources}
+    write_csv(tmp_path / "metadata.csv", [row])
+    manifest = read_manifest(tmp_path)
+    assert manifest.clips[0].captions == ("one", "two")
+    assert manifest.clips[0].caption_sources == ("title", "heard")
+    assert len(manifest.problems) == 2
+
+
+@pytest.mark.parametrize("sources", ['["title"]', '["title", "heard", "tags"]', "title", "[1, 2]"])
+def test_more_or_fewer_sources_than_captions_are_a_bad_row(tmp_path: Path, sources: str) -> None:
+    touch(tmp_path, "a.wav", "b.wav")
+    rows = [
+        {"file_name": "a.wav", "caption": '["one", "two"]', "caption_source": sources},
+        {"file_name": "b.wav", "caption": "three", "caption_source": "title"},
+    ]
+    write_csv(tmp_path / "metadata.csv", rows)
+    manifest = read_manifest(tmp_path)
+    assert [clip.captions for clip in manifest.clips] == [("three",)]
+    ((where, reason),) = manifest.problems
+    assert where == "metadata.csv row 2"
+    assert reason.startswith("caption_source does not fit: ")
+    assert "for 2 captions. Give a list of words, one for each caption." in reason
+
+
 def test_an_empty_list_is_an_empty_caption(tmp_path: Path) -> None:
     touch(tmp_path, "a.wav", "b.wav")
     as_csv(tmp_path, [{"file_name": "a.wav", "caption": "[]"}, *rows_of("b.wav")])

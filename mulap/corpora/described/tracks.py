@@ -1,4 +1,4 @@
-"""`Track`: a music file with what is known about it; `HeardTrack`: the same, cut and listened to."""
+"""A music file with what is known about it, and the same once it was cut and listened to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,6 +64,7 @@ class HeardClip:
 
     file_name: str  # relative to the audiofolder
     start_seconds: float
+    duration_seconds: float
     odds: np.ndarray  # log-odds of each tag of `hear.TAGS`, float32 (100,)
     measured: Measured
 

@@ -20,7 +20,7 @@ from typing import Any
 from transformers import PrinterCallback, TrainingArguments
 
 from mulap import terminal
-from mulap.data.captions import clean_manifest
+from mulap.data.captions import clean_manifest, leave_out_sources
 from mulap.data.clips import CaptionPool
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import Manifest, read_manifest
@@ -89,7 +89,7 @@ def read_clips(
     failures: FailureLog,
     cache_folder: str | os.PathLike[str] | None = None,
 ) -> Manifest:
-    """Read the manifest, and clean its captions where the settings say so.
+    """Read the manifest, and drop the captions that the settings leave out.
 
     Raises:
         ValueError: the data cannot be used at all.
@@ -99,6 +99,9 @@ def read_clips(
     )
     for source, reason in manifest.problems:
         failures.add(source, reason)
+    if settings.data.leave_out_sources:
+        manifest, line = leave_out_sources(manifest, settings.data.leave_out_sources)
+        terminal.say(line)
     if settings.data.clean_captions:
         manifest, report = clean_manifest(manifest)
         for line in report.lines():  # no failures: dropping captions is what was asked for

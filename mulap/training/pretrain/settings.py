@@ -71,6 +71,9 @@ class DataSettings:
         crop: `start` or `random`.
         max_tokens: captions are cut to this many tokens.
         clean_captions: drop captions by the paper's heuristics (3 to 15 words, no bad patterns).
+        leave_out_sources: captions of these sources are not used, by the data's column
+            `caption_source`: `heard`, say. A caption of several, `heard+measured`, is left out if
+            one of them is named.
         group_column: column of values to keep in one split; none: `group`, `artist` or `album`.
         cache_features: keep all log-mels in memory, 72 KB per segment; a random crop is then
             consecutive whole segments of its track.
@@ -82,6 +85,7 @@ class DataSettings:
     crop: Literal["start", "random"] = "start"
     max_tokens: int = 64
     clean_captions: bool = False
+    leave_out_sources: list[str] = field(default_factory=list)
     group_column: str | None = None
     cache_features: bool = False
     num_workers: int = 2

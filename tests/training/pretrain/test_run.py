@@ -15,13 +15,14 @@ from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor, Trai
 
 from mulap import terminal
 from mulap.configs import find_config
+from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.terminal import shown
 from mulap.training.pretrain import run as pretrain_module
 from mulap.training.pretrain import trainer as trainer_module
 from mulap.training.pretrain.evaluate import Evaluation
 from mulap.training.pretrain.initial import initial_model
-from mulap.training.pretrain.run import describe_doubts, pretrain
+from mulap.training.pretrain.run import describe_doubts, pretrain, read_clips
 from mulap.training.pretrain.settings import load_settings
 
 
@@ -323,6 +324,23 @@ def test_captions_that_cleaning_drops_are_told_and_are_no_failures(corpus, tmp_p
     assert not (tmp_path / "run" / "failures.jsonl").exists()
 
 
+def test_captions_of_a_source_that_is_left_out_are_told_and_not_read(corpus, tmp_path, capsys):
+    table = (corpus / "metadata.csv").read_text().splitlines()
+    lines = [f"{line},{'heard' if ',train' in line else 'title'}" for line in table[1:]]
+    shutil.copytree(corpus, tmp_path / "data")
+    text = "\n".join([f"{table[0]},caption_source", *lines])
+    (tmp_path / "data" / "metadata.csv").write_text(text)
+    settings = make_settings(tmp_path, data={"leave_out_sources": ["heard"]})
+    failures = FailureLog(tmp_path / "failures.jsonl")
+    with terminal.shown():
+        manifest = read_clips(settings, tmp_path / "data", failures)
+    assert {clip.split for clip in manifest.clips} == {"valid"}
+    assert len(manifest.clips) == 4
+    told = "left out by source: 13 captions, and 13 clips with no other"
+    assert told in capsys.readouterr().err
+    assert len(failures) == 0
+
+
 def test_a_split_that_cannot_be_decoded_at_all_is_one_clear_error_and_listed(corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "data")
     for index in range(13, 17):
@@ -398,7 +416,6 @@ import sys
 import torch
 torch.set_num_threads(1)
 from mulap.data.collator import PretrainCollator
-from mulap.training.pretrain.run import pretrain
 from mulap.training.pretrain.settings import load_settings
 collate = PretrainCollator.__call__
 
