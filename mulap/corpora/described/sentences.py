@@ -14,6 +14,16 @@ import numpy as np
 
 from mulap.corpora.described.facets import Facts
 from mulap.corpora.described.tracks import Track
+from mulap.corpora.described.wordings import (
+    ADJECTIVES,
+    CHANGES,
+    GENRES_ALONE,
+    INSTRUMENTS,
+    MODES,
+    NO_ARTICLE,
+    SINGERS,
+    VOICES,
+)
 from mulap.corpora.tags import describe_tags, draw_captions, says_nothing
 
 LONGEST_CAPTION_WORDS = 30
@@ -23,67 +33,6 @@ _MOST_OF_SAME_FACETS = 2
 Caption = tuple[str, str]
 """A caption and its source."""
 
-# What a word is called: alone, and before a noun.
-_GENRES_ALONE = {
-    "classical": ("classical music",),
-    "techno": ("techno", "techno music"),
-    "electronic": ("electronic music", "electronica"),
-    "ambient": ("ambient music", "ambient"),
-    "house": ("house", "house music"),
-    "dance": ("dance music",),
-    "new age": ("new age music", "new age"),
-    "indie": ("indie music",),
-    "rock": ("rock", "rock music"),
-    "pop": ("pop", "pop music"),
-    "folk": ("folk", "folk music"),
-    "country": ("country", "country music"),
-    "jazz": ("jazz", "jazz music"),
-    "hip-hop": ("hip-hop", "hip hop", "hip-hop music"),
-    "R&B": ("R&B", "rhythm and blues"),
-    "Indian": ("Indian music",),
-    "experimental": ("experimental music",),
-    "easy listening": ("easy listening", "easy-listening music"),
-}
-_ADJECTIVES = {
-    "easy listening": ("easy-listening",),
-    "hip-hop": ("hip-hop", "hip hop"),
-    "chilled": ("chilled", "laid-back", "relaxing"),
-    "sad": ("sad", "melancholy"),
-    "happy": ("happy", "cheerful"),
-    "strange": ("strange", "weird"),
-    "soft": ("soft", "gentle"),
-    "slow": ("slow", "slow-paced", "unhurried"),
-    "fast": ("fast", "fast-paced", "quick"),
-    "old": ("vintage", "old-time"),
-    "60s": ("60s-style", "60s"),
-    "70s": ("70s-style", "70s"),
-    "80s": ("80s-style", "80s"),
-    "90s": ("90s-style", "90s"),
-}
-_INSTRUMENTS = {
-    "synthesizer": ("synthesizer", "synth"),
-    "drums": ("drums", "drums", "percussion"),
-    "strings": ("strings", "strings", "a string section"),
-    "a beat": ("a beat", "beats"),
-}
-_NO_ARTICLE = ("drums", "percussion", "strings", "beats")
-_VOICES = {
-    "female": ("female vocals", "a female voice", "a female singer", "a woman singing"),
-    "male": ("male vocals", "a male voice", "a male singer", "a man singing"),
-    "singing": ("vocals", "singing", "a singer"),
-    "choir": ("a choir", "choir voices", "choral singing"),
-}
-_SINGERS = {
-    "female": ("a woman", "a female singer"),
-    "male": ("a man", "a male singer"),
-    "singing": ("a singer",),
-    "choir": ("a choir",),
-}
-_MODES = {"minor": ("in a minor key", "in minor"), "major": ("in a major key", "in major")}
-_CHANGES = {
-    "louder": ("that grows louder", "that starts quietly and gets louder"),
-    "softer": ("that gets quieter towards the end", "that dies down"),
-}
 # Facets that a caption may draw from, and how readily.
 _WEIGHTS = {
     "genre": 3.0, "instrument": 3.0, "vocals": 1.5, "mood": 2.0, "energy": 1.0, "tempo": 1.5,
@@ -136,7 +85,7 @@ class _Writer:
                 continue
             self.used.add(facet)
             count = int(self.rng.integers(1, min(len(words), most - len(found)) + 1))
-            found += [self.pick(*_ADJECTIVES.get(word, (word,))) for word in words[:count]]
+            found += [self.pick(*ADJECTIVES.get(word, (word,))) for word in words[:count]]
         return found
 
     def genre(self, is_alone: bool) -> str:
@@ -156,18 +105,18 @@ class _Writer:
                 words = [f"{one} and {other}"]
         if not words:
             return ""
-        table = _GENRES_ALONE if is_alone else _ADJECTIVES
+        table = GENRES_ALONE if is_alone else ADJECTIVES
         return self.pick(*table.get(words[0], (words[0],)))
 
     def instruments(self, most: int = 3, is_one: bool = False) -> str:
         """List instruments: "piano, strings and drums", or "a piano, strings and drums"."""
-        words = [self.pick(*_INSTRUMENTS.get(word, (word,))) for word in self.take("instrument")]
+        words = [self.pick(*INSTRUMENTS.get(word, (word,))) for word in self.take("instrument")]
         if is_one:
-            words = [w if w.endswith(_NO_ARTICLE) or w[:2] == "a " else f"a {w}" for w in words]
+            words = [w if w.endswith(NO_ARTICLE) or w[:2] == "a " else f"a {w}" for w in words]
         count = int(self.rng.integers(1, min(most, len(words)) + 1)) if words else 0
         return join_words(words[:count])
 
-    def voice(self, table: dict[str, tuple[str, ...]] = _VOICES) -> str:
+    def voice(self, table: dict[str, tuple[str, ...]] = VOICES) -> str:
         word = self.facts.first("vocals")
         if "vocals" not in self.chosen or word not in table:
             return ""
@@ -208,9 +157,9 @@ def _one_thing(w: _Writer) -> str:
             return w.pick("instrumental", "instrumental music", "no vocals", "without vocals")
         return w.voice().removeprefix("a ")
     if w.take("mode"):
-        return f"music {w.pick(*_MODES[w.facts.first('mode')])}"
+        return f"music {w.pick(*MODES[w.facts.first('mode')])}"
     if w.take("change"):
-        return f"music {w.pick(*_CHANGES[w.facts.first('change')])}"
+        return f"music {w.pick(*CHANGES[w.facts.first('change')])}"
     if adjectives := w.adjectives():
         return w.pick(adjectives[0], f"{adjectives[0]} music", f"something {adjectives[0]}")
     if w.facts.first("mood") == "party" and w.take("mood"):
@@ -244,7 +193,7 @@ def _phrase(w: _Writer, is_alone: bool) -> str:
     before, tails = _place_instruments(w, is_alone and not genre)
     front += before
     is_song = _place_voice(w, front, tails)
-    for facet, table in (("mode", _MODES), ("change", _CHANGES)):
+    for facet, table in (("mode", MODES), ("change", CHANGES)):
         if words := w.take(facet):
             tails.append((", " if tails else "") + w.pick(*table[words[0]]))
     if w.facts.first("mood") == "party" and w.take("mood"):
@@ -280,14 +229,14 @@ def _place_voice(w: _Writer, front: list[str], tails: list[str]) -> bool:
             tails.append(", no vocals" if tails else "without vocals")
         return False
     word = w.facts.first("vocals")
-    if word not in _VOICES or not w.take("vocals"):
+    if word not in VOICES or not w.take("vocals"):
         return False
-    sung = w.pick(*_VOICES[word])
+    sung = w.pick(*VOICES[word])
     if tails and w.rng.random() < 0.6:
         tails[-1] = tails[-1].replace(" and ", ", ")  # a list has one "and"
         tails.append(f"and {sung}")
     elif tails or w.rng.random() < 0.5:
-        tails.append(f"sung by {w.pick(*_SINGERS[word])}")
+        tails.append(f"sung by {w.pick(*SINGERS[word])}")
     else:
         tails.append(f"with {sung}")
     return word != "choir"
@@ -326,7 +275,7 @@ def _players(w: _Writer) -> str:
             f"An instrumental with {instruments}.",
             f"{_capital(instruments)} can be heard, and nobody sings.",
         )
-    singer = w.voice(_SINGERS)
+    singer = w.voice(SINGERS)
     if singer and instruments:
         verb = w.pick("sings over", "sings to", "is accompanied by")
         return f"{_capital(singer)} {verb} {instruments}."
