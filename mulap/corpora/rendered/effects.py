@@ -50,7 +50,8 @@ def apply_effects(
         Samples of the same length with a peak of at most 0.97, and what was done.
     """
     length = len(samples)
-    sound = samples / np.float32(np.abs(samples).max())
+    sound = _filter(_NO_DC, samples)  # samples of some instruments have an offset
+    sound = (sound / np.abs(sound).max()).astype(np.float32)
     names = []
     if rng.random() < _EQUALISER_RATE:
         sound = _equalise(sound, rng)
@@ -93,6 +94,9 @@ def _butter(order: int, cutoff: float | tuple[float, float]) -> np.ndarray:
     """Return a low-pass filter, or a band-pass for two frequencies in Hz."""
     kind = "band" if isinstance(cutoff, tuple) else "low"
     return np.asarray(signal.butter(order, cutoff, kind, fs=SAMPLING_RATE, output="sos"))
+
+
+_NO_DC = np.asarray(signal.butter(1, 20, "high", fs=SAMPLING_RATE, output="sos"))
 
 
 def _shelf(frequency: float, gain_db: float, is_high: bool) -> np.ndarray:

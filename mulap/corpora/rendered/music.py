@@ -14,8 +14,8 @@ import json
 import math
 import subprocess
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import islice
@@ -184,25 +184,32 @@ def _render_clips(
 ) -> tuple[list[tuple[Plan, Truth]], int]:
     """Render clips until there are enough, replacing those that fail; count those kept."""
     done: dict[int, tuple[Plan, Truth]] = {}
-    audio, num_kept = render.keywords["audio"], 0
+    audio = render.keywords["audio"]
     with Progress("rendering", num_clips, "clips") as progress, Processes(processes) as pool:
-        while planned := list(islice(plans, num_clips - len(done))):
-            todo = []
+
+        def skip_finished(planned: Iterable[Plan]) -> Iterator[Plan]:
             for plan in planned:
                 if truth := facts.find(plan, audio):
                     done[plan.index] = plan, truth
-                    num_kept += 1
                     progress.advance()
                 else:
-                    todo.append(plan)
-            for plan, result in zip(todo, pool.map(render, todo), strict=True):
+                    waiting.append(plan)
+                    yield plan
+
+        num_rendered, waiting = 0, deque[Plan]()
+        while len(done) < num_clips:
+            # Plans are drawn while others are rendered: reading scores takes time.
+            planned = islice(plans, num_clips - len(done))
+            for result in pool.map(render, skip_finished(planned)):
+                plan = waiting.popleft()
                 if isinstance(result, str):
                     log.add(f"{plan.track_id} ({plan.group})", result)
                     continue
                 facts.add(plan, result)
                 done[plan.index] = plan, result
+                num_rendered += 1
                 progress.advance()
-    return [done[index] for index in sorted(done)], num_kept
+    return [done[index] for index in sorted(done)], num_clips - num_rendered
 
 
 def _try_render(

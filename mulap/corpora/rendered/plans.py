@@ -35,6 +35,7 @@ HELD_OUT_STYLES = frozenset(
 
 _TEST_RATE, _VALID_RATE = 0.09, 0.05
 _HELD_OUT_BANK_RATE = 0.6  # of the test clips
+_FORM_WEIGHTS = {"string quartet": 2.5, "medieval song": 0.5, "polonaise": 2.0, "ragtime": 3.0}
 _PULSES_RATE = 0.08
 _KINDS_FOR_PULSES = {"accompaniment", "folk melody", "dance tune", "chorale", "score"}
 _DRUM_FAMILIES = {
@@ -150,7 +151,9 @@ def _works(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Work]:
     by_form: dict[str, list[Work]] = {}
     for work in works.find_works(packages):
         by_form.setdefault(work.forms[0], []).append(work)
-    weights = np.array([min(len(some), 60) for some in by_form.values()], dtype=float)
+    weights = np.array(
+        [min(len(some), 40) * _FORM_WEIGHTS.get(form, 1) for form, some in by_form.items()]
+    )
     weights /= weights.sum()
     turns = [filter(works.is_playable, reshuffled(rng, some)) for some in by_form.values()]
     return lambda: next(turns[int(rng.choice(len(turns), p=weights))])

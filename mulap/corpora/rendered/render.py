@@ -121,7 +121,7 @@ def _play_parts(
     for part in parts:
         if part.notes:
             sound = render_part(synth, bank_id, part, start, seconds, kit)
-            yield part, sound @ np.array([1 - place, place], dtype=np.float32)
+            yield part, sound[:, 0] * np.float32(1 - place) + sound[:, 1] * np.float32(place)
 
 
 def _longest_silence(samples: np.ndarray) -> float:

@@ -46,6 +46,7 @@ _ENSEMBLES: dict[str, tuple[str, tuple[int, ...]]] = {
     "clarinet and piano": ("duo", (71, 0)),
     "synthesizer": ("", (81,)),
 }
+_OTHER_PLAYERS = [*_ENSEMBLES, "piano", "piano", "string orchestra", "guitars"]
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def play_work(
     room = max(0.0, end - seconds / quarter)
     begin = float(np.floor(rng.uniform(0, room)) if room > 1 else 0.0)
     transpose = int(rng.integers(-3, 4))
-    name = work.own if rng.random() < _OWN_RATE else str(rng.choice(list(_ENSEMBLES)))
+    name = work.own if rng.random() < _OWN_RATE else str(rng.choice(_OTHER_PLAYERS))
     if name == "clarinet and piano" and name != work.own:
         name = "church organ"
     words, programs = _ENSEMBLES[name]

@@ -46,6 +46,13 @@ def test_one_seed_gives_the_same_samples_and_seeds_differ():
     assert not np.array_equal(first, other)
 
 
+def test_an_offset_of_the_samples_is_taken_off():
+    noise = np.random.default_rng(1).standard_normal(len(TIMES)).astype(np.float32)
+    for seed in range(8):
+        samples, _ = apply_effects(noise + 0.5, np.random.default_rng(seed), has_character=False)
+        assert abs(samples.mean()) < 0.01 * samples.std()
+
+
 def test_what_has_no_character_is_asked_for_gets_none():
     for seed in range(60):
         _, done = apply_effects(make_tone(440), np.random.default_rng(seed), has_character=False)
