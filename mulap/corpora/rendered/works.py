@@ -28,24 +28,27 @@ _FREE = re.compile(r"public domain|creative commons|CC[0-]|freely", re.I)
 _LARGEST_BYTES = 20_000_000  # of one score's XML
 _MOST_PARTS = 8
 _OWN_RATE = 0.5
-# Ensemble -> (words, the programs of its parts from high to low)
+# Ensemble -> (words, which "quartet" or the like may follow; programs from high to low)
 _ENSEMBLES: dict[str, tuple[str, tuple[int, ...]]] = {
-    "strings": ("string quartet", (40, 40, 41, 42)),
+    "strings": ("string", (40, 40, 41, 42)),
     "string orchestra": ("string orchestra", (48,)),
-    "brass": ("brass ensemble", (56, 56, 60, 57, 58)),
-    "woodwinds": ("woodwind ensemble", (73, 68, 71, 70)),
-    "saxophones": ("saxophone quartet", (64, 65, 66, 67)),
-    "recorders": ("recorder ensemble", (74,)),
+    "brass": ("brass", (56, 56, 60, 57, 58)),
+    "woodwinds": ("woodwind", (73, 68, 71, 70)),
+    "saxophones": ("saxophone", (64, 65, 66, 67)),
+    "recorders": ("recorder", (74,)),
     "choir": ("choir", (52,)),
     "church organ": ("", (19,)),
     "piano": ("", (0,)),
     "harpsichord": ("", (6,)),
-    "guitars": ("guitar ensemble", (24,)),
+    "guitars": ("guitar", (24,)),
     "accordion": ("", (21,)),
     "vibraphone": ("", (11,)),
     "clarinet and piano": ("duo", (71, 0)),
     "synthesizer": ("", (81,)),
 }
+_SIZES = {2: "duo", 3: "trio", 4: "quartet"}
+_SIZED = {"strings", "brass", "woodwinds", "saxophones", "recorders", "guitars"}
+_SOLOISTS = ["piano", "piano", "harpsichord", "church organ", "accordion", "vibraphone"]
 _OTHER_PLAYERS = [*_ENSEMBLES, "piano", "piano", "string orchestra", "guitars"]
 
 
@@ -204,7 +207,8 @@ def play_work(
     room = max(0.0, end - seconds / quarter)
     begin = float(np.floor(rng.uniform(0, room)) if room > 1 else 0.0)
     transpose = int(rng.integers(-3, 4))
-    name = work.own if rng.random() < _OWN_RATE else str(rng.choice(_OTHER_PLAYERS))
+    others = _OTHER_PLAYERS if len(score.parts) > 1 else _SOLOISTS
+    name = work.own if rng.random() < _OWN_RATE else str(rng.choice(others))
     if name == "clarinet and piano" and name != work.own:
         name = "church organ"
     words, programs = _ENSEMBLES[name]
@@ -218,8 +222,8 @@ def play_work(
             voice = VOICE_OF[program]
             moved = put_in_range(Part("chords", program, notes), voice.lowest, voice.highest)
             parts.append(moved)
-    if name == "strings" and len(parts) != 4:
-        words = {2: "string duo", 3: "string trio"}.get(len(parts), "string ensemble")
+    if name in _SIZED:  # of one part of a piece for several, nothing is said
+        words = f"{words} {_SIZES.get(len(parts), 'ensemble')}" if len(parts) > 1 else ""
     is_own = name == work.own and has_players
     forms = tuple(f for f in work.forms if is_own or "string" not in f) or ("classical music",)
     beat = 1.5 if score.metre in ("6/8", "9/8", "12/8") else 1.0
