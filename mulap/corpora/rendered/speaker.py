@@ -49,11 +49,10 @@ def _true_styles(truth: Truth) -> list[str]:
     kept = []
     for word in truth.style_words:
         named = find_mentions(word).instruments
-        named |= (
-            {"keyboard"} if "keyboard" in word and family_of(truth.lead) != "keyboard" else set()
-        )
-        is_trio = "jazz trio" in word and len(truth.instruments) != _TRIO
-        if word == truth.ensemble or (named <= set(truth.instruments) and not is_trio):
+        is_false = not named <= set(truth.instruments)
+        is_false |= "keyboard" in word and family_of(truth.lead) != "keyboard"
+        is_false |= "jazz trio" in word and len(truth.instruments) != _TRIO
+        if word == truth.ensemble or not is_false:
             kept.append(word)
     return kept or list(GENRE_WORDS.get(truth.style_family, ()))
 
