@@ -201,6 +201,81 @@ def corpus_describe(
     end_with_failures(len(report.failures), output / "failures.jsonl")
 
 
+@corpus.command("free-music")
+@click.argument("output", type=UserPath())
+@click.option(
+    "--only",
+    type=click.Choice(["recorded", "rendered"]),
+    help="Make one part of the corpus.  [default: both]",
+)
+@click.option(
+    "--packages",
+    metavar="NAME,...",
+    help="Recorded music of these packages.  [default: all in docs/corpus.md]",
+)
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Hours of rendered music.",
+)
+@click.option(
+    "--max-clips",
+    type=COUNT,
+    default=10,
+    show_default=True,
+    help="Largest number of clips per recorded track, spread evenly over it.",
+)
+@click.option(
+    "--sources",
+    type=UserPath(file_okay=False),
+    help="Folder for fetched packages.  [default: OUTPUT/.sources]",
+)
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
+@click.option(
+    "--processes", type=COUNT, help="Number of worker processes.  [default: one per core]"
+)
+@one_line_errors
+def corpus_free_music(
+    output: Path,
+    only: str | None,
+    packages: str | None,
+    hours: float,
+    max_clips: int,
+    sources: Path | None,
+    seed: int,
+    processes: int | None,
+) -> None:
+    """Build a corpus in OUTPUT from the free music of Debian's packages and rendered scores.
+
+    Fetches about 8 GB with apt-get, dpkg and npm; installs nothing. Cuts the music into clips of 18
+    seconds, and describes, attributes and splits them. See docs/corpus.md. Run it again to resume.
+    """
+    from mulap.cores import usable_cores
+    from mulap.corpora.free_music.corpus import FreeMusicOptions, make_free_music
+
+    names = tuple(filter(None, (packages or "").replace(",", " ").split()))
+    options = FreeMusicOptions(names, only or "", hours, max_clips, seed)
+    num_processes = usable_cores() if processes is None else processes
+    report = make_free_music(output, options, sources, num_processes)
+    say(
+        f"{counted(report.num_packages, 'package')}, {counted(report.num_tracks, 'recorded track')}"
+        f"; clips: {join_counts(report.num_clips)}; {report.elapsed_seconds:.0f} s"
+    )
+    say(f"{counted(report.num_no_music, 'file')} of effects, voices or ambience not used")
+    if report.left_out:
+        tracks = counted(len(report.left_out), "track")
+        say(f"{tracks} left out on purpose, listed in {output / 'left-out.jsonl'}")
+    if report.num_machine_made:
+        clips = counted(report.num_machine_made, "machine-made clip")
+        say(f"{clips} for evaluation in {output / 'machine-made'}")
+    for source, reason in report.missing.items():
+        say(f"rendered without {source}: {reason}")
+    click.echo(output)
+    end_with_failures(len(report.failures), output / "failures.jsonl")
+
+
 @main.command()
 @click.argument("data", type=UserPath(exists=True))
 @click.option("--output", "-o", type=UserPath(), help="A new folder; required without --verify.")
