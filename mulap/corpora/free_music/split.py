@@ -17,7 +17,7 @@ import numpy as np
 from mulap.corpora.described.tracks import HeardTrack
 from mulap.data.splits import SPLITS, choose_group, fold_group
 
-SAME_MUSIC = 0.9
+SAME_MUSIC = 0.975
 
 
 def find_near_duplicates(
