@@ -37,6 +37,7 @@ RECORDED, RENDERED = "recorded", "rendered"
 _MACHINE_COLUMN = "machine_made"
 _MACHINE_SECONDS = 60.0  # from the middle of each track
 _MEGABYTES_PER_HOUR = 70.0  # of clips as FLAC
+_KEPT = 0.7  # of what is fetched: the music, and its clips
 # What unpacking the largest package takes for a while, in its own sizes.
 _UNPACKED = 3.5
 
@@ -122,7 +123,7 @@ def _check_room(
     fetched = sum(source.megabytes for source in missing)
     peak = _UNPACKED * max((source.megabytes for source in missing), default=0)
     hours = 0.0 if options.only == RECORDED else options.hours
-    needed = 0.5 * fetched + peak + _MEGABYTES_PER_HOUR * hours
+    needed = _KEPT * fetched + peak + _MEGABYTES_PER_HOUR * hours
     if missing:
         say(f"{len(missing)} packages to fetch, {fetched:,} MB; {needed:,.0f} MB of disk needed")
     place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
@@ -147,7 +148,7 @@ def _make_recorded(
     with Progress("fetching", len(chosen), "packages") as progress:
         fetch = partial(_fetch, folder=folder)
         for source, found in zip(chosen, run_tasks(fetch, chosen, num_processes), strict=True):
-            report.num_packages += bool(found.tracks)
+            report.num_packages += bool(found.tracks) and source.split != MACHINE_MADE
             report.num_no_music += found.num_no_music
             report.failures += found.failures
             report.left_out += found.left_out
