@@ -58,7 +58,14 @@ def test_the_version_is_the_package_s():
 
 def test_the_commands_are_those_the_documentation_tells_of():
     names = {" ".join(words) for words in COMMANDS}
-    training = {"corpus demo", "corpus describe", "corpus folder", "pretrain", "evaluate"}
+    training = {
+        "corpus demo",
+        "corpus describe",
+        "corpus folder",
+        "corpus free-music",
+        "pretrain",
+        "evaluate",
+    }
     transfer = {"download", "task", "probe", "pretrain-supervised", "benchmark", "report"}
     assert names == {"", "config", "corpus", "embed", "prepare", "tag"} | training | transfer
 
