@@ -14,13 +14,19 @@ import numpy as np
 _LONGEST_COMMENT_WORDS = 25
 # Tags that say nothing, and comments that programs or sellers leave.
 _EMPTY_TAG = re.compile(
-    r"^\W*(unknown( (artist|album|title|genre))?|untitled|none|n/?a|other|various( artists)?|\d*)"
-    r"\W*$",
+    r"^\W*(unknown( (artist|album|title|genre))?|untitled|none?|n/?a|other|various( artists)?"
+    r"|sound (fx|clip|effects?)|\d*)\W*$",
     re.I,
 )
 _NO_COMMENT = re.compile(
-    r"https?:|www\.|encod|ripped|copyright|licen[cs]e|\(c\)|©|exact audio copy|lavf|libvorbis", re.I
+    r"https?:|www\.|encod|ripped|copyright|licen[cs]e|\(c\)|©|exact audio copy|lavf|libvorbis"
+    r"|(made|created|processed) (with|by|in)|sonic foundry|acid pro|wikipedia|�",
+    re.I,
 )
+# Addresses, in place of a name or after it; characters that were lost.
+_ADDRESS = re.compile(r"\W*(https?:\S+|www\.\S+|\S+\.(com|org|net)(/\S*)?)\W*", re.I)
+_NO_NAME = re.compile(r"�|\(c\)|©|must credit|downloaded", re.I)
+_BY = re.compile(r"^((composed|performed|written|made|produced|music)( and |\s))+by\s+", re.I)
 # Titles of such words and numbers alone are only places in a list.
 _NUMBERED = re.compile(
     r"^(the|a|track|title|song|piste|spur|audio|untitled|music|musik|bgm|ost|loop|theme|level|lvl|"
@@ -64,9 +70,9 @@ def describe_tags(tags: Mapping[str, str], file_name: str) -> dict[str, str]:
     """
     text = {key: " ".join(value.split()) for key, value in tags.items()}
     said = {
-        key: text[key]
+        key: name
         for key in ("title", "artist", "album", "composer")
-        if text.get(key) and not _EMPTY_TAG.match(text[key])
+        if not _EMPTY_TAG.match(name := _clean_name(text.get(key, "")))
     }
     genre = re.sub(r"^\(\d+\)", "", text.get("genre", "")).strip()
     genre = ", ".join(filter(None, map(str.strip, genre.split(";"))))  # several tags, joined
@@ -84,6 +90,11 @@ def describe_tags(tags: Mapping[str, str], file_name: str) -> dict[str, str]:
         if not _EMPTY_TAG.match(words):
             said["title"] = words
     return said
+
+
+def _clean_name(text: str) -> str:
+    """Return a name without addresses and "composed by"; nothing where it is another note."""
+    return "" if _NO_NAME.search(text) else _BY.sub("", _ADDRESS.sub(" ", text)).strip()
 
 
 def is_poor(said: Mapping[str, str], has_title_tag: bool) -> bool:

@@ -27,7 +27,7 @@ from mulap.corpora.described.tracks import DescribeOptions, Track
 from mulap.corpora.free_music.music import fetch_music
 from mulap.corpora.free_music.sources import MACHINE_MADE, Source, read_sources
 from mulap.corpora.free_music.split import assign_groups
-from mulap.corpora.free_music.tracks import Found, composer_group, find_tracks
+from mulap.corpora.free_music.tracks import Found, complete, find_tracks
 from mulap.corpora.rendered.music import render_music
 from mulap.files import AnyPath, FailureLog
 from mulap.pools import run_tasks
@@ -156,7 +156,7 @@ def _make_recorded(
             progress.advance(note=source.package)
     describing = DescribeOptions(max_clips=options.max_clips, seed=options.seed)
     heard = hear_tracks(tracks, output, describing, num_processes)
-    used, held_back = assign_groups([composer_group(each) for each in heard.tracks])
+    used, held_back = assign_groups([complete(each) for each in heard.tracks])
     report.failures += heard.failures
     report.left_out += held_back
     report.num_tracks = len(used)

@@ -84,11 +84,25 @@ def find_tracks(source: Source, music: Music) -> Found:
     return found
 
 
-def composer_group(heard: HeardTrack) -> HeardTrack:
-    """Group a heard track, whose file's tags are known now, by its composer, else its package."""
+def complete(heard: HeardTrack) -> HeardTrack:
+    """Finish a track by its file's tags, which are known once it was heard.
+
+    Its group is the composer, else the package. A file's name that is a code gives no title.
+    """
     track = heard.track
     composers = (track.tags.get("artist", ""), track.tags.get("composer", ""))
-    return replace(heard, track=replace(track, group=choose_group(composers, track.source)))
+    tags = dict(track.tags)
+    if not tags.get("title", "").strip() and _is_code(track.path.stem, track.source):
+        tags["title"] = ""
+    group = choose_group(composers, track.source)
+    return replace(heard, track=replace(track, tags=tags, group=group))
+
+
+def _is_code(stem: str, package: str) -> bool:
+    """Say whether a file's name is a number, an abbreviation or the game's: stg1, OA14, toppler."""
+    word = re.sub(r"[\W\d_]+$", "", stem).lower()
+    is_one = re.fullmatch(r"[^\W\d_]+", word) is not None
+    return is_one and (len(word) < 4 or word == "ingame" or word in package.lower())
 
 
 def _say_about(about: str, track_id: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from mulap.corpora.described.tracks import HeardTrack, Track
 from mulap.corpora.free_music.music import Music
 from mulap.corpora.free_music.sources import read_sources
-from mulap.corpora.free_music.tracks import composer_group, find_tracks
+from mulap.corpora.free_music.tracks import complete, find_tracks
 
 ROOT = "usr/share/games/game/music"
 SOURCE = replace(
@@ -123,9 +123,33 @@ def test_a_package_s_purpose_is_said_in_a_whole_sentence(tmp_path, texts):
 def test_the_group_is_the_composer_and_else_the_package():
     def group(**tags: str) -> str:
         track = Track(Path("a.ogg"), "a", "p", source="p", tags=tags)
-        return composer_group(HeardTrack(track, (), np.zeros(3))).track.group
+        return complete(HeardTrack(track, (), np.zeros(3))).track.group
 
     assert group(artist="Ann", composer="Bob") == "Ann"
     assert group(composer="Bob") == "Bob"
     assert group(artist="Various Artists") == "p"
     assert group() == "p"
+
+
+@pytest.mark.parametrize(
+    ("stem", "has_title"),
+    [
+        *(("stg1", False), ("OA14", False), ("toppler", False), ("mus_03", False), ("a", False)),
+        *(
+            ("battle", True),
+            ("calm_forest", True),
+            ("Through Space", True),
+            ("forest2", True),
+            ("ingame_15", False),
+        ),
+    ],
+)
+def test_a_file_s_name_that_is_a_code_is_no_title(stem, has_title):
+    track = Track(Path(f"{stem}.ogg"), "a", "toppler-data", source="toppler-data")
+    tags = complete(HeardTrack(track, (), np.zeros(3))).track.tags
+    assert ("title" not in tags) == has_title
+
+
+def test_a_title_in_the_tags_stays():
+    track = Track(Path("stg1.ogg"), "a", "p", source="p", tags={"title": "Stage One"})
+    assert complete(HeardTrack(track, (), np.zeros(3))).track.tags["title"] == "Stage One"
