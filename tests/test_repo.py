@@ -28,6 +28,7 @@ PACKAGE = ROOT / "mulap"
 NOT_TRACKED = {".git", ".venv", "__pycache__", "build", "dist", "tour", "out"}
 LARGEST_FILE = 2**20
 LARGE_FILES = {
+    "mulap/weights/mulap-small/model.safetensors",
     "mulap/weights/musicnn-msd/model.safetensors",
     "mulap/weights/musicnn-mtt/model.safetensors",
     "tests/golden/musicnn.npz",

@@ -16,6 +16,7 @@ from mulap.data.manifest import Clip
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.pretraining import MulapForPreTraining
+from mulap.model.processor import MulapProcessor
 
 RATE = 16_000
 WORDS = (
@@ -93,6 +94,19 @@ def make_model(seed: int = 0, **changes) -> MulapForPreTraining:
         model.train()
         model.mulap.audio_backbone(torch.randn(16, NUM_BINS, NUM_FRAMES))
     return model.eval()
+
+
+def write_joint_model(folder: Path, seed: int = 0, **changes) -> Path:
+    """Save a model with a contrastive head, and its processor, as a run leaves them."""
+    joint = {"has_contrastive_head": True, "text_pooling": "mean", "feature_norm": "batch"}
+    model = make_model(seed, **(joint | changes))
+    if model.mulap.feature_norm.norm is not None:  # statistics of its own, as if it had trained
+        size = model.config.audio_config.feature_size
+        model.train().mulap.feature_norm(torch.randn(16, size) + 1.0)
+    model.eval().save_pretrained(folder)
+    extractor = MulapFeatureExtractor.from_config(model.config.audio_config)
+    MulapProcessor(extractor, make_tokenizer()).save_pretrained(folder)
+    return folder
 
 
 def make_batch(num_segments=(3, 3), num_tokens=(6, 6), seed: int = 0) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mulap.benchmark.config import BenchmarkConfig, TaskEntry
 from mulap.benchmark.trained import find_supervised, recipe_of, train_whole
-from mulap.encoders.encoder import Encoder
+from mulap.encoders.encoder import Encoder, Space
 from mulap.encoders.load import load_encoder
 from mulap.files import FailureLog
 from mulap.probing.pair import (
@@ -125,7 +125,7 @@ class _Pairs:
         cache = config.cache or output / "cache"
         self.options = ProbeOptions(cache, config.probe.protocol, config.probe.seeds, device)
         self.settings = config.supervised.load()
-        self.loaded: tuple[str, Encoder] | None = None
+        self.loaded: tuple[str, Space, Encoder] | None = None
 
     def protocol_of(self, backbone: Backbone) -> str:
         """Return the protocol that the rows of a backbone name."""
@@ -140,10 +140,12 @@ class _Pairs:
             checkpoints = self.config.supervised.checkpoints or self.output / SUPERVISED
             folder = find_supervised(data.task.name, checkpoints, self.tasks, self.settings)
             source, more = str(folder), {"trained_on": folder.name}
-        if self.loaded is None or self.loaded[0] != source:
+        space = backbone.space
+        if self.loaded is None or self.loaded[:2] != (source, space):
             self.loaded = None  # let go of the last before the next is loaded
-            self.loaded = (source, load_encoder(source, self.options.device))
-        pair = probe_pair(data, backbone, self.options, self.loaded[1])
+            encoder = load_encoder(source, self.options.device, space=space)
+            self.loaded = (source, space, encoder)
+        pair = probe_pair(data, backbone, self.options, self.loaded[2])
         pair.more = more
         return pair
 

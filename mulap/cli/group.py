@@ -101,7 +101,8 @@ class ConfigName(click.ParamType):
 
 
 ENCODERS_HELP = (
-    "A checkpoint folder, musicnn-mtt, musicnn-msd, random, mel, hear:MODULE[:WEIGHTS] or hf:NAME."
+    "A checkpoint folder, mulap-small, musicnn-mtt, musicnn-msd, random, mel, "
+    "hear:MODULE[:WEIGHTS] or hf:NAME."
 )
 SPLITS = ["train", "valid", "test"]
 COUNT = click.IntRange(min=1)
@@ -126,6 +127,14 @@ device_option = click.option(
     default="auto",
     show_default=True,
     help="PyTorch device, for example cpu, cuda or cuda:1. auto: a GPU if there is one, else cpu.",
+)
+space_option = click.option(
+    "--space",
+    type=click.Choice(["backbone", "joint"]),
+    default="backbone",
+    show_default=True,
+    help="backbone: the network's features. joint: points of the space that mulap-small, or a "
+    "model trained with a contrastive head, shares with text.",
 )
 set_option = click.option(
     "--set",

@@ -21,6 +21,7 @@ from mulap.cli.group import (
     refuse_given,
     say,
     say_left_aside,
+    space_option,
     warn,
 )
 from mulap.terminal import counted
@@ -54,6 +55,7 @@ ENGINES = ["local", "ray"]
     show_default=True,
     help="What one output row covers.",
 )
+@space_option
 @device_option
 @click.option(
     "--skip-existing",
@@ -98,7 +100,8 @@ def embed(paths: tuple[Path, ...], output: str, model: str, level: Any, **option
         from mulap.encoders.load import load_encoder
 
         # With an engine, the encoder here only says what the actors' must be like.
-        embedder = load_encoder(model, "cpu" if engine else options["device"])
+        device = "cpu" if engine else options["device"]
+        embedder = load_encoder(model, device, space=options["space"])
         report = embed_files(
             paths,
             embedder,

@@ -22,6 +22,7 @@ from mulap.cli.group import (
     run_option,
     say,
     set_option,
+    space_option,
     warn,
 )
 from mulap.cli.training import JoinedCommand, tell_once
@@ -159,6 +160,7 @@ def show_task(
 @data_option
 @reading_options
 @click.option("--backbone", default="musicnn-mtt", show_default=True, help=ENCODERS_HELP)
+@space_option
 @click.option(
     "--protocol",
     default="paper",
@@ -189,6 +191,7 @@ def probe(  # noqa: PLR0913  (options)
     task: str | None,
     data: Path,
     backbone: str,
+    space: Any,
     protocol: str,
     seeds: int,
     cache: Path,
@@ -217,7 +220,7 @@ def probe(  # noqa: PLR0913  (options)
         raise ValueError(f"--mediaeval: {loaded.task.title} has no tags. Leave --mediaeval out.")
     tell_problems(loaded)
     options = ProbeOptions(cache, protocol, seeds, device)
-    row = run_pair(loaded, Backbone(backbone), options, output)
+    row = run_pair(loaded, Backbone(backbone, space=space), options, output)
     click.echo(json.dumps(row, indent=2) if as_json else describe_row(row))
     if mediaeval and output is not None:
         for path in write_mediaeval(Predictions.load(output / row["predictions"]), output):

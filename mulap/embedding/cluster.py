@@ -29,7 +29,7 @@ import torch
 from mulap.audio import AudioError
 from mulap.embedding.embed import Job, SegmentProgress
 from mulap.embedding.pipeline import FileToEmbed, check_unchanged, look, vectors_of_file
-from mulap.encoders.encoder import Encoder, Level
+from mulap.encoders.encoder import Encoder, Level, Space
 from mulap.encoders.load import load_encoder, making_of
 from mulap.vectors.output import EmbeddingOutput, LinePrinter
 from mulap.vectors.store import Entry, VectorWriter, fingerprint
@@ -111,6 +111,7 @@ class _Work:
     parts: str
     making: Making
     keys: frozenset[str]  # of the audio whose vectors are there already
+    space: Space = "backbone"
 
 
 class RayEngine:
@@ -157,7 +158,8 @@ class RayEngine:
             left.unlink()
         name = os.path.abspath(encoder.name) if os.path.isdir(encoder.name) else encoder.name
         making = making_of(encoder, level)
-        work = _Work(name, self.cluster.device, level, os.fspath(folder), making, output.keys())
+        at = (name, self.cluster.device, level, os.fspath(folder))
+        work = _Work(*at, making, output.keys(), encoder.space)
         failed, num_embedded = [], 0
         for outcome in self._run(jobs, work):
             stop, reason = outcome.pop("stop"), outcome.pop("reason")
@@ -251,7 +253,7 @@ class _EmbedFiles:
             raise ValueError(f"{self.parts}: is not there. All machines must share it.")
         self.deadly = self._count_deaths()
         self.now.touch()
-        self.encoder = load_encoder(self.work.encoder_name, self.work.device)
+        self.encoder = load_encoder(self.work.encoder_name, self.work.device, space=self.work.space)
         metadata = self.encoder.describe(self.work.level)
         if fingerprint(metadata) != fingerprint(self.work.making.metadata):
             raise ValueError(f"{self.work.encoder_name}: is another model than the driver has")

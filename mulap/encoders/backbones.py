@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedConfig
 
 from mulap.model.bundled import bundled_names, locate_weights
 from mulap.model.config import MulapAudioConfig
@@ -103,12 +104,12 @@ def load_backbone(name_or_path: str | os.PathLike[str], seed: int = 0) -> Musicn
         return random_backbone(seed=seed)
     folder = Path(locate_weights(name_or_path))
     config = _read_config(folder)
-    weights = _read_weights(folder, _PREFIXES, ("front_end.", "mid_end.", "more."))
+    weights = read_weights(folder, _PREFIXES, ("front_end.", "mid_end.", "more."))
     if not weights:
         raise ValueError(
             f"{folder}: there is no audio backbone in its weights. Give a MuLaP model."
         )
-    return _load(MusicnnBackbone, config, weights, folder)
+    return load_part(MusicnnBackbone, config, weights, folder)
 
 
 def join_backbones(names: Sequence[str | os.PathLike[str]]) -> MusicnnBackbone:
@@ -158,25 +159,33 @@ def load_tagging_head(
     if MusicnnForTagging.__name__ not in (config.architectures or ()):
         return None
     folder = Path(locate_weights(name_or_path))
-    weights = _read_weights(folder, ("head.",), ("",))
-    return _load(TaggingHead, config, weights, folder)
+    weights = read_weights(folder, ("head.",), ("",))
+    return load_part(TaggingHead, config, weights, folder)
 
 
-def _build(
-    kind: Callable[[MulapAudioConfig], Module], config: MulapAudioConfig, seed: int
-) -> Module:
+def _build(kind: Callable[[Any], Module], config: PreTrainedConfig, seed: int) -> Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return kind(config).eval()
 
 
-def _load(
-    kind: Callable[[MulapAudioConfig], Module],
-    config: MulapAudioConfig,
+def load_part(
+    kind: Callable[[Any], Module],
+    config: PreTrainedConfig,
     weights: dict[str, torch.Tensor],
     folder: Path,
 ) -> Module:
-    """Build a network and fill it with weights that are all there."""
+    """Build a part of a model and fill it with its weights, as float32.
+
+    Args:
+        kind: of the part; it takes the config.
+        config: of the model.
+        weights: from `read_weights`.
+        folder: where they came from, for messages.
+
+    Raises:
+        ValueError: some are missing, or of other shapes.
+    """
     with torch.device("meta"):  # without memory, of which a damaged config may ask for anything
         expected = kind(config).state_dict()
     missing = [name for name in expected if name not in weights]
@@ -234,13 +243,13 @@ def load_whole(kind: Any, name_or_path: str | os.PathLike[str]) -> Any:
     return model
 
 
-def hash_weights(backbone: MusicnnBackbone) -> str:
-    """Return the SHA-256 of a backbone's tensors: names, shapes and bytes, in order of name.
+def hash_weights(network: torch.nn.Module) -> str:
+    """Return the SHA-256 of a network's tensors: names, shapes and bytes, in order of name.
 
     It is the same whatever file the tensors came from, unlike the hash of that file.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(backbone.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -267,7 +276,7 @@ def _read_config(folder: Path) -> MulapAudioConfig:
     return read_audio_config(audio, path)
 
 
-def _read_weights(
+def read_weights(
     folder: Path, prefixes: Sequence[str], parts: tuple[str, ...]
 ) -> dict[str, torch.Tensor]:
     """Read the tensors of some parts of a model.
@@ -279,6 +288,9 @@ def _read_weights(
 
     Returns:
         The tensors, by their names without the prefix; none if no prefix is there.
+
+    Raises:
+        ValueError: there are no safetensors, or they cannot be read.
     """
     shards = sorted(folder.glob("model*.safetensors"))
     if not shards:

@@ -1,12 +1,16 @@
-"""Our own networks as an encoder: the audio backbone alone, and the tagging head if there is one.
+"""Our own networks as an encoder: the audio backbone, and what stands on it.
+
+That is the tagging head of a tagger, or the projection of a model with a contrastive head.
 
 On the CPU the backbone runs as `FrozenBackbone`, on as many cores as torch has threads; elsewhere
 it runs as it is.
 """
 
+import copy
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +18,8 @@ import torch
 
 from mulap.encoders.backbones import hash_weights, load_backbone, load_tagging_head
 from mulap.encoders.devices import computing_on
-from mulap.encoders.encoder import Encoder, Level
+from mulap.encoders.encoder import Encoder, Level, Rows, Space
+from mulap.encoders.joint import JointSpace
 from mulap.encoders.stream import stream_log_mels
 from mulap.fast.frozen import FrozenBackbone, is_freezable
 from mulap.fast.threads import BlockMapper, block_mapper
@@ -64,34 +69,63 @@ class Embedder(Encoder):
         name_or_path: str | os.PathLike[str],
         device: str | torch.device = "cpu",
         seed: int = 0,
+        space: Space = "backbone",
     ) -> "Embedder":
-        """Load an embedder; of a MuLaP checkpoint only the audio backbone is read.
+        """Load an embedder; of a MuLaP checkpoint only what embeds audio is read.
 
         Args:
-            name_or_path: `musicnn-mtt`, `musicnn-msd`, a folder that holds a MuLaP model, a tagger
-                or a backbone, or `random` for untrained weights.
+            name_or_path: a bundled name, a folder that holds a MuLaP model, a tagger or a backbone,
+                or `random` for untrained weights.
             device: where the backbone runs.
             seed: of `random`.
+            space: of the vectors.
 
         Raises:
-            ValueError: there is no such name or folder, or no backbone in it.
+            ValueError: there is no such name or folder, no backbone in it, or no joint space.
         """
         backbone = load_backbone(name_or_path, seed)
         head = load_tagging_head(name_or_path, backbone)
-        return cls(backbone, os.fspath(name_or_path), device, head)
+        embedder = cls(backbone, os.fspath(name_or_path), device, head)
+        return embedder.in_joint_space() if space == "joint" else embedder
+
+    @cached_property
+    def joint(self) -> JointSpace:
+        """The space that the model shares with text; ValueError if it has none."""
+        return JointSpace(self.name)
+
+    def in_joint_space(self) -> "Embedder":
+        """Return an embedder of the same backbone, whose vectors are points of the joint space.
+
+        A segment's point is `MulapModel.get_audio_features` of that segment alone; a track's is the
+        projection of the mean of its segments' features, and not the mean of their points.
+
+        Raises:
+            ValueError: the model has no such space.
+        """
+        size = self.joint.size  # loaded once, for both
+        other = copy.copy(self)
+        other.space, other.embedding_size, other.head, other.tags = "joint", size, None, ()
+        return other
+
+    def embed_text(self, texts: str | Sequence[str]) -> np.ndarray:
+        """Embed sentences in the joint space; see `JointSpace.embed_text`."""
+        return self.joint.embed_text(texts)
 
     def describe(self, level: Level = "segment") -> dict[str, Any]:
         """Return what makes the vectors, for the table's metadata.
 
         Returns:
             `model`, the name; `weights_sha256`, see `hash_weights`; `features`, the log-mel's
-            settings; `level`.
+            settings; `level`; in the joint space `space` and `projection_sha256`, too.
         """
+        is_joint = self.space == "joint"
+        joint = {"space": "joint", "projection_sha256": self.joint.sha256()} if is_joint else {}
         return {
             "model": self.name,
             "weights_sha256": hash_weights(self.backbone),
             "features": self.feature_extractor.log_mel_settings(),
             "level": level,
+            **joint,
         }
 
     def stream_blocks(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -102,9 +136,21 @@ class Embedder(Encoder):
         """Open threads for `stream_rows`; see `threads.block_mapper`."""
         return block_mapper() if self.frozen else nullcontext(map)
 
+    def stream_rows(
+        self,
+        inputs: Iterable[np.ndarray],
+        level: Level = "segment",
+        map_blocks: BlockMapper = map,
+    ) -> Rows:
+        """See `Encoder.stream_rows`; points of the joint space come of the rows of features."""
+        rows = super().stream_rows(inputs, level, map_blocks)
+        if self.space == "backbone":
+            return rows
+        return ((starts, self.joint.project(features)) for starts, features in rows)
+
     @torch.inference_mode()
     def embed_input(self, some: np.ndarray) -> np.ndarray:
-        """Return float32 (M, D) for log-mels (M, F, N)."""
+        """Return the backbone's features, float32 (M, A), of log-mels (M, F, N)."""
         if self.frozen and self.backbone.device.type == "cpu":  # it may have been moved since
             return self.frozen(some)
         with computing_on(self.backbone.device):

@@ -25,6 +25,8 @@ from mulap.model.waveforms import is_batch, split_clips, to_mono
 from mulap.vectors.keys import file_name
 
 Level = Literal["segment", "track"]
+# What a segment's vector is: the backbone's features, or a point of the space shared with text.
+Space = Literal["backbone", "joint"]
 # Of one clip, some at a time: where segments start, in seconds (M,), and their vectors (M, D).
 Rows = Iterator[tuple[np.ndarray, np.ndarray]]
 
@@ -106,12 +108,14 @@ class Encoder(ABC):
         embedding_size: length D of a vector.
         feature_extractor: cuts audio at its sampling rate; some encoders use no more of it.
         tags: names of the tags that it scores; most encoders have none.
+        space: of its vectors; `joint` only of MuLaP models with a contrastive head.
     """
 
     name: str
     embedding_size: int
     feature_extractor: MulapFeatureExtractor
     tags: tuple[str, ...] = ()
+    space: Space = "backbone"
 
     def __repr__(self) -> str:
         """Say what it makes: a notebook shows it."""

@@ -3,6 +3,7 @@
     random               untrained weights, the baseline of the paper
     mel                  statistics of log-mel and MFCCs
     musicnn-mtt, -msd    musicnn, trained on tags
+    mulap-small          MuLaP on both musicnns, trained on weak sentences
     FOLDER               a MuLaP checkpoint, or a Hugging Face audio model
     hear:MODULE[:WEIGHTS], hf:NAME_OR_FOLDER    models of others
 
@@ -13,14 +14,15 @@ given changes them, and a file's vectors do not depend on other files.
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from mulap.encoders.backbones import RANDOM
 from mulap.encoders.devices import choose_device
 from mulap.encoders.embedder import Embedder
-from mulap.encoders.encoder import Encoder, Level
+from mulap.encoders.encoder import Encoder, Level, Space
+from mulap.encoders.joint import no_joint_space
 from mulap.model.bundled import bundled_names
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.vectors.store import fingerprint
@@ -31,7 +33,10 @@ _OURS = (MulapConfig.model_type, MulapAudioConfig.model_type)
 
 
 def load_encoder(
-    name: str | os.PathLike[str], device: str | torch.device = "auto", seed: int = 0
+    name: str | os.PathLike[str],
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    space: Space = "backbone",
 ) -> Encoder:
     """Load an encoder by name; `mulap.load` is this function.
 
@@ -40,14 +45,26 @@ def load_encoder(
         device: where it runs, as torch names it; `auto` is a GPU if torch has one, else the CPU.
             `mel` always runs on the CPU.
         seed: of untrained weights.
+        space: of the vectors: `backbone`, the network's features, or `joint`, points of the space
+            that a MuLaP model with a contrastive head shares with text.
 
     Returns:
         The encoder, ready to use.
 
     Raises:
-        ValueError: there is no such encoder or device, or it cannot be loaded.
+        ValueError: there is no such encoder or device, it cannot be loaded, or it has no such
+            space.
     """
     name, device = os.path.expanduser(name), choose_device(device)
+    if space not in get_args(Space):
+        raise ValueError(f"space is '{space}' (give {' or '.join(get_args(Space))})")
+    encoder = _load(name, device, seed, space)
+    if encoder.space != space:
+        raise no_joint_space(name)
+    return encoder
+
+
+def _load(name: str, device: str, seed: int, space: Space) -> Encoder:
     # Encoders are imported when asked for: each stands on packages that others do without.
     if name.startswith("hear:"):
         from mulap.encoders.foreign import hear_encoder
@@ -74,7 +91,7 @@ def load_encoder(
         from mulap.encoders.foreign import hugging_face_encoder
 
         return hugging_face_encoder(name, device)
-    return Embedder.from_pretrained(name, device, seed)
+    return Embedder.from_pretrained(name, device, seed, space)
 
 
 def making_of(encoder: Encoder, level: Level = "segment") -> Making:

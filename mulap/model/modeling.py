@@ -20,6 +20,7 @@ heads, never the weights. Nor does this file mask anything: it is told what is m
 """
 
 import itertools
+import os
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertModel
 from transformers.utils.generic import ModelOutput
 
+from .bundled import locate_weights
 from .coattention import CoAttentionStack, text_layer
 from .config import MulapConfig
 from .musicnn import MusicnnBackbone
@@ -143,9 +145,17 @@ class MulapPreTrainedModel(PreTrainedModel):
             nn.init.constant_(module.logit_scale, 2.6593)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.from_pretrained`, from safetensors only: no pickle is ever loaded."""
-        return super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None,
+        *model_args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Load from a bundled name (`mulap-small`), a folder or the hub; safetensors only."""
+        if pretrained_model_name_or_path is not None:
+            pretrained_model_name_or_path = locate_weights(pretrained_model_name_or_path)
+        kwargs["use_safetensors"] = True
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
 
 class MulapModel(MulapPreTrainedModel):
@@ -166,7 +176,7 @@ class MulapModel(MulapPreTrainedModel):
         )
         self.audio_projection = self.text_projection = self.logit_scale = None
         if config.has_contrastive_head:
-            self.audio_projection = _audio_projection(config)
+            self.audio_projection = audio_projection(config)
             text_width = config.text_config.hidden_size
             if config.has_text_projection:
                 self.text_projection = nn.Linear(text_width, config.projection_dim)
@@ -373,7 +383,7 @@ class MulapModel(MulapPreTrainedModel):
         )
 
 
-def _audio_projection(config: MulapConfig) -> nn.Module:
+def audio_projection(config: MulapConfig) -> nn.Module:
     """Return what maps pooled features (B, A) into the space shared with text (B, D)."""
     hidden = [config.projection_hidden_size] if config.projection_hidden_size else []
     sizes = [config.audio_config.feature_size, *hidden, config.projection_dim]

@@ -1,5 +1,6 @@
 """`MulapProcessor`: a feature extractor for the audio and a tokenizer for the text, as one."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import (
     ProcessorMixin,
 )
 
+from .bundled import locate_weights
 from .config import MulapConfig
 from .features import MulapFeatureExtractor
 
@@ -31,6 +33,13 @@ class MulapProcessor(ProcessorMixin):
         self, feature_extractor: MulapFeatureExtractor, tokenizer: PreTrainedTokenizerBase
     ) -> None:
         super().__init__(feature_extractor, tokenizer)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> Any:
+        """Load from a bundled name (`mulap-small`), a folder or the hub."""
+        return super().from_pretrained(locate_weights(pretrained_model_name_or_path), **kwargs)
 
     def __call__(
         self,

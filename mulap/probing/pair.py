@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mulap.encoders.encoder import Encoder
+from mulap.encoders.encoder import Encoder, Space
 from mulap.encoders.load import encoder_sha256, load_encoder
 from mulap.files import FailureLog
 from mulap.probing.embeddings import cache_features
@@ -27,6 +27,7 @@ PREDICTIONS, LEFT_OUT = "predictions", "left_out"
 END_TO_END, SUPERVISED = "end-to-end", "supervised"
 """Backbones that a benchmark trains: on the task itself, and on another task's labels."""
 
+_JOINT = ":joint"
 _PACKAGES = ("mulap", "torch", "numpy", "scikit-learn")
 
 
@@ -37,12 +38,15 @@ class Backbone:
     name: str  # part of every row
     label: str = ""  # as tables print it; the name where not given
     source: str = ""  # what `load_encoder` takes; the name where not given
+    space: Space = "backbone"  # of its vectors; `joint` is then added to the name
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("a backbone has no name. Add one, such as random.")
-        object.__setattr__(self, "label", self.label or self.name)
         object.__setattr__(self, "source", self.source or self.name)
+        if self.space == "joint" and not self.name.endswith(_JOINT):
+            object.__setattr__(self, "name", self.name + _JOINT)
+        object.__setattr__(self, "label", self.label or self.name)
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def run_pair(
         raise ValueError(
             f"{backbone.name} is trained by mulap benchmark. Name it in the benchmark's file."
         )
-    encoder = encoder or load_encoder(backbone.source, options.device)
+    encoder = encoder or load_encoder(backbone.source, options.device, space=backbone.space)
     folder = None if output is None else Path(output)
     return make_row(probe_pair(data, backbone, options, encoder), folder)
 

@@ -50,6 +50,18 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
     )
 
 
+def test_one_encoder_in_both_spaces_is_two_backbones(tmp_path):
+    named = {"name": "small", "source": "./best", "space": "joint", "label": "ours"}
+    config = load_config(
+        write(tmp_path, backbones=["mulap-small", {"name": "mulap-small", "space": "joint"}, named])
+    )
+    assert [(b.name, b.label, b.source, b.space) for b in config.backbones] == [
+        ("mulap-small", "mulap-small", "mulap-small", "backbone"),
+        ("mulap-small:joint", "mulap-small:joint", "mulap-small", "joint"),
+        ("small:joint", "ours", str(tmp_path / "best"), "joint"),
+    ]
+
+
 def test_the_columns_of_a_table_are_passed_on(tmp_path):
     entry = OWN | {"fold": "package", "group": "artist", "kind": "class", "title": "Mine"}
     (task,) = load_config(write(tmp_path, tasks=[entry])).tasks

@@ -45,7 +45,7 @@ class Machine:
     kill_at: int = -1
     weights: str = "1"
 
-    def load_encoder(self, name, device="cpu", seed=0):
+    def load_encoder(self, name, device="cpu", seed=0, space="backbone"):
         self.loaded += 1
         if name.endswith("missing"):
             raise ValueError(f"{name}: is no\nencoder")

@@ -6,7 +6,9 @@ import shutil
 import pytest
 import soundfile as sf
 from command_line import call, check_one_line
-from tiny import tone
+from tiny import tone, write_joint_model
+
+from mulap.encoders.load import load_encoder
 
 
 @pytest.fixture
@@ -25,6 +27,20 @@ def test_counts_agree_with_their_nouns(song, tmp_path):
     assert done.stderr == f"{counts}\n"
 
 
+def test_points_of_the_joint_space_are_those_of_the_encoder(song, tmp_path):
+    folder = write_joint_model(tmp_path / "model")
+    done = call("embed", song, "--model", folder, "--space", "joint", "--level", "track")
+    row = json.loads(done.stdout)
+    expected = load_encoder(folder, space="joint").embed(song, level="track").embeddings[0]
+    assert row["embedding"] == pytest.approx(expected.tolist(), abs=1e-7)
+    output = tmp_path / "rows.parquet"
+    call("embed", song, "--model", folder, "-o", output)
+    done = call("embed", song, "--model", folder, "-o", output, "--space", "joint", "--force")
+    assert done.stderr.endswith("1 row of 16 numbers\n")
+    done = call("embed", song, "--model", folder, "-o", output, "--skip-existing")
+    check_one_line(done, 1, "rows.parquet")  # made in another space
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "part"),
     [
@@ -39,6 +55,7 @@ def test_counts_agree_with_their_nouns(song, tmp_path):
         (["embed", "--engine", "ray"], 1, "Give --output a path on a shared disk."),
         (["embed", "-o", "rows"], 1, "ends in .parquet, .npz, .jsonl, or rows/ for a folder"),
         (["embed", "--device", "cdua"], 1, "--device cdua: torch cannot use it here."),
+        (["embed", "--space", "joint"], 1, "musicnn-mtt: has no space that it shares with text."),
         (["tag", "--device", "cdua"], 1, "--device cdua: torch cannot use it here."),
         (["tag", "--top", -3], 2, "-3 is not in the range x>=1"),
         (["tag", "--json", "--top", 3], 2, "--top does nothing with --json"),

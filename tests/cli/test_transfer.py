@@ -18,9 +18,11 @@ import yaml
 from command_line import call, check_one_line
 from sklearn import metrics as sklearn_metrics
 from task_samples import write_gtzan
-from tiny import RATE
+from tiny import RATE, write_joint_model
 
+from mulap.embedding.cache import cache_vectors
 from mulap.encoders.backbones import load_backbone
+from mulap.encoders.load import load_encoder
 from mulap.probing.printing import mean_and_std
 from mulap.probing.rows import read_rows
 from mulap.tasks.registry import find_task, task_names
@@ -205,6 +207,31 @@ def test_a_probe_prints_its_scores_and_keeps_vectors_and_predictions(labels, tmp
     assert sorted(cache.glob("*/*")) == before
     assert mean_and_std(row["scores"]["accuracy"]) in again.stdout
     assert "split column" in again.stdout
+
+
+def test_a_probe_and_a_benchmark_take_both_spaces(labels, tmp_path):
+    folder = write_joint_model(tmp_path / "model")
+    options = ["--data", labels, "--label", "label", "--backbone", folder, "--seeds", 1, "--json"]
+    options += ["--cache", tmp_path / "cache"]
+    rows = [
+        json.loads(call("probe", *options, "--space", space).stdout)
+        for space in ("backbone", "joint")
+    ]
+    assert [row["backbone"] for row in rows] == [str(folder), f"{folder}:joint"]
+    assert rows[0]["backbone_sha256"] != rows[1]["backbone_sha256"]
+    for row, space in zip(rows, ("backbone", "joint"), strict=True):
+        vectors = cache_vectors(
+            [labels.parent / "0.wav"], load_encoder(folder, space=space), tmp_path / "cache"
+        )
+        assert (tmp_path / "cache" / row["backbone_sha256"]).is_dir()  # found there, not made
+        assert vectors.vectors[[0]].shape[1] == (16 if space == "joint" else 42)
+    config = tmp_path / "benchmark.yaml"
+    both = [{"name": str(folder), "space": space} for space in ("backbone", "joint")]
+    task = {"name": "folder", "data": str(labels), "label": "label"}
+    config.write_text(yaml.safe_dump({"tasks": [task], "backbones": both, "probe": {"seeds": 1}}))
+    assert call("benchmark", config, "--output", tmp_path / "out").exit_code == 0
+    found = read_rows(tmp_path / "out" / "results.jsonl")
+    assert [row["backbone_sha256"] for row in found] == [row["backbone_sha256"] for row in rows]
 
 
 def test_a_track_that_cannot_be_decoded_is_left_out_and_listed(labels, tmp_path):

@@ -1,0 +1,132 @@
+"""The space that audio and text share in a MuLaP model with a contrastive head.
+
+    segments' features (M, A)  -> feature_norm, audio_projection, unit length  -> (M, D)
+    sentences                  -> text-only layers, pooled, projected, likewise -> (N, D)
+
+Audio needs the projection alone. The text branch is loaded when a sentence is embedded first.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from mulap.encoders.backbones import hash_weights, load_part, load_whole, loading, read_weights
+from mulap.fast.threads import one_torch_thread
+from mulap.model.bundled import locate_weights
+from mulap.model.config import MulapConfig
+from mulap.model.modeling import FeatureNorm, MulapModel, audio_projection
+from mulap.model.processor import MulapProcessor
+
+_SENTENCES_AT_ONCE = 64
+
+
+class AudioProjection(nn.Module):
+    """The contrastive head's audio side; its tensors have the names that `MulapModel` gives."""
+
+    def __init__(self, config: MulapConfig) -> None:
+        super().__init__()
+        self.feature_norm = FeatureNorm(config)
+        self.audio_projection = audio_projection(config)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map the backbone's features, or their mean over a track, (M, A) to points (M, D)."""
+        return normalize(self.audio_projection(self.feature_norm(features)), dim=-1)
+
+
+class JointSpace:
+    """Audio features and sentences -> points of one space, of unit length.
+
+    Args:
+        name_or_path: a bundled name or a folder.
+
+    Attributes:
+        folder: of the model.
+        size: D.
+        projection: of the audio, in evaluation mode, float32, on the CPU.
+
+    Raises:
+        ValueError: the model has no contrastive head, or it is not whole.
+    """
+
+    def __init__(self, name_or_path: str | os.PathLike[str]) -> None:
+        self.folder = Path(locate_weights(name_or_path)).absolute()
+        config = _read_config(os.fspath(name_or_path), self.folder)
+        weights = read_weights(self.folder, ("mulap.", ""), ("feature_norm.", "audio_projection."))
+        self.size: int = config.projection_dim
+        self.projection = load_part(AudioProjection, config, weights, self.folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the text branch out of what is sent to other processes, which embed audio."""
+        return {name: value for name, value in self.__dict__.items() if name != "_text"}
+
+    @torch.inference_mode()
+    def project(self, features: np.ndarray) -> np.ndarray:
+        """Map the backbone's features, float32 (M, A), to points, float32 (M, D)."""
+        with one_torch_thread():
+            return self.projection(torch.from_numpy(features)).numpy()
+
+    def sha256(self) -> str:
+        """Return the hash of what maps features to points."""
+        return hash_weights(self.projection)
+
+    @torch.inference_mode()
+    def embed_text(self, texts: str | Sequence[str]) -> np.ndarray:
+        """Embed sentences; what is longer than the text model takes is cut.
+
+        Args:
+            texts: one or several.
+
+        Returns:
+            Points of unit length, float32 (N, D).
+
+        Raises:
+            ValueError: there is no sentence.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise ValueError("there is no sentence to embed. Give one or more.")
+        model, processor = self._text
+        length = min(
+            processor.tokenizer.model_max_length, model.config.text_config.max_position_embeddings
+        )
+        points = np.empty((len(texts), self.size), np.float32)
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding
+        for start in range(0, len(texts), _SENTENCES_AT_ONCE):
+            some = order[start : start + _SENTENCES_AT_ONCE]
+            inputs = processor([texts[i] for i in some], max_length=length, return_tensors="pt")
+            points[some] = model.get_text_features(**inputs).numpy()
+        return points
+
+    @cached_property
+    def _text(self) -> tuple[MulapModel, MulapProcessor]:
+        model = load_whole(MulapModel, self.folder).float().eval()
+        with loading(f"{self.folder}: has no tokenizer"):
+            return model, MulapProcessor.from_pretrained(self.folder)
+
+
+def no_joint_space(name: str) -> ValueError:
+    """Return the error of an encoder that has no contrastive head."""
+    return ValueError(
+        f"{name}: has no space that it shares with text. Give a model trained with "
+        "model.has_contrastive_head, or the space backbone."
+    )
+
+
+def _read_config(name: str, folder: Path) -> MulapConfig:
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise no_joint_space(name) from error
+    is_ours = isinstance(values, dict) and values.get("model_type") == MulapConfig.model_type
+    if not (is_ours and values.get("has_contrastive_head")):
+        raise no_joint_space(name)
+    with loading(f"{folder / 'config.json'}: cannot be used"):
+        return MulapConfig.from_pretrained(folder)

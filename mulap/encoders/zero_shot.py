@@ -1,0 +1,134 @@
+"""Any words as tags, by the space that audio and text share: how a track differs from the average.
+
+    tag        -> the mean of its sentences' points, such as "jazz" and "jazz music"
+    track      -> its point
+    score      =  (cosine - mean over reference tracks) / standard deviation over them
+
+So the scores of different tags compare: a tag that fits everything a little fits nothing by that.
+Cosines are linear in the track's point, so that the mean and the covariance of the reference's
+points give both numbers for any tag, exactly.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+TEMPLATES = ("{}", "{} music", "{} track", "this is {} music")
+YES, MAYBE = 1.5, 0.5  # standard deviations: 93 and 69 of 100 tracks are below, if they are normal
+REFERENCE_FILE = "reference.safetensors"
+_LEAST_DEVIATION = 1e-6  # of cosines; less is rounding
+_TAGS_FILE = Path(__file__).with_name("tags.csv")
+
+
+class Reference(NamedTuple):
+    """The points of many tracks, in short.
+
+    Attributes:
+        mean: of the points (D,).
+        factor: a square root F of their covariance, F'F (D, D).
+    """
+
+    mean: np.ndarray
+    factor: np.ndarray
+
+    @classmethod
+    def of(cls, points: np.ndarray) -> "Reference":
+        """Summarise the points of tracks (N, D)."""
+        points = points.astype(np.float64)
+        mean = points.mean(0)
+        values, directions = np.linalg.eigh(np.cov(points - mean, rowvar=False, bias=True))
+        return cls(mean, np.sqrt(values.clip(0))[:, None] * directions.T)
+
+    def save(self, folder: Path) -> None:
+        """Write it beside a model's weights; the factor in half precision."""
+        tensors = {
+            "mean": self.mean.astype(np.float32),
+            "factor": np.ascontiguousarray(self.factor, np.float16),
+        }
+        save_file(tensors, folder / REFERENCE_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Reference":
+        """Read it from a model's folder.
+
+        Raises:
+            ValueError: it is not there, or damaged.
+        """
+        path = folder / REFERENCE_FILE
+        if not path.is_file():
+            raise ValueError(
+                f"{folder}: has no {REFERENCE_FILE}, the average track that scores are compared "
+                "with. Make it with scripts/ship_weights.py."
+            )
+        try:
+            tensors = load_file(path)
+            return cls(*(tensors[name].astype(np.float64) for name in cls._fields))
+        except (SafetensorError, KeyError, OSError) as error:
+            raise ValueError(f"{path}: cannot be read, {error}. Copy it again.") from error
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Scores tags of tracks.
+
+    Attributes:
+        tags: what is asked, each once.
+        points: of the tags, the mean of their sentences' points (num_tags, D).
+        reference: the average track.
+    """
+
+    tags: tuple[str, ...]
+    points: np.ndarray
+    reference: Reference
+
+    def score(self, tracks: np.ndarray) -> np.ndarray:
+        """Score tracks' points (N, D).
+
+        Returns:
+            Standard deviations from the average track, float32 (N, num_tags).
+        """
+        deviations = np.linalg.norm(self.points @ self.reference.factor.T, axis=1)
+        scores = (tracks - self.reference.mean) @ self.points.T
+        return (scores / deviations.clip(_LEAST_DEVIATION)).astype(np.float32)
+
+
+def sentences(tag: str) -> list[str]:
+    """Return the sentences that stand for a tag."""
+    return [template.format(tag) for template in TEMPLATES]
+
+
+def says(score: float) -> str:
+    """Return a word for a score: `yes`, `maybe` or `no`."""
+    return "yes" if score >= YES else "maybe" if score >= MAYBE else "no"
+
+
+def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return tags without white space around them, each once.
+
+    Raises:
+        ValueError: there is none, or one is empty.
+    """
+    cleaned = tuple(dict.fromkeys(" ".join(tag.split()) for tag in tags))
+    if not all(cleaned) or not cleaned:
+        raise ValueError('a tag is empty. Give words, such as "jazz,metal,8-bit".')
+    return cleaned
+
+
+def read_tags(path: str | os.PathLike[str]) -> list[str]:
+    """Read tags from a text file, separated by commas or line ends."""
+    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    return [tag for line in lines for tag in line.split(",") if tag.strip()]
+
+
+@cache
+def default_tags() -> tuple[str, ...]:
+    """Return the tags that come with mulap: genres, instruments, moods, voices, tempo, use."""
+    lines = _TAGS_FILE.read_text(encoding="utf-8").splitlines()
+    return tuple(line.partition(",")[0] for line in lines[1:])
