@@ -15,12 +15,9 @@ once however often they are used: with P = K * B entries each clip is paired K t
 Shapes: B clips, C captions, P pairs, T segments, F mel bins, N frames, L tokens, A features of a
 segment, Da and Dt the widths of the audio and text streams, V words of the vocabulary.
 
-The losses and their weights are not here (`mulap.objectives`): captioning and re-ranking need the
-heads, never the weights. Nor does this file mask anything: it is told what is masked.
+Losses and their weights are in `mulap.objectives`; what is masked is given, not drawn here.
 """
 
-import itertools
-import os
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -145,17 +142,10 @@ class MulapPreTrainedModel(PreTrainedModel):
             nn.init.constant_(module.logit_scale, 2.6593)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike[str] | None,
-        *model_args: Any,
-        **kwargs: Any,
-    ) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load from a bundled name (`mulap-small`), a folder or the hub; safetensors only."""
-        if pretrained_model_name_or_path is not None:
-            pretrained_model_name_or_path = locate_weights(pretrained_model_name_or_path)
-        kwargs["use_safetensors"] = True
-        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        located = pretrained_model_name_or_path and locate_weights(pretrained_model_name_or_path)
+        return super().from_pretrained(located, *args, **{**kwargs, "use_safetensors": True})
 
 
 class MulapModel(MulapPreTrainedModel):
@@ -388,7 +378,7 @@ def audio_projection(config: MulapConfig) -> nn.Module:
     hidden = [config.projection_hidden_size] if config.projection_hidden_size else []
     sizes = [config.audio_config.feature_size, *hidden, config.projection_dim]
     layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise(sizes):
+    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
         layers += [nn.Dropout(config.projection_dropout), nn.Linear(inputs, outputs), nn.GELU()]
     # A linear layer alone keeps the names of its tensors from mulap 0.1.
     is_plain = not (hidden or config.projection_dropout)
