@@ -42,6 +42,7 @@ _SURELY_NONE, _SURELY_ONE = 1.0, 0.7
 
 _HEAVY = {"rock", "alternative rock", "classic rock", "hard rock", "punk", "metal", "heavy metal"}
 _ELECTRONIC = {"techno", "electronic", "electro", "house", "dance", "hip-hop"}
+_INDIE = {"indie", "indie rock", "indie pop"}
 _GENTLE = {"quiet", "soft", "mellow", "chilled", "easy listening", "new age"}
 _GENRES_THAT_GO = (  # together
     {"rock", "alternative rock", "indie rock", "indie"},
@@ -70,6 +71,7 @@ _CLASHES = (  # any of the first with any of the second
     ({"acoustic"}, _ELECTRONIC | {"metal", "heavy metal", "hard rock", "synthesizer", "punk"}),
     ({"classical", "opera"}, _HEAVY | _ELECTRONIC | {"a beat", "synthesizer", "pop", "drums"}),
     ({"harpsichord", "harp", "cello", "violin", "flute"}, _HEAVY | _ELECTRONIC),
+    ({"harpsichord", "harp", "cello", "flute", "sitar"}, _INDIE),
     ({"sitar"}, _HEAVY | _ELECTRONIC | {"classical", "opera", "country", "jazz"}),
     ({"drums"}, {"a beat"}),
     ({"none"}, {"opera", "hip-hop", "R&B"}),
@@ -165,7 +167,11 @@ def choose_facts(scores: np.ndarray, odds: np.ndarray, measured: Measured | None
         facet, word, score = table.facets[index], table.words[index], float(scores[index])
         is_free = facet != "vocals" and facet not in measured_facets
         is_wanted = is_free and odds[index] >= table.least[index]
-        if score < _LEAST_SCORES.get(facet, _LEAST_SCORE) or not is_wanted or clash(word, voice):
+        if (
+            score < _LEAST_SCORES.get(facet, _LEAST_SCORE)
+            or not is_wanted
+            or clash(word, voice or "none")
+        ):
             continue
         is_full = len(taken.get(facet, ())) >= _MOST_WORDS.get(facet, 1)
         is_weak = facet == "genre" and score < strongest.setdefault(facet, score) - _SECOND_GENRE

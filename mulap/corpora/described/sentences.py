@@ -38,7 +38,7 @@ _WEIGHTS = {
     "genre": 3.0, "instrument": 3.0, "vocals": 1.5, "mood": 2.0, "energy": 1.0, "tempo": 1.5,
     "sound": 1.0, "era": 0.6, "mode": 0.3, "change": 0.3,
 }  # fmt: skip
-_NO_VOCALS_WEIGHT = 0.4
+_NO_VOCALS_WEIGHT, _MODE_LEFT_OUT = 0.4, 0.5
 _BEFORE_NOUNS = ("mood", "tempo", "energy", "era", "sound")
 
 
@@ -62,6 +62,8 @@ class _Writer:
         count = min(len(there), int(self.rng.integers(least, most + 1)))
         drawn = self.rng.choice(len(there), count, replace=False, p=weights / weights.sum())
         self.chosen, self.used = {there[index] for index in drawn}, set()
+        if count > 1 and self.rng.random() < _MODE_LEFT_OUT:  # people rarely name it
+            self.chosen.discard("mode")
 
     def take(self, facet: str) -> tuple[str, ...]:
         """Return the words of a facet, if it was drawn; the caption names it then."""
@@ -193,11 +195,11 @@ def _phrase(w: _Writer, is_alone: bool) -> str:
     before, tails = _place_instruments(w, is_alone and not genre)
     front += before
     is_song = _place_voice(w, front, tails)
+    if w.facts.first("mood") == "party" and w.take("mood"):
+        tails.insert(0, "for a party")
     for facet, table in (("mode", MODES), ("change", CHANGES)):
         if words := w.take(facet):
             tails.append((", " if tails else "") + w.pick(*table[words[0]]))
-    if w.facts.first("mood") == "party" and w.take("mood"):
-        tails.append("for a party")
     noun = w.pick("song", "song", "track") if is_song else w.pick("piece", "piece", "track")
     text = " ".join([*front, *filter(None, [genre]), "music" if is_alone else noun, *tails])
     text = text.replace(" , ", ", ")
