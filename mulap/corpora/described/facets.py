@@ -72,6 +72,8 @@ _CLASHES = (  # any of the first with any of the second
     ({"classical", "opera"}, _HEAVY | _ELECTRONIC | {"a beat", "synthesizer", "pop", "drums"}),
     ({"harpsichord", "harp", "cello", "violin", "flute"}, _HEAVY | _ELECTRONIC),
     ({"harpsichord", "harp", "cello", "flute", "sitar"}, _INDIE),
+    # Its tag is high on orchestras too.
+    ({"violin", "strings", "cello", "harp", "flute", "choir"} | _GENTLE, {"progressive rock"}),
     ({"sitar"}, _HEAVY | _ELECTRONIC | {"classical", "opera", "country", "jazz"}),
     ({"drums"}, {"a beat"}),
     ({"none"}, {"opera", "hip-hop", "R&B"}),

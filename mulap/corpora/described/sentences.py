@@ -102,6 +102,7 @@ class _Writer:
             elif one.endswith(" rock") and other.endswith(" rock"):
                 words = [f"{one.removesuffix(' rock')} and {other}"]
             elif is_alone:
+                one, other = sorted(words, key=lambda word: word in _NEED_MUSIC)
                 return f"{one} and {other}" + (" music" if other in _NEED_MUSIC else "")
             else:
                 words = [f"{one} and {other}"]
@@ -196,7 +197,7 @@ def _phrase(w: _Writer, is_alone: bool) -> str:
     front += before
     is_song = _place_voice(w, front, tails)
     if w.facts.first("mood") == "party" and w.take("mood"):
-        tails.insert(0, "for a party")
+        tails.append(", good for a party" if tails else "for a party")
     for facet, table in (("mode", MODES), ("change", CHANGES)):
         if words := w.take(facet):
             tails.append((", " if tails else "") + w.pick(*table[words[0]]))
@@ -271,7 +272,7 @@ def _players(w: _Writer) -> str:
     if w.is_instrumental():
         w.take("vocals")
         if not instruments:
-            return w.pick("There are no vocals.", "Nobody sings.", "It is purely instrumental.")
+            return w.pick("It is purely instrumental.", "There are no vocals.", "", "", "", "")
         return w.pick(
             f"There are no vocals, but you can hear {instruments}.",
             f"An instrumental with {instruments}.",
