@@ -180,6 +180,21 @@ def test_a_folder_of_tagged_music_becomes_a_corpus(tmp_path):
     assert {row["group"] for row in rows} == {"Ann", "Bob"}
 
 
+def test_a_folder_of_untagged_music_is_described(tmp_path):
+    source, output = tmp_path / "music", tmp_path / "corpus"
+    write_track(source / "01.wav", 7.0)
+    silent = np.zeros(5 * RATE, np.float32)
+    sf.write(source / "02.wav", silent, RATE)
+    result = call("corpus", "describe", source, output, "--captions", 2, "--processes", 1)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{output}\n"
+    assert "1 track, 1 clip, 0.00 h of audio" in result.stderr
+    assert "left out: 1 clip, each as it is silent" in result.stderr
+    with open(output / "metadata.csv", newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert len(json.loads(row["caption"])) == len(json.loads(row["caption_source"])) == 2
+
+
 def test_a_file_that_cannot_be_decoded_is_listed_and_the_corpus_is_made(tmp_path):
     source, output = tmp_path / "music", tmp_path / "corpus"
     write_track(source / "a.flac", title="First Light", artist="Ann")
