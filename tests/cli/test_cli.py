@@ -183,7 +183,7 @@ def test_a_folder_of_tagged_music_becomes_a_corpus(tmp_path):
 def test_a_folder_of_untagged_music_is_described(tmp_path):
     source, output = tmp_path / "music", tmp_path / "corpus"
     write_track(source / "01.wav", 7.0)
-    silent = np.zeros(5 * RATE, np.float32)
+    silent = 0.0 * tone(0, 5.0)
     sf.write(source / "02.wav", silent, RATE)
     result = call("corpus", "describe", source, output, "--captions", 2, "--processes", 1)
     assert result.exit_code == 0, result.stderr
