@@ -2,6 +2,9 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +112,30 @@ def test_a_second_run_fetches_and_hears_nothing_again(clients, tmp_path, monkeyp
     assert clients.calls()[len(before) :] == ["apt-get download 0ad-data"]
     assert (output / "metadata.csv").read_bytes() == table
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.flac")} == written
+
+
+KILLED = """
+import sys
+from mulap.corpora.free_music.corpus import FreeMusicOptions, make_free_music
+options = FreeMusicOptions(packages=tuple(sys.argv[2:]), only="recorded", max_clips=1)
+make_free_music(sys.argv[1], options)
+"""
+
+
+def test_a_killed_run_is_unfinished_and_a_second_one_resumes(clients, tmp_path):
+    output = tmp_path / "out"
+    make_free_music(output, replace(RECORDED, packages=("zaz-data",)))
+    clients.kill_next()
+    command = [sys.executable, "-c", KILLED, output, "zaz-data", "freecol", "amoebax-data"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    with pytest.raises(ValueError, match="unfinished"):
+        read_manifest(output)
+    before = clients.calls()
+    report = make_free_music(output, replace(RECORDED, packages=("zaz-data", "freecol")))
+    assert report.failures == []
+    assert report.num_clips == {"valid": 1, "test": 1}
+    assert clients.calls()[len(before) :] == ["apt-get download freecol"]
+    assert len(read_manifest(output).clips) == 2
 
 
 def test_without_any_network_one_line_says_why(clients, tmp_path):
