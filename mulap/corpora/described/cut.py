@@ -57,6 +57,7 @@ def hear_tracks(
     output: AnyPath,
     options: DescribeOptions | None = None,
     num_processes: int = 1,
+    is_complete: bool = True,
 ) -> Heard:
     """Cut tracks into clips under OUT/audio, and listen to them.
 
@@ -65,6 +66,8 @@ def hear_tracks(
         output: the audiofolder. What an earlier call left there is used.
         options: how to cut.
         num_processes: how many to work with; the result does not depend on it.
+        is_complete: whether these are all tracks of the folder, so that clips of others are
+            removed; False where some could not be had this time.
 
     Returns:
         All tracks of which a clip could be used, in order, and what was left out.
@@ -91,7 +94,8 @@ def hear_tracks(
                 vector = np.stack(done.vectors).mean(0)
                 heard.append(HeardTrack(track, tuple(done.clips), vector))
             progress.advance()
-    _remove_unclaimed(output, kept, {clip.file_name for each in heard for clip in each.clips})
+    if is_complete:
+        _remove_unclaimed(output, kept, {clip.file_name for each in heard for clip in each.clips})
     seconds = sum(clip.duration_seconds for each in heard for clip in each.clips)
     return Heard(heard, failures, num_silent, seconds, time.monotonic() - began)
 

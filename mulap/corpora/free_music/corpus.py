@@ -99,17 +99,21 @@ def make_free_music(
     chosen = [] if options.only == RENDERED else read_sources(options.packages)
     _check_room(chosen, output, folder, options)
     report, rows = FreeMusicReport(output), list[dict[str, str]]()
+    machine_made: list[Track] = []
     with making_audiofolder(output, OWN_COLUMN):
         if chosen:
-            rows += _make_recorded(chosen, output, folder, options, num_processes, report)
+            tracks, machine_made = _find_tracks(chosen, folder, num_processes, report)
+            rows += _make_recorded(tracks, output, options, num_processes, report)
         if options.only != RECORDED:
             rows += _make_rendered(output, folder, options, num_processes, report)
-        if not rows:
+        if not rows and not machine_made:
             where, reason = report.failures[0]
             raise ValueError(f"{output}: no music could be had; {where}: {reason}")
         write_metadata(output, _same_columns(rows), OWN_COLUMN)
-        FailureLog(output / "failures.jsonl", report.failures).write()
-        FailureLog(output / "left-out.jsonl", report.left_out).write()
+    if machine_made:
+        _make_machine_made(machine_made, output / MACHINE_MADE, num_processes, report)
+    FailureLog(output / "failures.jsonl", report.failures).write()
+    FailureLog(output / "left-out.jsonl", report.left_out).write()
     report.num_clips = dict(Counter(row["split"] for row in rows))
     report.elapsed_seconds = time.monotonic() - began
     return report
@@ -135,33 +139,39 @@ def _check_room(
         )
 
 
-def _make_recorded(
-    chosen: Sequence[Source],
-    output: Path,
-    folder: Path,
-    options: FreeMusicOptions,
-    num_processes: int,
-    report: FreeMusicReport,
-) -> list[dict[str, str]]:
-    """Fetch, cut and describe the packages' music; return the rows of all that is split."""
+def _find_tracks(
+    chosen: Sequence[Source], folder: Path, num_processes: int, report: FreeMusicReport
+) -> tuple[list[Track], list[Track]]:
+    """Fetch the packages; return their tracks, and those that a generator made."""
     tracks, machine_made = list[Track](), list[Track]()
     with Progress("fetching", len(chosen), "packages") as progress:
         fetch = partial(_fetch, folder=folder)
         for source, found in zip(chosen, run_tasks(fetch, chosen, num_processes), strict=True):
-            report.num_packages += bool(found.tracks) and source.split != MACHINE_MADE
+            is_made = source.split == MACHINE_MADE
+            report.num_packages += bool(found.tracks) and not is_made
             report.num_no_music += found.num_no_music
             report.failures += found.failures
             report.left_out += found.left_out
-            (machine_made if source.split == MACHINE_MADE else tracks).extend(found.tracks)
+            (machine_made if is_made else tracks).extend(found.tracks)
             progress.advance(note=source.package)
+    return tracks, machine_made
+
+
+def _make_recorded(
+    tracks: Sequence[Track],
+    output: Path,
+    options: FreeMusicOptions,
+    num_processes: int,
+    report: FreeMusicReport,
+) -> list[dict[str, str]]:
+    """Cut and describe the packages' music; return the rows of all that is split."""
     describing = DescribeOptions(max_clips=options.max_clips, seed=options.seed)
-    heard = hear_tracks(tracks, output, describing, num_processes)
+    # A package that could not be fetched this time keeps its clips for the next.
+    heard = hear_tracks(tracks, output, describing, num_processes, not report.failures)
     used, held_back = assign_groups([complete(each) for each in heard.tracks])
     report.failures += heard.failures
     report.left_out += held_back
     report.num_tracks = len(used)
-    if machine_made:
-        _make_machine_made(machine_made, output / "machine-made", num_processes, report)
     return caption_rows(used, describing) if used else []
 
 

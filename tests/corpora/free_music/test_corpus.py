@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,20 @@ def test_a_killed_run_is_unfinished_and_a_second_one_resumes(clients, tmp_path):
     assert report.num_clips == {"valid": 1, "test": 1}
     assert clients.calls()[len(before) :] == ["apt-get download freecol"]
     assert len(read_manifest(output).clips) == 2
+
+
+def test_a_package_that_cannot_be_fetched_again_keeps_its_clips(clients, tmp_path):
+    output, options = tmp_path / "out", replace(RECORDED, packages=("zaz-data", "freecol"))
+    make_free_music(output, options)
+    clips = {path: path.stat().st_mtime_ns for path in output.rglob("*.flac")}
+    shutil.move(output / ".sources" / "music" / "zaz-data", tmp_path / "kept")
+    shutil.move(clients.folder / "debian" / "zaz-data", tmp_path / "gone")
+    report = make_free_music(output, options)
+    assert [name for name, _ in report.failures] == ["zaz-data"]
+    assert report.num_clips == {"test": 1}
+    shutil.move(tmp_path / "kept", output / ".sources" / "music" / "zaz-data")
+    assert make_free_music(output, options).num_clips == {"valid": 1, "test": 1}
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*.flac")} == clips
 
 
 def test_without_any_network_one_line_says_why(clients, tmp_path):
