@@ -49,7 +49,7 @@ class RenderReport:
     output: Path  # the audiofolder
     rows: list[dict[str, str]]  # of metadata.csv; `file_name` is relative to `output`
     num_kept: int  # clips found from an earlier run
-    failures: list[tuple[str, str]]  # clip and material, reason, of each that failed and was replaced
+    failures: list[tuple[str, str]]  # clip and material, reason; each was replaced
     left_out: dict[str, str]  # kind of music or sound bank -> why it is missing, one line
     num_by_kind: dict[str, int]
     hours: float
