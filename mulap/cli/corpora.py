@@ -265,8 +265,8 @@ def corpus_free_music(
     )
     say(f"{counted(report.num_no_music, 'file')} of effects, voices or ambience not used")
     if report.left_out:
-        tracks = counted(len(report.left_out), "track")
-        say(f"{tracks} left out on purpose, listed in {output / 'left-out.jsonl'}")
+        left_out = counted(len(report.left_out), "track or clip", "tracks and clips")
+        say(f"{left_out} left out on purpose, listed in {output / 'left-out.jsonl'}")
     if report.num_machine_made:
         clips = counted(report.num_machine_made, "machine-made clip")
         say(f"{clips} for evaluation in {output / 'machine-made'}")

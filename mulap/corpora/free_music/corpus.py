@@ -5,7 +5,8 @@
     OUT/machine-made/          music by a generator, labelled with its style: never in metadata.csv
     OUT/metadata.csv           all clips to learn from and to be tested on
     OUT/failures.jsonl         what could not be used, with the reason
-    OUT/left-out.jsonl         tracks that are not free, or too close to a held-out one
+    OUT/left-out.jsonl         tracks that are not free or too close to a held-out one, and
+                               rendered clips that were replaced
     OUT/.sources/              music as fetched, so that nothing is fetched twice
 
 Every step resumes: called again after a kill it does what is missing.
@@ -68,7 +69,8 @@ class FreeMusicReport:
     num_machine_made: int = 0  # clips in OUT/machine-made
     num_clips: dict[str, int] = field(default_factory=dict)  # by split, recorded and rendered
     failures: list[tuple[str, str]] = field(default_factory=list)  # (file or package, reason)
-    # (track, reason) of what could be used, but for its licence or for a held-out track like it
+    # (track, reason): its licence is not free, or a held-out track is too close; also rendered
+    # clips that were replaced, as of a score that begins with a long rest
     left_out: list[tuple[str, str]] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)  # sources of rendered music, and why
     elapsed_seconds: float = 0.0
@@ -238,7 +240,7 @@ def _make_rendered(
     made = render_music(
         output / RENDERED, options.hours, options.seed, num_processes, packages=folder
     )
-    report.failures += made.failures
+    report.left_out += made.failures  # another clip was rendered in place of each
     report.missing = made.left_out
     return [{**row, "file_name": f"{RENDERED}/{row['file_name']}"} for row in made.rows]
 

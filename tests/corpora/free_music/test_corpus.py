@@ -173,13 +173,16 @@ def test_rendered_clips_join_the_table_with_the_columns_of_both(clients, tmp_pat
         row = {"file_name": "audio/rendered-000000.flac", "caption": '["a waltz"]'}
         row |= {"caption_source": '["truth"]', "split": "train", "group": "w", "key": "C major"}
         missing = {"music21": "is not installed"}
-        return RenderReport(output, [row], 0, [], missing, {"score": 1}, hours, 0.0)
+        replaced = [("rendered-000001 (notes)", "too soft to be heard")]
+        return RenderReport(output, [row], 0, replaced, missing, {"score": 1}, hours, 0.0)
 
     monkeypatch.setattr(corpus, "render_music", render)
     output = tmp_path / "out"
     report = make_free_music(output, replace(RECORDED, only="", hours=0.01))
     assert report.num_clips == {"train": 3, "valid": 1, "test": 1}
     assert report.missing == {"music21": "is not installed"}
+    assert report.left_out[-1] == ("rendered-000001 (notes)", "too soft to be heard")
+    assert [name for name, _ in report.failures] == ["0ad-data"]
     *recorded, rendered = rows_of(output)
     assert (rendered["file_name"], rendered["key"]) == (
         "rendered/audio/rendered-000000.flac",
