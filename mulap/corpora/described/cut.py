@@ -12,13 +12,13 @@ import hashlib
 import json
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from mulap.audio import SAMPLING_RATE, AudioError, load_audio, probe_audio
+from mulap.audio import SAMPLING_RATE, AudioError, load_audio, probe_audio, stream_audio
 from mulap.corpora.audiofolder import AUDIO_FOLDER, clip_starts, write_clip
 from mulap.corpora.described.hear import TAGGERS, Taggers, load_taggers
 from mulap.corpora.described.measure import measure
@@ -133,11 +133,10 @@ def _hear_track(taggers: Taggers, output: Path, options: DescribeOptions, track:
         reason = f"shorter than {SHORTEST_CLIP_SECONDS:g} s. Leave it out."
         return _Done(failures=[(str(track.path), reason)])
     done = _Done(tags=info.tags, journal=journal.name)
-    for start in clip_starts(info.duration_seconds, options.clip_seconds, options.max_clips):
-        try:
-            samples = load_audio(track.path, start, options.clip_seconds)
-        except AudioError as error:
-            done.failures.append((f"{track.path} at {start:g} s", error.reason))
+    starts = clip_starts(info.duration_seconds, options.clip_seconds, options.max_clips)
+    for start, samples in _read_clips(track.path, starts, options.clip_seconds):
+        if isinstance(samples, AudioError):
+            done.failures.append((f"{track.path} at {start:g} s", samples.reason))
             continue
         if np.abs(samples).max() < _SILENT_PEAK:
             done.num_silent += 1
@@ -154,6 +153,29 @@ def _hear_track(taggers: Taggers, output: Path, options: DescribeOptions, track:
         done.vectors.append(vector.astype(np.float16).astype(np.float32))
     _write_journal(journal, done)
     return done
+
+
+def _read_clips(
+    path: Path, starts: Sequence[float], seconds: float
+) -> Iterator[tuple[float, np.ndarray | AudioError]]:
+    """Read the clips that begin at some multiples of their length, each or why it cannot be."""
+    if path.suffix.lower() != ".opus":
+        for start in starts:
+            try:
+                yield start, load_audio(path, start, seconds)
+            except AudioError as error:
+                yield start, error
+        return
+    # Any part of such a file is decoded from the file's beginning: it is read through once.
+    wanted = {round(start / seconds): start for start in starts}
+    problem = AudioError(path, "ends earlier than its header says. Replace the file.")
+    try:
+        for number, samples in enumerate(stream_audio(path, block_seconds=seconds)):
+            if number in wanted:
+                yield wanted.pop(number), samples
+    except AudioError as error:
+        problem = error
+    yield from ((start, problem) for start in wanted.values())
 
 
 def _journal_path(track: Track, output: Path, options: DescribeOptions) -> Path:

@@ -8,6 +8,7 @@ import pytest
 import soundfile as sf
 from tiny import RATE, tone
 
+from mulap.audio import load_audio
 from mulap.corpora.described import cut
 from mulap.corpora.described.cut import JOURNAL_FOLDER, hear_tracks
 from mulap.corpora.described.tracks import DescribeOptions, Heard, Track
@@ -158,3 +159,28 @@ def test_one_id_for_two_tracks_is_refused(tmp_path):
     tracks = [Track(tmp_path / name, "same", "g") for name in ("a.wav", "b.wav")]
     with pytest.raises(ValueError, match=r"b.wav: has the track_id of .*a.wav. Give each its own"):
         hear_tracks(tracks, tmp_path / "out")
+
+
+def test_clips_of_an_opus_file_are_those_of_its_parts(tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 48_000 * 20).astype(np.float32)
+    sf.write(tmp_path / "a.opus", noise, 48_000, format="OGG", subtype="OPUS")
+    options = DescribeOptions(clip_seconds=5.0, max_clips=2)
+    heard = hear_tracks([Track(tmp_path / "a.opus", "a", "g")], tmp_path / "out", options)
+    assert [clip.start_seconds for clip in heard.tracks[0].clips] == [0.0, 15.0]
+    for clip in heard.tracks[0].clips:
+        written, _ = sf.read(tmp_path / "out" / clip.file_name)
+        part = load_audio(tmp_path / "a.opus", clip.start_seconds, 5.0)
+        assert len(written) == len(part)
+        np.testing.assert_allclose(written, part, atol=2 / 32_768)
+
+
+def test_an_opus_file_that_is_cut_short_gives_the_clips_that_it_holds(tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 48_000 * 20).astype(np.float32)
+    sf.write(tmp_path / "a.opus", noise, 48_000, format="OGG", subtype="OPUS")
+    whole = (tmp_path / "a.opus").read_bytes()
+    (tmp_path / "a.opus").write_bytes(whole[: len(whole) * 6 // 10])
+    options = DescribeOptions(clip_seconds=5.0, max_clips=None)
+    heard = hear_tracks([Track(tmp_path / "a.opus", "a", "g")], tmp_path / "out", options)
+    starts = [clip.start_seconds for clip in heard.tracks[0].clips]
+    assert starts[:2] == [0.0, 5.0]
+    assert len(starts) + len(heard.failures) <= 4
