@@ -26,7 +26,7 @@ from mulap.data.manifest import read_manifest
 from mulap.embedding.cache import cache_vectors
 from mulap.encoders.backbones import load_whole
 from mulap.encoders.embedder import Embedder
-from mulap.encoders.zero_shot import Reference
+from mulap.encoders.zero_shot import Reference, default_tags, hash_sentences
 from mulap.model.bundled import write_sums
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
@@ -166,7 +166,11 @@ def make_reference(source: Path, data: Path, out: Path, num_clips: int, cache: P
         if count
     ]
     space = Embedder.from_pretrained(out).joint  # of the weights as they ship
-    Reference.of(space.project(np.stack(means).astype(np.float32))).save(out)
+    reference = Reference.of(space.project(np.stack(means).astype(np.float32)))
+    tags = default_tags()
+    reference._replace(
+        tag_points=space.embed_tags(tags), sentences_sha256=hash_sentences(tags)
+    ).save(out)
     return len(means)
 
 

@@ -13,6 +13,8 @@ from transformers.models.bert.configuration_bert import BertConfig
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import Item
 from mulap.data.manifest import Clip
+from mulap.encoders.embedder import Embedder
+from mulap.encoders.zero_shot import Reference
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.pretraining import MulapForPreTraining
@@ -106,6 +108,14 @@ def write_joint_model(folder: Path, seed: int = 0, **changes) -> Path:
     model.eval().save_pretrained(folder)
     extractor = MulapFeatureExtractor.from_config(model.config.audio_config)
     MulapProcessor(extractor, make_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def write_reference(folder: Path, seed: int = 0) -> Path:
+    """Save an average track beside a model from `write_joint_model`, near its own points."""
+    encoder = Embedder.from_pretrained(folder, space="joint")
+    points = [encoder.embed_waveform(tone(seed + index, 3.1), "track") for index in range(8)]
+    Reference.of(np.concatenate(points)).save(folder)
     return folder
 
 

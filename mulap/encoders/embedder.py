@@ -19,8 +19,9 @@ import torch
 from mulap.encoders.backbones import hash_weights, load_backbone, load_tagging_head
 from mulap.encoders.devices import computing_on
 from mulap.encoders.encoder import Encoder, Level, Rows, Space
-from mulap.encoders.joint import JointSpace
+from mulap.encoders.joint import JointSpace, NoJointSpace
 from mulap.encoders.stream import stream_log_mels
+from mulap.encoders.zero_shot import ZeroShot
 from mulap.fast.frozen import FrozenBackbone, is_freezable
 from mulap.fast.threads import BlockMapper, block_mapper
 from mulap.model.features import MulapFeatureExtractor
@@ -106,6 +107,15 @@ class Embedder(Encoder):
         other = copy.copy(self)
         other.space, other.embedding_size, other.head, other.tags = "joint", size, None, ()
         return other
+
+    def zero_shot(self, tags: Sequence[str] | None = None) -> ZeroShot:
+        """See `Encoder.zero_shot`."""
+        if self.tags:
+            return super().zero_shot(tags)
+        try:
+            return self.joint.zero_shot(tags)
+        except NoJointSpace:
+            return super().zero_shot(tags)
 
     def embed_text(self, texts: str | Sequence[str]) -> np.ndarray:
         """Embed sentences in the joint space; see `JointSpace.embed_text`."""

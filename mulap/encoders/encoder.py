@@ -11,7 +11,7 @@ its segments'. Many files into one table: `mulap.embedding.embed`.
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from mulap.audio import AudioError, resample, stream_audio
+from mulap.encoders.zero_shot import ZeroShot
 from mulap.fast.threads import BlockMapper
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.waveforms import is_batch, split_clips, to_mono
@@ -61,12 +62,14 @@ class Embedding:
 class Tags:
     """The scores of one clip's tags: independent yes-or-no questions, which do not add up to one.
 
-    They are not calibrated: compare the tags of a clip, and not a score with a threshold.
+    A tagger's are not calibrated: compare the tags of a clip, and not a score with a threshold.
+    A joint space's are standard deviations from an average track, and compare between clips too.
 
     Attributes:
         file: its path; empty for an array.
         tags: their names.
-        scores: between 0 and 1, float32 (T, num_tags).
+        scores: of a tagger between 0 and 1, float32 (T, num_tags); of a joint space any number,
+            and those of the whole clip (1, num_tags).
         start_seconds: where each segment starts, float64 (T,).
     """
 
@@ -155,16 +158,28 @@ class Encoder(ABC):
         """
         raise NotImplementedError
 
-    def check_tags(self) -> None:
-        """Refuse an encoder that has no tags.
+    def zero_shot(self, tags: Sequence[str] | None = None) -> ZeroShot:
+        """Return what scores any words as tags, by a space shared with text.
+
+        Args:
+            tags: what to score; None for the list that comes with mulap.
 
         Raises:
-            ValueError: it has none.
+            ValueError: the encoder shares no space with text, or a tag is empty.
         """
-        if not self.tags:
+        if self.tags:
             raise ValueError(
-                f"{self.name}: has no tags. Give musicnn-mtt, musicnn-msd or a tagger's folder."
+                f"{self.name}: scores its own tags only. Give no tags, or another model, such as "
+                "mulap-small."
             )
+        raise ValueError(
+            f"{self.name}: has no tags. Give musicnn-mtt, musicnn-msd, a tagger's folder, or a "
+            "model that shares a space with text, such as mulap-small."
+        )
+
+    def in_joint_space(self) -> "Encoder":
+        """Return this encoder with points of the joint space as vectors, where there is one."""
+        raise NotImplementedError
 
     @property
     def stride_seconds(self) -> float:
@@ -193,25 +208,34 @@ class Encoder(ABC):
         embedded = [self._embed_clip(file, blocks, level) for file, blocks in clips]
         return embedded if is_several else embedded[0]
 
-    def tag(self, audio: Any, sampling_rate: int | None = None) -> Any:
+    def tag(
+        self, audio: Any, sampling_rate: int | None = None, tags: Sequence[str] | None = None
+    ) -> Any:
         """Score tags of files or arrays.
 
         Args:
             audio: as `embed` takes it.
             sampling_rate: likewise.
+            tags: any words, for a model that shares a space with text; None for a tagger's own, or
+                for the list that comes with mulap.
 
         Returns:
             `Tags`, or a list of them where `audio` is several.
 
         Raises:
             AudioError: as of `embed`.
-            ValueError: as of `embed`, or the encoder has no tags.
+            ValueError: as of `embed` and `zero_shot`.
         """
-        self.check_tags()
-        embedded = self.embed(audio, sampling_rate)
+        if tags is None and self.tags:
+            names, score_tags = self.tags, self.score_tags
+            embedded = self.embed(audio, sampling_rate)
+        else:
+            zero_shot = self.zero_shot(tags)
+            names, score_tags = zero_shot.tags, zero_shot.score
+            embedded = self.in_joint_space().embed(audio, sampling_rate, "track")
 
         def score(clip: Embedding) -> Tags:
-            return Tags(clip.file, self.tags, self.score_tags(clip.embeddings), clip.start_seconds)
+            return Tags(clip.file, names, score_tags(clip.embeddings), clip.start_seconds)
 
         return [score(clip) for clip in embedded] if isinstance(embedded, list) else score(embedded)
 

@@ -19,6 +19,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mulap.encoders.backbones import hash_weights, load_part, load_whole, loading, read_weights
+from mulap.encoders.zero_shot import (
+    Reference,
+    ZeroShot,
+    check_tags,
+    default_tags,
+    hash_sentences,
+    sentences,
+)
 from mulap.fast.threads import one_torch_thread
 from mulap.model.bundled import locate_weights
 from mulap.model.config import MulapConfig
@@ -105,6 +113,30 @@ class JointSpace:
             points[some] = model.get_text_features(**inputs).numpy()
         return points
 
+    def embed_tags(self, tags: Sequence[str]) -> np.ndarray:
+        """Return the mean of each tag's sentences' points, float32 (num_tags, D)."""
+        points = self.embed_text([sentence for tag in tags for sentence in sentences(tag)])
+        return points.reshape(len(tags), -1, self.size).mean(1)
+
+    def zero_shot(self, tags: Sequence[str] | None = None) -> ZeroShot:
+        """Return what scores tags of tracks.
+
+        Args:
+            tags: any words; None for the list that comes with mulap.
+
+        Raises:
+            ValueError: a tag is empty, or the model has no average track to compare with.
+        """
+        reference = Reference.load(self.folder)
+        known = default_tags()
+        tags = known if tags is None else check_tags(tags)
+        is_stored = tags == known and reference.sentences_sha256 == hash_sentences(known)
+        if is_stored and reference.tag_points is not None:
+            return ZeroShot(tags, reference.tag_points, reference)
+        tokenizer = self._text[1].tokenizer
+        unknown = [tag for tag in tags if tokenizer.unk_token_id in tokenizer(tag)["input_ids"]]
+        return ZeroShot(tags, self.embed_tags(tags), reference, tuple(unknown))
+
     @cached_property
     def _text(self) -> tuple[MulapModel, MulapProcessor]:
         model = load_whole(MulapModel, self.folder).float().eval()
@@ -112,9 +144,13 @@ class JointSpace:
             return model, MulapProcessor.from_pretrained(self.folder)
 
 
-def no_joint_space(name: str) -> ValueError:
+class NoJointSpace(ValueError):
+    """An encoder shares no space with text."""
+
+
+def no_joint_space(name: str) -> NoJointSpace:
     """Return the error of an encoder that has no contrastive head."""
-    return ValueError(
+    return NoJointSpace(
         f"{name}: has no space that it shares with text. Give a model trained with "
         "model.has_contrastive_head, or the space backbone."
     )

@@ -9,6 +9,7 @@ Cosines are linear in the track's point, so that the mean and the covariance of 
 points give both numbers for any tag, exactly.
 """
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 TEMPLATES = ("{}", "{} music", "{} track", "this is {} music")
 YES, MAYBE = 1.5, 0.5  # standard deviations: 93 and 69 of 100 tracks are below, if they are normal
@@ -33,10 +34,14 @@ class Reference(NamedTuple):
     Attributes:
         mean: of the points (D,).
         factor: a square root F of their covariance, F'F (D, D).
+        tag_points: of `default_tags`, so that they need no text branch (num_tags, D).
+        sentences_sha256: of the sentences that gave them; another list has other points.
     """
 
     mean: np.ndarray
     factor: np.ndarray
+    tag_points: np.ndarray | None = None
+    sentences_sha256: str = ""
 
     @classmethod
     def of(cls, points: np.ndarray) -> "Reference":
@@ -47,12 +52,15 @@ class Reference(NamedTuple):
         return cls(mean, np.sqrt(values.clip(0))[:, None] * directions.T)
 
     def save(self, folder: Path) -> None:
-        """Write it beside a model's weights; the factor in half precision."""
+        """Write it beside a model's weights; matrices in half precision."""
         tensors = {
             "mean": self.mean.astype(np.float32),
             "factor": np.ascontiguousarray(self.factor, np.float16),
         }
-        save_file(tensors, folder / REFERENCE_FILE)
+        if self.tag_points is not None:
+            tensors["tag_points"] = np.ascontiguousarray(self.tag_points, np.float16)
+        metadata = {"sentences_sha256": self.sentences_sha256}
+        save_file(tensors, folder / REFERENCE_FILE, metadata)
 
     @classmethod
     def load(cls, folder: Path) -> "Reference":
@@ -68,8 +76,11 @@ class Reference(NamedTuple):
                 "with. Make it with scripts/ship_weights.py."
             )
         try:
-            tensors = load_file(path)
-            return cls(*(tensors[name].astype(np.float64) for name in cls._fields))
+            with safe_open(path, framework="np") as file:
+                tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}
+                sentences_sha256 = (file.metadata() or {}).get("sentences_sha256", "")
+            factor, points = tensors["factor"], tensors.get("tag_points")
+            return cls(tensors["mean"], factor, points, sentences_sha256)
         except (SafetensorError, KeyError, OSError) as error:
             raise ValueError(f"{path}: cannot be read, {error}. Copy it again.") from error
 
@@ -82,11 +93,13 @@ class ZeroShot:
         tags: what is asked, each once.
         points: of the tags, the mean of their sentences' points (num_tags, D).
         reference: the average track.
+        unknown: those of the tags with words that the text model does not know.
     """
 
     tags: tuple[str, ...]
     points: np.ndarray
     reference: Reference
+    unknown: tuple[str, ...] = ()
 
     def score(self, tracks: np.ndarray) -> np.ndarray:
         """Score tracks' points (N, D).
@@ -102,6 +115,12 @@ class ZeroShot:
 def sentences(tag: str) -> list[str]:
     """Return the sentences that stand for a tag."""
     return [template.format(tag) for template in TEMPLATES]
+
+
+def hash_sentences(tags: Sequence[str]) -> str:
+    """Return the SHA-256 of all sentences that stand for some tags."""
+    lines = "\n".join(sentence for tag in tags for sentence in sentences(tag))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def says(score: float) -> str:

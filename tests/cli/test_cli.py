@@ -255,7 +255,7 @@ def test_without_an_output_standard_output_holds_json_lines_only(tmp_path, junk)
 
 def test_tag_prints_the_highest_tags_and_lists_what_it_left_out(tmp_path, junk):
     track = write_track(tmp_path / "a.wav")
-    result = call("tag", track, junk, "--top", 3, "--quiet")
+    result = call("tag", track, junk, "--model", "musicnn-mtt", "--top", 3, "--quiet")
     assert result.exit_code == 3
     name, *tags = result.stdout.splitlines()
     assert name == str(track)
@@ -288,7 +288,7 @@ def test_a_folder_that_cannot_be_listed_and_other_files_are_reported(
 
 def test_tag_gives_json_with_every_tag(tmp_path):
     track = write_track(tmp_path / "a.wav")
-    result = call("tag", track, "--json")
+    result = call("tag", track, "--model", "musicnn-mtt", "--json")
     assert result.exit_code == 0
     (answer,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert answer["file"] == str(track)

@@ -79,7 +79,10 @@ def test_seeds_give_other_untrained_weights():
 EXTRAS = "scipy sklearn matplotlib accelerate numba tensorboard ray librosa datasets joblib"
 
 
-@pytest.mark.parametrize("command", ["embed", "embed --model mel", "embed --model random", "tag"])
+TAG = "tag --model musicnn-mtt"
+
+
+@pytest.mark.parametrize("command", ["embed", "embed --model mel", "embed --model random", TAG])
 def test_embedding_and_tagging_need_no_extra(command, music, tmp_path):
     without = f"""if True:
         import sys
