@@ -108,7 +108,7 @@ def test_tempo_is_said_only_where_tagger_and_measurement_agree():
 
     assert tempo(150, fast=-1.0, slow=-2.0) == "fast"
     assert tempo(150, fast=-4.0, slow=-2.0) == ""
-    assert tempo(70, fast=-4.0, slow=-1.5) == "slow"
+    assert tempo(70, fast=-5.0, slow=-1.5) == "slow"
     assert tempo(70, fast=-2.0, slow=-1.5) == ""
     assert tempo(105, fast=-4.0, slow=-2.0) == ""
     assert tempo(None, fast=-4.0, slow=-2.0) == ""
