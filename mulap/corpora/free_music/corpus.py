@@ -39,7 +39,7 @@ _MACHINE_COLUMN = "machine_made"
 _MACHINE_SECONDS = 60.0  # from the middle of each track
 _MEGABYTES_PER_HOUR = 70.0  # of clips as FLAC
 _KEPT = 0.7  # of what is fetched: the music, and its clips
-# What unpacking the largest package takes for a while, in its own sizes.
+# What unpacking a package takes for a while, in its own sizes.
 _UNPACKED = 3.5
 
 
@@ -99,7 +99,7 @@ def make_free_music(
     began, output, options = time.monotonic(), Path(output), options or FreeMusicOptions()
     folder = Path(sources) if sources else output / ".sources"
     chosen = [] if options.only == RENDERED else read_sources(options.packages)
-    _check_room(chosen, output, folder, options)
+    _check_room(chosen, output, folder, options, num_processes)
     report, rows = FreeMusicReport(output), list[dict[str, str]]()
     machine_made: list[Track] = []
     with making_audiofolder(output, OWN_COLUMN):
@@ -122,12 +122,17 @@ def make_free_music(
 
 
 def _check_room(
-    chosen: Sequence[Source], output: Path, folder: Path, options: FreeMusicOptions
+    chosen: Sequence[Source],
+    output: Path,
+    folder: Path,
+    options: FreeMusicOptions,
+    num_processes: int,
 ) -> None:
     """Say how much will be fetched and how much room it takes; refuse where there is less."""
     missing = [each for each in chosen if not (folder / "music" / each.package).is_dir()]
     fetched = sum(source.megabytes for source in missing)
-    peak = _UNPACKED * max((source.megabytes for source in missing), default=0)
+    largest = sorted(source.megabytes for source in missing)[-num_processes:]
+    peak = _UNPACKED * sum(largest)  # where the processes unpack the largest at one time
     hours = 0.0 if options.only == RECORDED else options.hours
     needed = _KEPT * fetched + peak + _MEGABYTES_PER_HOUR * hours
     if missing:
