@@ -31,10 +31,17 @@ _BY = re.compile(r"^((composed|performed|written|made|produced|music)( and |\s))
 _NUMBERED = re.compile(
     r"^(the|a|track|title|song|piste|spur|audio|untitled|music|musik|bgm|ost|loop|theme|level|lvl|"
     r"stage|mission|map|world|area|zone|episode|chapter|part|pt|no|disc|cd|file|sound|snd|mus|"
-    r"game|menu|final|new|full|mix|edit|version|ver|v|demo|test|sample|tmp|temp|[a-z])$",
+    r"game|menu|final|new|full|mix|edit|version|ver|v|demo|test|sample|tmp|temp|intro|outro|option|"
+    r"options|credits|title(music|screen|theme)|start|end|ending|win|lose|screen|[a-z])$",
     re.I,
 )
-_CODE = re.compile(r"(?=.*\d)(?=.*[a-f])[\da-f]{8,}|(?:[a-z]+\d+){3,}\w*|\w*\d{6,}\w*", re.I)
+# A hash, a date; or one word with a number at its end, which names no music ("collective2").
+_CODE = re.compile(
+    r"^\W*[^\W\d_]+\d+\W*$|(?=.*\d)(?=.*[a-f])[\da-f]{8,}|(?:[a-z]+\d+){3,}\w*|\w*\d{6,}\w*", re.I
+)
+
+# Genres that are no word for music by themselves.
+_GENRES = {"game": "game music", "dnb": "drum and bass", "d'n'b": "drum and bass"}
 
 # What a sentence needs, and its wordings; "an" is put right afterwards.
 _TEMPLATES: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -77,6 +84,7 @@ def describe_tags(tags: Mapping[str, str], file_name: str) -> dict[str, str]:
     genre = re.sub(r"^\(\d+\)", "", text.get("genre", "")).strip()
     genre = ", ".join(filter(None, map(str.strip, genre.split(";"))))  # several tags, joined
     if not _EMPTY_TAG.match(genre) and len(genre.split()) <= 4:
+        genre = _GENRES.get(genre.lower(), genre)
         said["genre"] = genre if genre.isupper() else genre.lower()
     if year := re.search(r"\b(1[5-9]|20)\d\d\b", text.get("date", "") or text.get("year", "")):
         said["year"] = year[0]
@@ -94,7 +102,8 @@ def describe_tags(tags: Mapping[str, str], file_name: str) -> dict[str, str]:
 
 def _clean_name(text: str) -> str:
     """Return a name without addresses and "composed by"; nothing where it is another note."""
-    return "" if _NO_NAME.search(text) else _BY.sub("", _ADDRESS.sub(" ", text)).strip()
+    first = text.split(";")[0]  # of several
+    return "" if _NO_NAME.search(text) else _BY.sub("", _ADDRESS.sub(" ", first)).strip()
 
 
 def is_poor(said: Mapping[str, str], has_title_tag: bool) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mulap.corpora.tags import caption_from_tags, describe_tags, is_poor
+from mulap.corpora.tags import caption_from_tags, describe_tags, is_poor, says_nothing
 
 TAGS = {
     "title": "Northerners",
@@ -59,6 +59,8 @@ def test_captions_of_differing_files_and_seeds_differ():
             "a",
             {"title": "By the River"} | {"album": "St. Johns"},
         ),
+        ({"title": "One;Two", "artist": "A;B"}, "a", {"title": "One", "artist": "A"}),
+        ({"title": "T", "genre": "Game"}, "a", {"title": "T", "genre": "game music"}),
         ({"title": "T", "date": "recorded 1967?"}, "a", {"title": "T", "year": "1967"}),
         ({"title": "T", "description": "a b c"}, "a", {"title": "T", "comment": "a b c"}),
     ],
@@ -80,6 +82,20 @@ def test_tags_are_cleaned_and_the_file_name_is_the_last_resort(tags, file_name, 
 )
 def test_poor_text_is_told_from_a_real_title(said, has_title_tag, expected):
     assert is_poor(said, has_title_tag) == expected
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        *((title, True) for title in ("", "07", "Track 3", "mission4", "van2", "Intro", "the end")),
+        *(
+            (title, False)
+            for title in ("Piano 1", "Battle theme 2", "Blue", "Level of Pain", "7th")
+        ),
+    ],
+)
+def test_titles_that_are_places_in_a_list_say_nothing(title, expected):
+    assert says_nothing(title) == expected
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)

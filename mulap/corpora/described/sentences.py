@@ -29,6 +29,7 @@ from mulap.corpora.tags import describe_tags, draw_captions, says_nothing
 LONGEST_CAPTION_WORDS = 30
 _DRAWS_PER_CAPTION = 8
 _MOST_OF_SAME_FACETS = 2
+_TELLING = {"genre", "comment"}  # tags that say more of music than names do
 
 Caption = tuple[str, str]
 """A caption and its source."""
@@ -360,14 +361,14 @@ def write_captions(
         seed: of all draws.
 
     Returns:
-        Captions with their sources, none twice. At least half of them are from what was heard and
+        Captions with their sources, none twice. At least two in three are from what was heard and
         measured, where that gives so many; at most one is from the title; none at all if nothing
         is known.
     """
     rng = np.random.default_rng([seed, zlib.crc32(clip_name.encode("utf-8", "surrogatepass"))])
     heard = write_heard(facts, count, rng)
     others = _write_others(track, rng)
-    num_others = min(len(others), max(count - len(heard), count // 2))
+    num_others = min(len(others), max(count - len(heard), count // 3))
     captions = dict(heard[: count - num_others])
     for text, source in others[:num_others]:
         captions.setdefault(text, source)
@@ -389,7 +390,7 @@ def _write_others(track: Track, rng: np.random.Generator) -> list[Caption]:
     for text, needs in draw_captions(said, rng):
         if len(text.split()) <= LONGEST_CAPTION_WORDS:
             sources = {"title" if need == "title" else "tags" for need in needs}
-            kind = "title" if "title" in sources else "tags"
+            kind = "title" if "title" in sources else "tags" if {*needs} & _TELLING else "names"
             found.setdefault(kind, (text, "+".join(sorted(sources))))
-    title = found.pop("title", None)  # last, as it says least
-    return [*found.values(), *([title] if title else [])]
+    last = [found.pop(kind) for kind in ("title", "names") if kind in found]  # they say least
+    return [*found.values(), *last]
