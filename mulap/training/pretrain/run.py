@@ -2,7 +2,7 @@
 
 OUT/settings.yaml, corpus.json   what the run is of
 OUT/lengths.json                 how long each file is, for random crops
-OUT/features/                    of a frozen backbone, computed once
+OUT/features/                    of a frozen backbone, computed once (data.features_folder)
 OUT/failures.jsonl               rows and files that could not be used
 OUT/checkpoint-N/                the newest and the best, with the optimiser's state
 OUT/best/, OUT/last/             the models alone
@@ -160,7 +160,8 @@ def make_datasets(
         if embedder is None:
             left_out = dataset.verify(data.num_workers, data.cache_features, lengths)
         else:
-            folder = failures.path.with_name(FEATURES_FOLDER)
+            shared = data.features_folder
+            folder = Path(shared) if shared else failures.path.with_name(FEATURES_FOLDER)
             left_out = use_cached_features(dataset, embedder, folder)
         for clip, reason in left_out:
             failures.add(clip.audio_path, reason)

@@ -79,6 +79,8 @@ class DataSettings:
             consecutive whole segments of its track.
         num_workers: processes that decode.
         gain_db: each epoch a training clip is made louder or softer by up to so many decibels.
+        features_folder: where a frozen backbone's features are kept; none: RUN/features. Runs on
+            the same files and backbone may share one, and only the first computes them.
     """
 
     crop_seconds: float = 20.0
@@ -90,6 +92,7 @@ class DataSettings:
     cache_features: bool = False
     num_workers: int = 2
     gain_db: float = 0.0
+    features_folder: str | None = None
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,11 @@ def test_a_run_with_a_frozen_backbone_leaves_it_as_it_was_and_is_evaluated(corpu
             "has_contrastive_head": True,
             "text_pooling": "mean",
         },
-        data={"crop": "random", "cache_features": False},
+        data={
+            "crop": "random",
+            "cache_features": False,
+            "features_folder": str(tmp_path / "shared"),
+        },
         objectives={"contrastive": 1.0},
         training={"batch_size": 4, "micro_batch_size": 2},
     )
@@ -95,7 +99,8 @@ def test_a_run_with_a_frozen_backbone_leaves_it_as_it_was_and_is_evaluated(corpu
     theirs = Embedder.from_pretrained("musicnn-mtt").backbone.state_dict()
     for name, value in theirs.items():
         assert torch.equal(trained[f"mulap.audio_backbone.{name}"], value), name
-    assert (tmp_path / "run" / "features").is_dir()
+    assert list((tmp_path / "shared").iterdir())
+    assert not (tmp_path / "run" / "features").exists()
     found = evaluate_run(report.last.parent, corpus, "valid", pool=3)
     assert found.num_clips == 3
     assert found.untrained
