@@ -17,6 +17,7 @@ from mulap.audio import find_audio, no_audio
 from mulap.corpora.audiofolder import check_apart, making_audiofolder, name_within, write_metadata
 from mulap.corpora.described.cut import hear_tracks
 from mulap.corpora.described.facets import describe_clips
+from mulap.corpora.described.relative import RELATIVE, relative_captions
 from mulap.corpora.described.sentences import write_captions
 from mulap.corpora.described.tracks import DescribeOptions, Heard, HeardTrack, Track
 from mulap.corpora.tags import describe_tags, says_nothing
@@ -165,11 +166,14 @@ def caption_rows(
     options = options or DescribeOptions()
     pairs = [(track, clip) for track in tracks for clip in track.clips]
     more = dict.fromkeys(name for each in tracks for name in each.track.facts)
+    clips = [clip for _, clip in pairs]
+    relative = relative_captions(clips, options.relative_captions, options.seed)
     rows = []
-    for (heard, clip), facts in zip(pairs, describe_clips([c for _, c in pairs]), strict=True):
+    for (heard, clip), facts, likened in zip(pairs, describe_clips(clips), relative, strict=True):
         track, measured = heard.track, clip.measured
         name = clip.file_name
         captions = write_captions(track, facts, name, options.captions, options.seed)
+        captions += [(text, RELATIVE) for text in likened if text not in dict(captions)]
         if not captions:
             continue
         rows.append(

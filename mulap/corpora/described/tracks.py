@@ -38,14 +38,15 @@ class DescribeOptions:
     max_clips: int | None = 10  # per track, spread evenly over it; None means all
     captions: int = 6  # most captions per clip
     seed: int = 0  # of the choice of words
+    relative_captions: int = 0  # more of each clip, see `relative`
 
     def __post_init__(self) -> None:
         if self.clip_seconds < SHORTEST_CLIP_SECONDS:
             raise ValueError(
                 f"clip_seconds is {self.clip_seconds:g}. Give {SHORTEST_CLIP_SECONDS:g} or more."
             )
-        if self.captions < 1 or (self.max_clips or 1) < 1:
-            raise ValueError("captions and max_clips must be 1 or more.")
+        if self.captions < 1 or (self.max_clips or 1) < 1 or self.relative_captions < 0:
+            raise ValueError("captions and max_clips must be 1 or more, relative_captions 0.")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from mulap.terminal import Progress, say
 
 RECORDED, RENDERED = "recorded", "rendered"
 _MACHINE_COLUMN = "machine_made"
+_RELATIVE_CAPTIONS = 3  # of each clip, beside six others
 _MACHINE_SECONDS = 60.0  # from the middle of each track
 _MEGABYTES_PER_HOUR = 70.0  # of clips as FLAC
 _KEPT = 0.7  # of what is fetched: the music, and its clips
@@ -172,7 +173,9 @@ def _make_recorded(
     report: FreeMusicReport,
 ) -> list[dict[str, str]]:
     """Cut and describe the packages' music; return the rows of all that is split."""
-    describing = DescribeOptions(max_clips=options.max_clips, seed=options.seed)
+    describing = DescribeOptions(
+        max_clips=options.max_clips, seed=options.seed, relative_captions=_RELATIVE_CAPTIONS
+    )
     # A package that could not be fetched this time keeps its clips for the next.
     heard = hear_tracks(tracks, output, describing, num_processes, not report.failures)
     used, held_back = assign_groups([complete(each) for each in heard.tracks])

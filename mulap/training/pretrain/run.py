@@ -262,12 +262,12 @@ def _prepare(
     unknown = describe_unknown_words(processor.tokenizer, captions)
     if unknown and joined_processes().is_main:
         warn(unknown)
-    for line in describe_doubts(settings):
-        say(f"Warning: {line}")
     embedder = None
     if "backbone" in settings.model.freeze:
         embedder = Embedder(model.mulap.audio_backbone, "frozen", choose_device("auto"))
     datasets = make_datasets(settings, manifest, processor, failures, embedder)
+    for line in describe_doubts(settings):
+        say(f"Warning: {line}")
     speed_up(model, settings.training)
     arguments = training_arguments(settings, run, len(datasets["train"]))
     trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
