@@ -43,6 +43,7 @@ class TaskEntry:
     group: str | None = None  # for `folder`, the column of what stays together
     kind: Kind | None = None  # for `folder`, what the labels are
     title: str = ""  # for `folder`, as tables print it
+    phrases: Path | None = None  # for `zero_shot`, a CSV file of what is asked for each label
 
     def __post_init__(self) -> None:
         if self.name == FOLDER:
@@ -159,7 +160,10 @@ def load_config(path: str | os.PathLike[str]) -> BenchmarkConfig:
     supervised = config.supervised
     config = replace(
         config,
-        tasks=[replace(each, data=base / each.data) for each in config.tasks],
+        tasks=[
+            replace(each, data=base / each.data, phrases=each.phrases and base / each.phrases)
+            for each in config.tasks
+        ],
         backbones=[
             replace(each, source=resolve_backbone(each.source, base)) for each in config.backbones
         ],

@@ -39,6 +39,7 @@ from mulap.probing.rows import (
     read_rows,
     write_rows,
 )
+from mulap.probing.zero_shot import ZERO_SHOT, read_phrases, zero_shot_pair
 from mulap.tasks.result import Predictions
 from mulap.tasks.task import TaskData
 from mulap.terminal import say
@@ -79,7 +80,7 @@ def run_benchmark(
         for backbone in config.backbones:
             for entry, data in loaded:
                 try:
-                    _run_one(pairs.make(data, backbone), output, report)
+                    _run_one(pairs.make(entry, data, backbone), output, report)
                 except Exception as error:  # noqa: BLE001  (other people's models raise anything)
                     reason = _reason(error)
                     report.failures.add(f"{entry}, {backbone.label}", reason)
@@ -129,9 +130,11 @@ class _Pairs:
 
     def protocol_of(self, backbone: Backbone) -> str:
         """Return the protocol that the rows of a backbone name."""
+        if backbone.zero_shot:
+            return ZERO_SHOT
         return END_TO_END if backbone.name == END_TO_END else self.config.probe.protocol
 
-    def make(self, data: TaskData, backbone: Backbone) -> Pair:
+    def make(self, entry: TaskEntry, data: TaskData, backbone: Backbone) -> Pair:
         """Make a pair; the encoder is loaded, or trained, if need be."""
         if backbone.name == END_TO_END:
             return self._whole_pair(data, backbone)
@@ -145,7 +148,11 @@ class _Pairs:
             self.loaded = None  # let go of the last before the next is loaded
             encoder = load_encoder(source, self.options.device, space=space)
             self.loaded = (source, space, encoder)
-        pair = probe_pair(data, backbone, self.options, self.loaded[2])
+        encoder = self.loaded[2]
+        if backbone.zero_shot:
+            phrases = read_phrases(entry.phrases) if entry.phrases else None
+            return zero_shot_pair(data, backbone, self.options, encoder, phrases)
+        pair = probe_pair(data, backbone, self.options, encoder)
         pair.more = more
         return pair
 

@@ -183,6 +183,16 @@ def show_task(
     type=UserPath(file_okay=False),
     help="Folder for predictions. [default: not saved]",
 )
+@click.option(
+    "--zero-shot",
+    is_flag=True,
+    help="Train nothing: score labels as words, by the space that the encoder shares with text.",
+)
+@click.option(
+    "--phrases",
+    type=UserPath(exists=True, dir_okay=False),
+    help="With --zero-shot: a CSV file of a label and its phrases in each row. [default: names]",
+)
 @click.option("--mediaeval", is_flag=True, help="Write MediaEval's .npy files to --output too.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the row as JSON.")
@@ -196,6 +206,8 @@ def probe(  # noqa: PLR0913  (options)
     seeds: int,
     cache: Path,
     output: Path | None,
+    zero_shot: bool,
+    phrases: Path | None,
     mediaeval: bool,
     device: str,
     as_json: bool,
@@ -203,14 +215,21 @@ def probe(  # noqa: PLR0913  (options)
 ) -> None:
     """Train shallow classifiers on a frozen encoder's embeddings; score them on the test split.
 
-    Embeds every 3-second segment of every track once, into --cache.
+    Embeds every 3-second segment of every track once, into --cache. --zero-shot trains nothing.
     """
     from mulap.cli.describe import describe_row
     from mulap.encoders.devices import choose_device
-    from mulap.probing.pair import Backbone, ProbeOptions, run_pair
+    from mulap.encoders.load import load_encoder
+    from mulap.probing.pair import Backbone, ProbeOptions, make_row, run_pair
+    from mulap.probing.zero_shot import read_phrases, zero_shot_pair
     from mulap.tasks.mediaeval import write_mediaeval
     from mulap.tasks.result import Predictions
 
+    if zero_shot:
+        reason = "does nothing with --zero-shot, which trains no classifier. Leave it out."
+        refuse_given(reason, "protocol", "seeds", "space")
+    else:
+        refuse_given("works only with --zero-shot. Add --zero-shot.", "phrases")
     if mediaeval and output is None:
         raise ValueError("--mediaeval writes files. Add --output FOLDER.")
     quiet_transformers()
@@ -220,7 +239,13 @@ def probe(  # noqa: PLR0913  (options)
         raise ValueError(f"--mediaeval: {loaded.task.title} has no tags. Leave --mediaeval out.")
     tell_problems(loaded)
     options = ProbeOptions(cache, protocol, seeds, device)
-    row = run_pair(loaded, Backbone(backbone, space=space), options, output)
+    judged = Backbone(backbone, space=space, zero_shot=zero_shot)
+    if zero_shot:
+        encoder = load_encoder(backbone, device)
+        asked = read_phrases(phrases) if phrases else None
+        row = make_row(zero_shot_pair(loaded, judged, options, encoder, asked), output)
+    else:
+        row = run_pair(loaded, judged, options, output)
     click.echo(json.dumps(row, indent=2) if as_json else describe_row(row))
     if mediaeval and output is not None:
         for path in write_mediaeval(Predictions.load(output / row["predictions"]), output):

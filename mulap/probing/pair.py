@@ -27,7 +27,6 @@ PREDICTIONS, LEFT_OUT = "predictions", "left_out"
 END_TO_END, SUPERVISED = "end-to-end", "supervised"
 """Backbones that a benchmark trains: on the task itself, and on another task's labels."""
 
-_JOINT = ":joint"
 _PACKAGES = ("mulap", "torch", "numpy", "scikit-learn")
 
 
@@ -39,13 +38,17 @@ class Backbone:
     label: str = ""  # as tables print it; the name where not given
     source: str = ""  # what `load_encoder` takes; the name where not given
     space: Space = "backbone"  # of its vectors; `joint` is then added to the name
+    zero_shot: bool = False  # no probe is trained, see `mulap.probing.zero_shot`; added likewise
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("a backbone has no name. Add one, such as random.")
         object.__setattr__(self, "source", self.source or self.name)
-        if self.space == "joint" and not self.name.endswith(_JOINT):
-            object.__setattr__(self, "name", self.name + _JOINT)
+        if self.space == "joint" and self.zero_shot:
+            raise ValueError(f"{self.name}: zero-shot needs the backbone. Leave 'space' out.")
+        mark = ":joint" if self.space == "joint" else ":zero-shot" if self.zero_shot else ""
+        if not self.name.endswith(mark):
+            object.__setattr__(self, "name", self.name + mark)
         object.__setattr__(self, "label", self.label or self.name)
 
 
