@@ -92,7 +92,7 @@ def describe_tags(tags: Mapping[str, str], file_name: str) -> dict[str, str]:
     if comment and not _NO_COMMENT.search(comment) and len(comment.split()) >= 3:
         said["comment"] = " ".join(comment.split()[:_LONGEST_COMMENT_WORDS])
     if "title" not in said:
-        words = re.sub(r"[\W_]+", " ", Path(file_name).stem)
+        words = re.sub(r"[^\w']+|_+", " ", Path(file_name).stem)
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words)
         words = re.sub(r"^\d+\s+(?=\D)", "", words).strip()
         if not _EMPTY_TAG.match(words):
@@ -102,7 +102,7 @@ def describe_tags(tags: Mapping[str, str], file_name: str) -> dict[str, str]:
 
 def _clean_name(text: str) -> str:
     """Return a name without addresses and "composed by"; nothing where it is another note."""
-    first = text.split(";")[0]  # of several
+    first = text.split(";")[0].replace("_", " ")  # of several
     return "" if _NO_NAME.search(text) else _BY.sub("", _ADDRESS.sub(" ", first)).strip()
 
 

@@ -35,6 +35,8 @@ def test_captions_of_differing_files_and_seeds_differ():
     [
         ({}, "03 - three_blind_mice.mp3", {"title": "three blind mice"}),
         ({}, "battleTheme.ogg", {"title": "battle Theme"}),
+        ({}, "Water's_Edge.ogg", {"title": "Water's Edge"}),
+        ({"title": "Sixty_Four"}, "a", {"title": "Sixty Four"}),
         ({}, "01.mp3", {}),
         ({"title": "Untitled", "artist": "Unknown Artist"}, "--.mp3", {}),
         (

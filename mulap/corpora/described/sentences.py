@@ -367,16 +367,20 @@ def write_captions(
     """
     rng = np.random.default_rng([seed, zlib.crc32(clip_name.encode("utf-8", "surrogatepass"))])
     heard = write_heard(facts, count, rng)
-    others = _write_others(track, rng)
+    others, names = _write_others(track, rng)
     num_others = min(len(others), max(count - len(heard), count // 3))
     captions = dict(heard[: count - num_others])
-    for text, source in others[:num_others]:
+    for text, source in [*others[:num_others], *names][: count - len(captions)]:
         captions.setdefault(text, source)
     return list(captions.items())
 
 
-def _write_others(track: Track, rng: np.random.Generator) -> list[Caption]:
-    """Write at most one caption from each source of texts, from tags and with the title."""
+def _write_others(track: Track, rng: np.random.Generator) -> tuple[list[Caption], list[Caption]]:
+    """Write at most one caption from each source of texts, from tags and with the title.
+
+    Returns:
+        These, and a caption of names alone, such as the artist's, which says least.
+    """
     found: dict[str, Caption] = {}  # by what it is from
     for index in rng.permutation(len(track.texts)):
         source, text = track.texts[index]
@@ -392,5 +396,5 @@ def _write_others(track: Track, rng: np.random.Generator) -> list[Caption]:
             sources = {"title" if need == "title" else "tags" for need in needs}
             kind = "title" if "title" in sources else "tags" if {*needs} & _TELLING else "names"
             found.setdefault(kind, (text, "+".join(sorted(sources))))
-    last = [found.pop(kind) for kind in ("title", "names") if kind in found]  # they say least
-    return [*found.values(), *last]
+    title, names = ([found.pop(kind)] if kind in found else [] for kind in ("title", "names"))
+    return [*found.values(), *title], names

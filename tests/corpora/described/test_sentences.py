@@ -130,6 +130,8 @@ def test_a_text_and_a_telling_tag_stand_beside_what_is_heard_and_a_title_gives_w
     assert sources[-2:] == ["package", "tags"]
     assert "folk" in captions[-1][0]
     assert all("heard" in source or "measured" in source for source in sources[:4])
+    named = Track(Path("01.ogg"), "x", "x", tags={"artist": "Ann"})
+    assert "tags" not in sources_of(write_captions(named, FULL, "audio/x-000.flac", 6))
     # With nothing heard, all that is known is said, once each.
     kinds = sources_of(write_captions(track, Facts(), "audio/x-000.flac", 6))
     assert kinds[:2] == ["package", "tags"]
