@@ -100,6 +100,7 @@ class ConfigName(click.ParamType):
             return self.fail(str(error), param, ctx)
 
 
+DEFAULT_ENCODER = "mulap-small"
 ENCODERS_HELP = (
     "A checkpoint folder, mulap-small, musicnn-mtt, musicnn-msd, random, mel, "
     "hear:MODULE[:WEIGHTS] or hf:NAME."

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from mulap.cli.group import (
     COUNT,
+    DEFAULT_ENCODER,
     ENCODERS_HELP,
     UserPath,
     device_option,
@@ -29,7 +30,6 @@ from mulap.terminal import counted
 if TYPE_CHECKING:
     from mulap.embedding.embed import Engine
 
-SMALL = "mulap-small"
 LEVELS = ["segment", "track"]
 ENGINES = ["local", "ray"]
 
@@ -45,7 +45,7 @@ ENGINES = ["local", "ray"]
 )
 @click.option(
     "--model",
-    default="musicnn-mtt",
+    default=DEFAULT_ENCODER,
     show_default=True,
     help=ENCODERS_HELP,
 )
@@ -154,9 +154,10 @@ def _open_engine(opened: ExitStack, output: str, options: dict[str, Any]) -> "En
 @click.argument("paths", nargs=-1, required=True, type=UserPath())
 @click.option(
     "--model",
+    default=DEFAULT_ENCODER,
+    show_default=True,
     help="mulap-small or a model that shares a space with text (any tags); musicnn-mtt "
-    "(MagnaTagATune tags), musicnn-msd (Million Song Dataset tags) or a tagger's folder. "
-    "[default: mulap-small; musicnn-mtt where that does not come with the package]",
+    "(MagnaTagATune tags), musicnn-msd (Million Song Dataset tags) or a tagger's folder.",
 )
 @click.option(
     "--tags",
@@ -172,7 +173,7 @@ def _open_engine(opened: ExitStack, output: str, options: dict[str, Any]) -> "En
 @one_line_errors
 def tag(
     paths: tuple[Path, ...],
-    model: str | None,
+    model: str,
     tags: str | None,
     top: int | None,
     as_json: bool,
@@ -188,15 +189,13 @@ def tag(
     quiet_transformers()
     from mulap.encoders.load import load_encoder
     from mulap.encoders.zero_shot import read_tags
-    from mulap.model.bundled import bundled_names
     from mulap.use.tag import tag_files
 
     if tags is None:
         asked = None
     else:
         asked = read_tags(Path(tags[1:]).expanduser()) if tags[:1] == "@" else tags.split(",")
-    names = bundled_names()
-    encoder = load_encoder(model or (SMALL if SMALL in names else "musicnn-mtt"), device)
+    encoder = load_encoder(model, device)
     zero_shot = None if asked is None and encoder.tags else encoder.zero_shot(asked)
     for unknown in zero_shot.unknown if zero_shot else ():
         warn(f"--tags {unknown}: the text model does not know this word; its score says nothing.")

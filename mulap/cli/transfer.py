@@ -9,6 +9,7 @@ import click
 
 from mulap.cli.group import (
     COUNT,
+    DEFAULT_ENCODER,
     ENCODERS_HELP,
     ConfigName,
     UserPath,
@@ -159,7 +160,7 @@ def show_task(
 @task_option
 @data_option
 @reading_options
-@click.option("--backbone", default="musicnn-mtt", show_default=True, help=ENCODERS_HELP)
+@click.option("--backbone", default=DEFAULT_ENCODER, show_default=True, help=ENCODERS_HELP)
 @space_option
 @click.option(
     "--protocol",

@@ -58,7 +58,7 @@ def test_points_of_the_joint_space_are_those_of_the_encoder(song, tmp_path):
         (["embed", "--engine", "ray"], 1, "Give --output a path on a shared disk."),
         (["embed", "-o", "rows"], 1, "ends in .parquet, .npz, .jsonl, or rows/ for a folder"),
         (["embed", "--device", "cdua"], 1, "--device cdua: torch cannot use it here."),
-        (["embed", "--space", "joint"], 1, "musicnn-mtt: has no space that it shares with text."),
+        (["embed", "--model", "mel", "--space", "joint"], 1, "mel: has no space that it shares with text."),
         (["tag", "--device", "cdua"], 1, "--device cdua: torch cannot use it here."),
         (["tag", "--top", -3], 2, "-3 is not in the range x>=1"),
         (["tag", "--json", "--top", 3], 2, "--top does nothing with --json"),
