@@ -37,7 +37,7 @@ PYTHON
 "$venv/bin/mulap" tag tone.wav --top 3
 "$venv/bin/python" -c '
 import numpy as np
-assert np.load("tone.npz")["embeddings"].shape == (2, 1506)
+assert np.load("tone.npz")["embeddings"].shape == (2, 3012)
 '
 "$venv/bin/mulap" config small | grep -q '^extends: pretrain/paper$'
 echo "check_wheel: the wheel embeds, tags and has its configurations, without extras"

@@ -249,7 +249,7 @@ def test_without_an_output_standard_output_holds_json_lines_only(tmp_path, junk)
     result = call("embed", track, junk, "--level", "track", "--quiet")
     assert result.exit_code == 3
     (row,) = [json.loads(line) for line in result.stdout.splitlines()]
-    assert (row["file"], len(row["embedding"])) == (str(track), 1506)
+    assert (row["file"], len(row["embedding"])) == (str(track), 3012)
     assert f"left out: {junk}" in result.stderr
 
 

@@ -23,10 +23,10 @@ def song(tmp_path):
 def test_counts_agree_with_their_nouns(song, tmp_path):
     output = tmp_path / "rows.npz"
     done = call("embed", song, "-o", output)
-    assert done.stderr == "1 file: 1 embedded, 0 already present; 1 row of 1,506 numbers\n"
+    assert done.stderr == "1 file: 1 embedded, 0 already present; 1 row of 3,012 numbers\n"
     shutil.copy(song, tmp_path / "again.wav")
     done = call("embed", song, tmp_path / "again.wav", "-o", output, "--skip-existing")
-    counts = "2 files: 0 embedded, 1 copy, 1 already present; 2 rows of 1,506 numbers"
+    counts = "2 files: 0 embedded, 1 copy, 1 already present; 2 rows of 3,012 numbers"
     assert done.stderr == f"{counts}\n"
 
 
@@ -58,7 +58,11 @@ def test_points_of_the_joint_space_are_those_of_the_encoder(song, tmp_path):
         (["embed", "--engine", "ray"], 1, "Give --output a path on a shared disk."),
         (["embed", "-o", "rows"], 1, "ends in .parquet, .npz, .jsonl, or rows/ for a folder"),
         (["embed", "--device", "cdua"], 1, "--device cdua: torch cannot use it here."),
-        (["embed", "--model", "mel", "--space", "joint"], 1, "mel: has no space that it shares with text."),
+        (
+            ["embed", "--model", "mel", "--space", "joint"],
+            1,
+            "mel: has no space that it shares with text.",
+        ),
         (["tag", "--device", "cdua"], 1, "--device cdua: torch cannot use it here."),
         (["tag", "--top", -3], 2, "-3 is not in the range x>=1"),
         (["tag", "--json", "--top", 3], 2, "--top does nothing with --json"),
