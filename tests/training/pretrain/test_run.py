@@ -416,6 +416,7 @@ import sys
 import torch
 torch.set_num_threads(1)
 from mulap.data.collator import PretrainCollator
+from mulap.training.pretrain.run import pretrain
 from mulap.training.pretrain.settings import load_settings
 collate = PretrainCollator.__call__
 
