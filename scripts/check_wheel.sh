@@ -39,5 +39,5 @@ PYTHON
 import numpy as np
 assert np.load("tone.npz")["embeddings"].shape == (2, 3012)
 '
-"$venv/bin/mulap" config small | grep -q '^extends: pretrain/paper$'
+"$venv/bin/mulap" config small | grep -q '^extends: pretrain/contrastive$'
 echo "check_wheel: the wheel embeds, tags and has its configurations, without extras"
