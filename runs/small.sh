@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Rebuilds mulap-small: corpus, weights, and what docs/mulap-small.md shows.
 #
-#   bash runs/small.sh             writes small/: about 2.5 hours on two cores, 15 GB of disk
+#   bash runs/small.sh             writes small/; fetches 8 GB
 #   bash runs/small.sh --small     a tenth of it in small-tenth/: to see that everything runs
+#
+# Not yet run from end to end: the shipped weights came from the same steps, one by one.
 #
 # Needs npm, apt-get and dpkg beside make's set-up. Run it again to resume. The weights that it makes
 # lie in OUT/mulap-small; a release copies them to mulap/weights.
