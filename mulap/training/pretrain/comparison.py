@@ -16,6 +16,7 @@ from mulap.data.dataset import ClipDataset
 from mulap.data.reader import LENGTHS_FILE
 from mulap.encoders.backbones import load_whole, loading
 from mulap.encoders.devices import choose_device, computing_on
+from mulap.encoders.embedder import Embedder
 from mulap.files import FailureLog
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
@@ -23,6 +24,7 @@ from mulap.tasks.bootstrap import bootstrap_interval
 from mulap.terminal import warn
 from mulap.training.checkpoints import SETTINGS_FILE
 from mulap.training.pretrain.evaluate import Evaluation, evaluate
+from mulap.training.pretrain.features import features_folder, use_cached_features
 from mulap.training.pretrain.initial import check_tokenizer, describe_unknown_words, initial_model
 from mulap.training.pretrain.run import read_clips
 from mulap.training.pretrain.settings import PretrainSettings, load_settings
@@ -132,7 +134,10 @@ def evaluate_run(
     model = load_whole(MulapForPreTraining, folder)
     processor = _load_processor(folder, model.config.text_config.vocab_size)
     clips = manifest.split(split)
-    dataset, num_workers = _make_dataset(settings, clips, processor, failures, run / LENGTHS_FILE)
+    embedder = None
+    if "backbone" in settings.model.freeze:  # the untrained model has the same one
+        embedder = Embedder(model.mulap.audio_backbone, "frozen", device)
+    dataset, num_workers = _make_dataset(settings, clips, processor, failures, run, embedder)
     if not len(dataset):
         raise ValueError(f"{data}: no clip of the {split} split can be used: name another --split")
     captions = CaptionPool(clips)
@@ -163,15 +168,22 @@ def _make_dataset(
     clips: Sequence[Clip],
     processor: MulapProcessor,
     failures: FailureLog,
-    lengths: Path,
+    run: Path,
+    embedder: Embedder | None,
 ) -> tuple[ClipDataset, int]:
     """Return the data set, and how many processes are to decode when it is read again.
 
-    `lengths` is the run's file of lengths, which random crops need: those in it are not measured
-    again.
+    Random crops need the run's file of lengths: those in it are not measured again. With an
+    embedder, of a frozen backbone, features are read from where the run keeps them, as in its
+    validation; a batch as large as such runs have would not fit into memory as log-mels.
     """
     extractor = processor.feature_extractor
     dataset = held_out_clips(settings, clips, extractor)
+    if embedder:
+        for clip, reason in use_cached_features(dataset, embedder, features_folder(settings, run)):
+            failures.add(clip.audio_path, reason)
+        return dataset, 0
+    lengths = run / LENGTHS_FILE
     segment_bytes = 4 * extractor.num_mel_bins * extractor.num_frames
     num_bytes = len(clips) * dataset.reader.num_segments * segment_bytes
     keep = settings.data.crop == "start" and num_bytes <= MOST_KEPT_BYTES

@@ -16,9 +16,15 @@ from mulap.encoders.embedder import Embedder
 from mulap.encoders.load import making_of
 from mulap.locks import hold_lock
 from mulap.terminal import Progress
+from mulap.training.pretrain.settings import PretrainSettings
 from mulap.vectors.store import VectorStore, fingerprint
 
 FEATURES_FOLDER = "features"
+
+
+def features_folder(settings: PretrainSettings, run: Path) -> Path:
+    """Return where a run keeps the features of its frozen backbone."""
+    return Path(settings.data.features_folder or run / FEATURES_FOLDER)
 
 
 def use_cached_features(

@@ -40,7 +40,7 @@ from mulap.training.checkpoints import (
 )
 from mulap.training.loop import RunCallback, check_reporting, newest_checkpoint, speed_up
 from mulap.training.pretrain.evaluate import choose_pool
-from mulap.training.pretrain.features import FEATURES_FOLDER, use_cached_features
+from mulap.training.pretrain.features import features_folder, use_cached_features
 from mulap.training.pretrain.initial import describe_unknown_words, initial_model
 from mulap.training.pretrain.settings import PretrainSettings, is_of_pool, settings_to_dict
 from mulap.training.pretrain.trainer import (
@@ -160,8 +160,7 @@ def make_datasets(
         if embedder is None:
             left_out = dataset.verify(data.num_workers, data.cache_features, lengths)
         else:
-            shared = data.features_folder
-            folder = Path(shared) if shared else failures.path.with_name(FEATURES_FOLDER)
+            folder = features_folder(settings, failures.path.parent)
             left_out = use_cached_features(dataset, embedder, folder)
         for clip, reason in left_out:
             failures.add(clip.audio_path, reason)

@@ -1,5 +1,7 @@
 """Features of a frozen backbone: those of its log-mels, computed once, from files or prepared."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,9 @@ def test_a_run_with_a_frozen_backbone_leaves_it_as_it_was_and_is_evaluated(corpu
     found = evaluate_run(report.last.parent, corpus, "valid", pool=3)
     assert found.num_clips == 3
     assert found.untrained
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    last = [row for row in log if "valid/loss" in row][-1]  # the same features, by the same batches
+    assert found.trained.metrics["loss"] == pytest.approx(last["valid/loss"], rel=1e-4)
     assert found.trained.metrics["loss/contrastive"] != found.untrained.metrics["loss/contrastive"]
 
 
