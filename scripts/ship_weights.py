@@ -175,10 +175,10 @@ def make_reference(source: Path, data: Path, out: Path, num_clips: int, cache: P
 
 
 def list_sources(data: Path) -> str:
-    """Return the corpus's sources as rows of a table, with their licences, most clips first."""
+    """Return the sources of the training clips as rows of a table, most clips first."""
     table = data / "metadata.csv" if data.is_dir() else data
     with open(table, encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
+        rows = (row for row in csv.DictReader(file) if (row.get("split") or "train") == "train")
         counts = Counter((r.get("source") or "", r.get("licence") or "") for r in rows)
     lines = [
         f"| {source or 'not named'} | {licence or 'not named'} | {count:,} |"

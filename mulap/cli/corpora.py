@@ -38,6 +38,20 @@ class Seconds(click.ParamType):
         return seconds
 
 
+def _or_one_per_core(ctx: click.Context, param: click.Parameter, value: int | None) -> int:
+    from mulap.cores import usable_cores
+
+    return value or usable_cores()
+
+
+processes_option = click.option(
+    "--processes",
+    type=COUNT,
+    callback=_or_one_per_core,
+    help="Number of worker processes.  [default: one per core]",
+)
+
+
 @main.group()
 def corpus() -> None:
     """Build a corpus: a folder of tracks with captions."""
@@ -96,9 +110,7 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
 )
 @click.option("--copy", is_flag=True, help="Copy the files instead of linking to them.")
 @click.option("--seed", default=0, show_default=True, help="Random seed for caption wording.")
-@click.option(
-    "--processes", type=COUNT, help="Number of worker processes.  [default: one per core]"
-)
+@processes_option
 @one_line_errors
 def corpus_folder(  # noqa: PLR0913  (options)
     source: Path,
@@ -109,15 +121,13 @@ def corpus_folder(  # noqa: PLR0913  (options)
     group_by: str,
     copy: bool,
     seed: int,
-    processes: int | None,
+    processes: int,
 ) -> None:
     """Build a corpus in OUTPUT from the music files in SOURCE; captions come from their tags."""
-    from mulap.cores import usable_cores
     from mulap.corpora.folder import CorpusOptions, make_corpus
 
     options = CorpusOptions(clip_seconds, max_clips, captions, group_by, copy, seed)
-    num_processes = usable_cores() if processes is None else processes
-    report = make_corpus(source, output, options, num_processes)
+    report = make_corpus(source, output, options, processes)
     counts = (
         counted(report.num_tracks, "track"),
         counted(report.num_clips, "clip"),
@@ -160,9 +170,7 @@ def corpus_folder(  # noqa: PLR0913  (options)
     help="Keep all clips of one artist (or album, folder, track) in the same split.",
 )
 @click.option("--seed", default=0, show_default=True, help="Random seed for caption wording.")
-@click.option(
-    "--processes", type=COUNT, help="Number of worker processes.  [default: one per core]"
-)
+@processes_option
 @one_line_errors
 def corpus_describe(
     source: Path,
@@ -172,7 +180,7 @@ def corpus_describe(
     captions: int,
     group_by: str,
     seed: int,
-    processes: int | None,
+    processes: int,
 ) -> None:
     """Build a corpus in OUTPUT from the music files in SOURCE; captions come from what is heard.
 
@@ -180,13 +188,11 @@ def corpus_describe(
     titles of the files are used where they say something. The column caption_source of
     OUTPUT/metadata.csv says where each caption comes from. Run it again to resume.
     """
-    from mulap.cores import usable_cores
     from mulap.corpora.described.corpus import describe_folder
     from mulap.corpora.described.tracks import DescribeOptions
 
     options = DescribeOptions(clip_seconds, max_clips, captions, seed)
-    num_processes = usable_cores() if processes is None else processes
-    report = describe_folder(source, output, options, group_by, num_processes)
+    report = describe_folder(source, output, options, group_by, processes)
     counts = counted(report.num_tracks, "track"), counted(report.num_clips, "clip")
     say(f"{', '.join(counts)}, {report.audio_seconds / 3600:.2f} h of audio")
     say(f"captions: {join_counts(report.num_by_source)}")
@@ -233,9 +239,7 @@ def corpus_describe(
     help="Folder for fetched packages.  [default: OUTPUT/.sources]",
 )
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
-@click.option(
-    "--processes", type=COUNT, help="Number of worker processes.  [default: one per core]"
-)
+@processes_option
 @one_line_errors
 def corpus_free_music(
     output: Path,
@@ -245,20 +249,18 @@ def corpus_free_music(
     max_clips: int,
     sources: Path | None,
     seed: int,
-    processes: int | None,
+    processes: int,
 ) -> None:
     """Build a corpus in OUTPUT from the free music of Debian's packages and rendered scores.
 
     Fetches about 8 GB with apt-get, dpkg and npm; installs nothing. Cuts the music into clips of 18
     seconds, and describes, attributes and splits them. See docs/corpus.md. Run it again to resume.
     """
-    from mulap.cores import usable_cores
     from mulap.corpora.free_music.corpus import FreeMusicOptions, make_free_music
 
     names = tuple(filter(None, (packages or "").replace(",", " ").split()))
     options = FreeMusicOptions(names, only or "", hours, max_clips, seed)
-    num_processes = usable_cores() if processes is None else processes
-    report = make_free_music(output, options, sources, num_processes)
+    report = make_free_music(output, options, sources, processes)
     say(
         f"{counted(report.num_packages, 'package')}, {counted(report.num_tracks, 'recorded track')}"
         f"; clips: {join_counts(report.num_clips)}; {report.elapsed_seconds:.0f} s"
@@ -311,9 +313,7 @@ def corpus_free_music(
     help="With --store log-mel: the setting model.db_reference of the training.",
 )
 @click.option("--group-column", help="The setting data.group_column of the training.")
-@click.option(
-    "--processes", type=COUNT, help="Number of worker processes.  [default: one per core]"
-)
+@processes_option
 @unpack_option
 @click.option("--force", is_flag=True, help="Replace an earlier preparation.")
 @click.option(
@@ -324,7 +324,7 @@ def prepare(data: Path, output: Path | None, verify: bool, **options: Any) -> No
     """Decode DATA once and store it, so that training reads it without decoding.
 
     DATA is any corpus that `mulap pretrain --data` accepts. Afterwards, pass OUTPUT to --data
-    instead. Run it again to resume. Random crops need --store pcm.
+    instead. Run it again to resume. Random crops need whole tracks: --seconds all, or --store pcm.
     """
     if verify:
         refuse_given("does nothing with --verify. Leave it out.", "output", *options)
@@ -341,25 +341,23 @@ def prepare(data: Path, output: Path | None, verify: bool, **options: Any) -> No
 def _prepare(
     data: Path,
     output: Path,
-    processes: int | None,
+    processes: int,
     force: bool,
     unpack_to: Path | None,
     **options: Any,
 ) -> None:
-    from mulap.cores import usable_cores
     from mulap.data.prepared.shards import make_recipe
     from mulap.data.prepared.write import prepare as run
 
     recipe = make_recipe(**options)
-    num_processes = usable_cores() if processes is None else processes
-    report = run(data, output, recipe, num_processes, force, unpack_to)
+    report = run(data, output, recipe, processes, force, unpack_to)
     say(
         f"{counted(report.num_clips, 'clip')}, {report.audio_seconds / 3600:.2f} h of audio in "
         f"{counted(report.num_shards, 'shard')} of {report.num_bytes / 2**20:,.1f} MiB in all"
     )
     if report.new_audio_seconds:
         rate = report.new_audio_seconds / report.elapsed_seconds
-        used = counted(num_processes, "process", "processes")
+        used = counted(processes, "process", "processes")
         say(f"{report.elapsed_seconds:.0f} s on {used}: {rate:.0f} x real time")
     else:
         say("nothing was left to decode")

@@ -120,6 +120,11 @@ def says_nothing(title: str) -> bool:
     return all(_NUMBERED.match(word) for word in words)
 
 
+def name_seed(name: str) -> int:
+    """Return a number of a file's name: draws that it seeds depend on no other file."""
+    return zlib.crc32(name.encode("utf-8", "surrogatepass"))
+
+
 def caption_from_tags(
     tags: Mapping[str, str], file_name: str, seed: int = 0, num_captions: int = 1
 ) -> list[str]:
@@ -128,7 +133,7 @@ def caption_from_tags(
     Without a title the file's name is used; it also counts beside the seed, so that tracks differ.
     There are none at all if nothing is known.
     """
-    rng = np.random.default_rng([seed, zlib.crc32(file_name.encode("utf-8", "surrogatepass"))])
+    rng = np.random.default_rng([seed, name_seed(file_name)])
     drawn = draw_captions(describe_tags(tags, file_name), rng)
     return [caption for caption, _ in drawn][:num_captions]
 

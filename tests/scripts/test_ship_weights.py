@@ -106,8 +106,8 @@ def test_the_folder_is_checked_named_and_without_code(shipped):
     assert all("auto_map" not in path.read_text("utf-8") for path in folder.glob("*.json"))
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlicense: apache-2.0\n")
-    assert "| tunes | CC0 | 11 |" in card
-    assert "| games | CC-BY | 6 |" in card
+    assert "| tunes | CC0 | 8 |" in card
+    assert "| games | CC-BY | 4 |" in card
     assert "12 clips of the training corpus" in card
     assert "Better than chance." in card
     assert "Universitat Pompeu Fabra" in (folder / "LICENSE").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ import numpy as np
 
 from mulap.corpora.described.facets import clash, merge_tags, read_words, score_words
 from mulap.corpora.described.tracks import HeardClip
+from mulap.corpora.tags import name_seed
 
 RELATIVE = "relative"
 _CANDIDATES = 12  # words of the highest scores that captions draw from
@@ -48,8 +49,8 @@ def relative_captions(clips: Sequence[HeardClip], count: int, seed: int) -> list
     table = read_words()
     captions = []
     scored = score_words(merge_tags(np.stack([clip.odds for clip in clips])))
-    for place, scores in enumerate(scored):
-        rng = np.random.default_rng([seed, place, 7])
+    for clip, scores in zip(clips, scored, strict=True):
+        rng = np.random.default_rng([seed, 1, name_seed(clip.file_name)])
         best = np.argsort(-scores, kind="stable")[:_CANDIDATES]
         weights = np.exp(scores[best] - scores[best].max())
         texts: dict[str, None] = {}

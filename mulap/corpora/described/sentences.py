@@ -6,7 +6,6 @@ with guitar, sung by a woman"). Each comes with its source: `heard`, `measured`,
 """
 
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -24,7 +23,7 @@ from mulap.corpora.described.wordings import (
     SINGERS,
     VOICES,
 )
-from mulap.corpora.tags import describe_tags, draw_captions, says_nothing
+from mulap.corpora.tags import describe_tags, draw_captions, name_seed, says_nothing
 
 LONGEST_CAPTION_WORDS = 30
 _DRAWS_PER_CAPTION = 8
@@ -365,7 +364,7 @@ def write_captions(
         measured, where that gives so many; at most one is from the title; none at all if nothing
         is known.
     """
-    rng = np.random.default_rng([seed, zlib.crc32(clip_name.encode("utf-8", "surrogatepass"))])
+    rng = np.random.default_rng([seed, name_seed(clip_name)])
     heard = write_heard(facts, count, rng)
     others, names = _write_others(track, rng)
     num_others = min(len(others), max(count - len(heard), count // 3))

@@ -8,7 +8,6 @@ import configparser
 import html
 import json
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from mulap.corpora.described.tracks import HeardTrack, Track
 from mulap.corpora.free_music.licences import find_paragraph, parse_copyright
 from mulap.corpora.free_music.music import Music
 from mulap.corpora.free_music.sources import Source, is_free
+from mulap.corpora.tags import name_seed
 from mulap.data.splits import choose_group
 
 _ABOUT = (
@@ -106,7 +106,7 @@ def _is_code(stem: str, package: str) -> bool:
 
 
 def _say_about(about: str, track_id: str) -> str:
-    rng = np.random.default_rng(zlib.crc32(track_id.encode()))
+    rng = np.random.default_rng(name_seed(track_id))
     is_long = re.search(r" (of|about|after|for|with|through|and) ", about)
     templates = _ABOUT if is_long else _ABOUT_SHORT
     text = templates[int(rng.integers(len(templates)))].format(about)

@@ -50,6 +50,12 @@ def test_the_highest_word_of_a_clip_is_said_most():
     assert sum("country" in words_in(text) for text in texts) > len(texts) / 2
 
 
+def test_the_order_of_the_clips_changes_nothing():
+    clips = make_clips(40)
+    captions = relative_captions(clips, 3, seed=0)
+    assert relative_captions(clips[::-1], 3, seed=0) == captions[::-1]
+
+
 def test_a_seed_decides_and_no_captions_are_none():
     clips = make_clips(10)
     first = relative_captions(clips, 3, seed=0)

@@ -399,7 +399,12 @@ def test_the_other_variants_train_too(corpus, tmp_path, variant):
 @pytest.mark.slow
 def test_kill_9_and_rerun_resume_bit_exactly_in_one_process_vii_E29(template, corpus, tmp_path):
     changes = {"num_epochs": 10, "save_every_steps": 1, "evaluate_every_epochs": 5}
-    settings = make_settings(tmp_path, training=changes)
+    settings = make_settings(  # two micro-batches a step, which share negatives
+        tmp_path,
+        model={"has_contrastive_head": True},
+        objectives={"contrastive": 1.0},
+        training=changes | {"micro_batch_size": 2},
+    )
     command = ("pretrain", tmp_path / "settings.yaml", "--data", corpus, "-o", tmp_path / "run")
     kill_in_training(template.mulap(*command, cwd=tmp_path), tmp_path / "run")
     assert not (tmp_path / "run" / "last").exists()
