@@ -122,7 +122,8 @@ class Encoder(ABC):
 
     def __repr__(self) -> str:
         """Say what it makes: a notebook shows it."""
-        return f"<{self.name}: {self.embedding_size:,} numbers per segment, {len(self.tags)} tags>"
+        tags = f", {len(self.tags)} tags" if self.tags else ""
+        return f"<{self.name}: {self.embedding_size:,} numbers per segment{tags}>"
 
     @abstractmethod
     def describe(self, level: Level = "segment") -> dict[str, Any]:

@@ -70,6 +70,10 @@ def test_one_path_gives_one_embedding_and_several_a_list(encoder, paths):
     assert encoder.embed(str(paths[0]), level="track").embeddings.shape == (1, 62)
 
 
+def test_an_encoder_without_tags_of_its_own_says_nothing_of_tags(encoder):
+    assert repr(encoder).endswith(": 62 numbers per segment>")
+
+
 def test_what_a_notebook_shows_of_a_result_is_a_line(tagger, paths):
     assert repr(tagger) == "<musicnn-mtt: 1,506 numbers per segment, 50 tags>"
     embedding, tags = tagger.embed(paths[0]), tagger.tag(paths[0])
