@@ -5,11 +5,12 @@ they cannot check: whether a tag is true.
 """
 
 import re
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from mulap.corpora.wording import seeded, with_article
 
 _LONGEST_COMMENT_WORDS = 25
 # Tags that say nothing, and comments that programs or sellers leave.
@@ -43,13 +44,13 @@ _CODE = re.compile(
 # Genres that are no word for music by themselves.
 _GENRES = {"game": "game music", "dnb": "drum and bass", "d'n'b": "drum and bass"}
 
-# What a sentence needs, and its wordings; "an" is put right afterwards.
+# What a sentence needs, and its wordings.
 _TEMPLATES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("title", "artist"), "{title} by {artist}"),
     (("title", "artist"), "{artist}: {title}"),
     (("title", "artist", "genre"), "{title}, {genre} by {artist}"),
     (("title", "artist", "year"), "{title} by {artist}, from {year}"),
-    (("title", "genre"), "a {genre} piece called {title}"),
+    (("title", "genre"), "{a_genre} piece called {title}"),
     (("title", "genre"), "{title}, {genre}"),
     (("title", "genre", "year"), "{title}, {genre} from {year}"),
     (("title", "album"), "{title} from {album}"),
@@ -65,7 +66,7 @@ _POOR_TEMPLATES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("title",), "a track called {title}"),
     (("title",), "{title}"),
     (("artist",), "a piece by {artist}"),
-    (("genre",), "a {genre} piece"),
+    (("genre",), "{a_genre} piece"),
     (("album",), "a track from {album}"),
 )
 
@@ -120,11 +121,6 @@ def says_nothing(title: str) -> bool:
     return all(_NUMBERED.match(word) for word in words)
 
 
-def name_seed(name: str) -> int:
-    """Return a number of a file's name: draws that it seeds depend on no other file."""
-    return zlib.crc32(name.encode("utf-8", "surrogatepass"))
-
-
 def caption_from_tags(
     tags: Mapping[str, str], file_name: str, seed: int = 0, num_captions: int = 1
 ) -> list[str]:
@@ -133,8 +129,7 @@ def caption_from_tags(
     Without a title the file's name is used; it also counts beside the seed, so that tracks differ.
     There are none at all if nothing is known.
     """
-    rng = np.random.default_rng([seed, name_seed(file_name)])
-    drawn = draw_captions(describe_tags(tags, file_name), rng)
+    drawn = draw_captions(describe_tags(tags, file_name), seeded(seed, file_name))
     return [caption for caption, _ in drawn][:num_captions]
 
 
@@ -147,10 +142,10 @@ def draw_captions(
         Captions, none twice, each with the tags that it uses.
     """
     captions: dict[str, tuple[str, ...]] = {}
+    a_genre = with_article(said["genre"]) if "genre" in said else ""
     for templates in (_TEMPLATES, _POOR_TEMPLATES):
         fitting = [each for each in templates if set(each[0]) <= set(said)]
         for index in rng.permutation(len(fitting)):
             needs, text = fitting[index]
-            caption = re.sub(r"^a (?=[aeio])", "an ", text.format(**said))
-            captions.setdefault(caption, needs)
+            captions.setdefault(text.format(**said, a_genre=a_genre), needs)
     return list(captions.items())

@@ -13,7 +13,7 @@ import numpy as np
 
 from mulap.corpora.described.facets import clash, merge_tags, read_words, score_words
 from mulap.corpora.described.tracks import HeardClip
-from mulap.corpora.tags import name_seed
+from mulap.corpora.wording import draw, seeded
 
 RELATIVE = "relative"
 _CANDIDATES = 12  # words of the highest scores that captions draw from
@@ -50,7 +50,7 @@ def relative_captions(clips: Sequence[HeardClip], count: int, seed: int) -> list
     captions = []
     scored = score_words(merge_tags(np.stack([clip.odds for clip in clips])))
     for clip, scores in zip(clips, scored, strict=True):
-        rng = np.random.default_rng([seed, 1, name_seed(clip.file_name)])
+        rng = seeded(seed, 1, clip.file_name)
         best = np.argsort(-scores, kind="stable")[:_CANDIDATES]
         weights = np.exp(scores[best] - scores[best].max())
         texts: dict[str, None] = {}
@@ -81,4 +81,4 @@ def _phrase(words: Sequence[str], rng: np.random.Generator) -> str:
         forms += [f"{first} with {' and '.join(others)}", f"{first} and {', '.join(others)}"]
     elif not first.endswith(("music", "vocals")):
         forms += [f"{first} music", f"{first} track"]
-    return forms[int(rng.integers(len(forms)))]
+    return draw(rng, forms)

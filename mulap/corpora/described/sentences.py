@@ -7,7 +7,7 @@ with guitar, sung by a woman"). Each comes with its source: `heard`, `measured`,
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from mulap.corpora.described.wordings import (
     SINGERS,
     VOICES,
 )
-from mulap.corpora.tags import describe_tags, draw_captions, name_seed, says_nothing
+from mulap.corpora.tags import describe_tags, draw_captions, says_nothing
+from mulap.corpora.wording import capitalise, draw, join_words, seeded, with_article
 
 LONGEST_CAPTION_WORDS = 30
 _DRAWS_PER_CAPTION = 8
@@ -51,7 +52,7 @@ class _Writer:
         self.chosen: set[str] = set()
 
     def pick(self, *choices: str) -> str:
-        return choices[int(self.rng.integers(len(choices)))]
+        return draw(self.rng, choices)
 
     def choose(self, least: int, most: int) -> None:
         """Draw some facets that the next caption may name."""
@@ -134,17 +135,6 @@ class _Writer:
 _NO_ADJECTIVES = {"party", "solo"}
 _NEED_MUSIC = {"classical", "electronic", "ambient", "dance", "new age", "indie", "Indian",
                "experimental"}  # fmt: skip
-
-
-def join_words(words: Sequence[str]) -> str:
-    """Join words: "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
-
-
-def with_article(phrase: str) -> str:
-    """Put "a" or "an" before a phrase, by its sound."""
-    is_vowel = phrase[0].lower() in "aeio" or phrase[:2].lower() in ("un", "up", "r&")
-    return f"an {phrase}" if is_vowel or phrase.startswith("80s") else f"a {phrase}"
 
 
 def _one_thing(w: _Writer) -> str:
@@ -276,18 +266,18 @@ def _players(w: _Writer) -> str:
         return w.pick(
             f"There are no vocals, but you can hear {instruments}.",
             f"An instrumental with {instruments}.",
-            f"{_capital(instruments)} can be heard, and nobody sings.",
+            f"{capitalise(instruments)} can be heard, and nobody sings.",
         )
     singer = w.voice(SINGERS)
     if singer and instruments:
         verb = w.pick("sings over", "sings to", "is accompanied by")
-        return f"{_capital(singer)} {verb} {instruments}."
+        return f"{capitalise(singer)} {verb} {instruments}."
     if singer:
-        return w.pick(f"{_capital(singer)} sings.", f"You can hear {singer} singing.")
+        return w.pick(f"{capitalise(singer)} sings.", f"You can hear {singer} singing.")
     if instruments:
         return w.pick(
             f"You can hear {instruments}.",
-            f"{_capital(instruments)} can be heard.",
+            f"{capitalise(instruments)} can be heard.",
             f"It has {instruments}.",
             f"music with {instruments}",
             f"featuring {instruments}",
@@ -306,16 +296,12 @@ def _feeling(w: _Writer) -> str:
     joined = join_words(words)
     choices = [f"It sounds {joined}.", f"The music is {joined}.", f"music that is {joined}"]
     if genre := w.genre(is_alone=True):
-        return w.pick(f"{_capital(genre)} that sounds {joined}.", f"{joined} {genre}")
+        return w.pick(f"{capitalise(genre)} that sounds {joined}.", f"{joined} {genre}")
     return w.pick(*choices)
 
 
 def _before_noun(instruments: str) -> str:
     return re.sub(r"\b(string|drum|beat)s\b", r"\1", instruments)
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 _FORMS: tuple[Callable[[_Writer], str], ...] = (
@@ -364,7 +350,7 @@ def write_captions(
         measured, where that gives so many; at most one is from the title; none at all if nothing
         is known.
     """
-    rng = np.random.default_rng([seed, name_seed(clip_name)])
+    rng = seeded(seed, clip_name)
     heard = write_heard(facts, count, rng)
     others, names = _write_others(track, rng)
     num_others = min(len(others), max(count - len(heard), count // 3))

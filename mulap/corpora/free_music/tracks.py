@@ -12,23 +12,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from mulap.corpora.described.tracks import HeardTrack, Track
 from mulap.corpora.free_music.licences import find_paragraph, parse_copyright
 from mulap.corpora.free_music.music import Music
 from mulap.corpora.free_music.sources import Source, is_free
-from mulap.corpora.tags import name_seed
+from mulap.corpora.wording import draw, seeded, with_article
 from mulap.data.splits import choose_group
 
 _ABOUT = (
-    "music from a {}",
-    "background music for a {}",
-    "soundtrack of a {}",
-    "a piece from the soundtrack of a {}",
+    "music from {a_game}",
+    "background music for {a_game}",
+    "soundtrack of {a_game}",
+    "a piece from the soundtrack of {a_game}",
 )
 # Of what has no "of", "about" or "with" in its name: "cartoon kart racing game music".
-_ABOUT_SHORT = (*_ABOUT, "{} music", "{} soundtrack")
+_ABOUT_SHORT = (*_ABOUT, "{game} music", "{game} soundtrack")
 
 
 @dataclass
@@ -106,11 +104,9 @@ def _is_code(stem: str, package: str) -> bool:
 
 
 def _say_about(about: str, track_id: str) -> str:
-    rng = np.random.default_rng(name_seed(track_id))
     is_long = re.search(r" (of|about|after|for|with|through|and) ", about)
     templates = _ABOUT if is_long else _ABOUT_SHORT
-    text = templates[int(rng.integers(len(templates)))].format(about)
-    return re.sub(r"\ba (?=[aeio])", "an ", text)
+    return draw(seeded(track_id), templates).format(game=about, a_game=with_article(about))
 
 
 def _strip(name: str) -> str:

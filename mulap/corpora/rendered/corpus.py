@@ -24,6 +24,7 @@ from mulap.corpora.rendered.sound import make_synth
 from mulap.corpora.rendered.styles import FAMILY_OF
 from mulap.corpora.rendered.text import write_caption
 from mulap.corpora.rendered.words import ClipFacts
+from mulap.corpora.wording import draw
 from mulap.files import AnyPath, FailureLog
 from mulap.pools import run_tasks
 from mulap.terminal import Progress
@@ -133,7 +134,7 @@ def write_captions(facts: list[ClipFacts], seed: int) -> list[tuple[str, str]]:
         if kind == "wrong":
             others = [f for f in facts if f.style != own.style and f.lead != own.lead]
             kind = "wrong" if others else "full"
-            about = others[int(rng.integers(len(others)))] if others else own
+            about = draw(rng, others) if others else own
         captions.append((kind, write_caption(about, "full" if kind == "wrong" else kind, rng)))
     return captions
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal
 
+from mulap.corpora.wording import draw_weighted
+
 SAMPLING_RATE = 16_000
 # Effect -> how often. Those of `_NAMED` below are drawn one at most, others together.
 _EQUALISER_RATE = 0.5
@@ -60,8 +62,7 @@ def apply_effects(
     if rng.random() < _SATURATION_RATE:
         drive = float(rng.uniform(1, 2.5))
         sound = np.tanh(drive * sound) / np.float32(np.tanh(drive))
-    characters = list(_CHARACTER_RATES)
-    character = characters[int(rng.choice(len(characters), p=list(_CHARACTER_RATES.values())))]
+    character = draw_weighted(rng, _CHARACTER_RATES)
     if character and has_character:
         sound = _CHARACTERS[character](sound, rng)
         names.append(character)

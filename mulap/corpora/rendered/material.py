@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -20,8 +19,7 @@ from mulap.corpora.rendered import melodies, scores
 from mulap.corpora.rendered.sound import Mix, mix_parts, put_in_range
 from mulap.corpora.rendered.styles import INSTRUMENTS, REGIONS, STYLES, Instrument
 from mulap.corpora.rendered.words import ClipFacts, judge_description
-
-_T = TypeVar("_T")
+from mulap.corpora.wording import draw, draw_weighted, reshuffled
 
 # Clips by source.
 SOURCE_RATES = {"accompaniment": 0.62, "folk melody": 0.28, "chorale": 0.05, "drum pattern": 0.05}
@@ -32,7 +30,7 @@ NO_DRUMS_RATE = 0.25  # leave the drums out
 # Folk melodies whose key is known; the others are played solo.
 SOLO_RATE = 0.35
 DRONE_RATE = 0.2
-_TEXTURE_RATES = (SOLO_RATE, DRONE_RATE, 1 - SOLO_RATE - DRONE_RATE)
+_TEXTURE_RATES = {"solo": SOLO_RATE, "drone": DRONE_RATE, "melody": 1 - SOLO_RATE - DRONE_RATE}
 _DRUM_FAMILIES = {"rock", "pop", "soul and funk", "latin", "electronic"}
 _SAMPLING_RATES = (16_000, 16_000, 22_050)
 _STEREO_RATE = 0.4
@@ -71,24 +69,16 @@ def plan_clips(seed: int) -> Iterator[ClipPlan]:
         for start, paths in melodies.list_melodies().items()
     }
     drum_styles = reshuffled(rng, [s for s in STYLES if s.family in _DRUM_FAMILIES])
-    styles = reshuffled(rng, list(STYLES))
-    starts = list(REGIONS)
-    weights = np.array([REGIONS[start][2] for start in starts], dtype=float)
-    sources, rates = list(SOURCE_RATES), np.array(list(SOURCE_RATES.values()))
+    styles = reshuffled(rng, STYLES)
+    weights = {start: weight for start, (_, _, weight) in REGIONS.items()}
     for index in itertools.count():
-        source = sources[int(rng.choice(len(sources), p=rates / rates.sum()))]
+        source = draw_weighted(rng, SOURCE_RATES)
         if source in ("accompaniment", "drum pattern"):
             style = next(styles if source == "accompaniment" else drum_styles)
             yield ClipPlan(index, source, next(grooves[style]))
         else:
-            region = starts[int(rng.choice(len(starts), p=weights / weights.sum()))]
+            region = draw_weighted(rng, weights)
             yield ClipPlan(index, source, next(tunes["chor" if source == "chorale" else region]))
-
-
-def reshuffled(rng: np.random.Generator, items: list[_T]) -> Iterator[_T]:
-    """All items in random order, then all in another one, and so on."""
-    while True:
-        yield from (items[i] for i in rng.permutation(len(items)))
 
 
 def render_clip(plan: ClipPlan, seconds: float, seed: int, path: Path) -> ClipFacts:
@@ -100,7 +90,7 @@ def render_clip(plan: ClipPlan, seconds: float, seed: int, path: Path) -> ClipFa
     start = -float(rng.uniform(0, _LONGEST_LEAD_IN_SECONDS))
     make = play_accompaniment if isinstance(plan.material, scores.Groove) else _melody
     parts, facts = make(plan, rng, seconds)
-    sampling_rate = int(rng.choice(_SAMPLING_RATES))
+    sampling_rate = draw(rng, _SAMPLING_RATES)
     mix = mix_parts(parts, start, seconds, sampling_rate, rng)
     samples = mix.samples if rng.random() < _STEREO_RATE else mix.samples.mean(axis=1)
     if np.sqrt(np.mean(np.square(samples))) < _SOFTEST_RMS:
@@ -183,7 +173,7 @@ def _exchange_instruments(
 
 def _choose_instrument(rng: np.random.Generator, role: str, used: set[str]) -> Instrument:
     free = [i for i in INSTRUMENTS.values() if role in i.roles and i.name not in used]
-    return free[int(rng.integers(len(free)))]
+    return draw(rng, free)
 
 
 def _melody(
@@ -213,7 +203,7 @@ def play_tune(
     texture, key = "solo", ""
     if melody.key:
         key = str(scores.Key((melody.key.tonic + transpose) % 12, melody.key.mode))
-        texture = str(rng.choice(["solo", "drone", "melody"], p=_TEXTURE_RATES))
+        texture = draw_weighted(rng, _TEXTURE_RATES)
     if texture != "solo":
         other = _choose_instrument(rng, "D" if texture == "drone" else "C", {lead.name})
         parts.append(

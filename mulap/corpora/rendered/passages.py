@@ -23,6 +23,7 @@ from mulap.corpora.rendered.scores import (
 )
 from mulap.corpora.rendered.styles import STYLES, Instrument
 from mulap.corpora.rendered.truth import HIGH_PITCH, LOW_PITCH, VOICES, Drum, Truth, Voice
+from mulap.corpora.wording import draw, draw_weighted
 
 _LONGEST_GAP_SECONDS = 0.15  # between single notes
 _LONGEST_REST_SECONDS = 1.2
@@ -58,14 +59,13 @@ def single_notes(voice: Voice, rng: np.random.Generator, seconds: float) -> tupl
 
 def passage(voice: Voice, rng: np.random.Generator, seconds: float) -> tuple[Part, Truth]:
     """Let an instrument play alone: a melody, chords, arpeggios, scales or a riff."""
-    style = STYLES[int(rng.integers(len(STYLES)))]
+    style = draw(rng, STYLES)
     bpm = int(np.exp(rng.uniform(np.log(50), np.log(185))))
     key = choose_key(rng, style)
     bar_seconds = 4 * 60 / bpm if style.beats_per_bar != 3 else 3 * 60 / bpm
     beats = 3 if style.beats_per_bar == 3 else 4
     chords = choose_chords(rng, style, key, num_bars_for(seconds, bar_seconds))
-    manners = _MANNERS[voice.roles]
-    manner = manners[int(rng.integers(len(manners)))]
+    manner = draw(rng, _MANNERS[voice.roles])
     write = _WRITERS[manner]
     notes = write(voice, rng, key, chords, bar_seconds, beats)
     manner = "melody" if manner == "accompanied" else manner
@@ -93,13 +93,9 @@ def drum_hits(drum: Drum, rng: np.random.Generator, seconds: float) -> tuple[Par
             notes.append(Note(number * step, 0.2, drum.key, int(np.clip(loud + accent, 20, 127))))
     truth = Truth(
         "drum hits", "", (), "drums", "drums", bpm, "4/4", "", (), True,
-        voice=_pick(rng, drum.words), manner="hits",
+        voice=draw(rng, drum.words), manner="hits",
     )  # fmt: skip
     return Part("drums", 0, notes), truth
-
-
-def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
-    return words[int(rng.integers(len(words)))]
 
 
 def _span(voice: Voice, rng: np.random.Generator) -> tuple[int, int]:
@@ -184,7 +180,7 @@ def _bottom(voice: Voice, rng: np.random.Generator) -> int:
 def _chords(
     voice: Voice, rng: np.random.Generator, key: Key, chords: list[str], bar: float, beats: int
 ) -> list[Note]:
-    per_bar = int(rng.choice([1, 1, 2, beats]))
+    per_bar = draw(rng, (1, 1, 2, beats))
     length = min(bar / per_bar * float(rng.uniform(0.5, 0.98)), voice.ring_seconds)
     bottom, velocity = _bottom(voice, rng), int(rng.integers(55, 110))
     return [
@@ -198,11 +194,11 @@ def _chords(
 def _arpeggios(
     voice: Voice, rng: np.random.Generator, key: Key, chords: list[str], bar: float, beats: int
 ) -> list[Note]:
-    per_bar = beats * int(rng.choice([1, 2, 2, 4]))
+    per_bar = beats * draw(rng, (1, 2, 2, 4))
     while bar / per_bar < 0.09:
         per_bar //= 2
     step, bottom = bar / per_bar, _bottom(voice, rng)
-    held = step * float(rng.choice([0.9, 2.5])) if voice.roles == "P" else 0.9 * step
+    held = step * draw(rng, (0.9, 2.5)) if voice.roles == "P" else 0.9 * step
     velocity, notes = int(rng.integers(60, 110)), []
     for number, chord in enumerate(chords):
         tones = _close_voicing(voice, chord, bottom)
@@ -220,11 +216,11 @@ def _arpeggios(
 def _scales(
     voice: Voice, rng: np.random.Generator, key: Key, chords: list[str], bar: float, beats: int
 ) -> list[Note]:
-    steps = _SCALES[str(rng.choice(list(_SCALES)))]
+    steps = draw(rng, list(_SCALES.values()))
     low, high = _span(voice, rng)
     row = [p for p in range(low, high + 1) if (p - key.tonic) % 12 in steps] or [low]
     row += row[-2:0:-1]
-    step = max(0.1, bar / beats / int(rng.choice([1, 2, 2, 4])))
+    step = max(0.1, bar / beats / draw(rng, (1, 2, 2, 4)))
     length, velocity = min(0.95 * step, voice.ring_seconds), int(rng.integers(60, 110))
     total = int(len(chords) * bar / step)
     return [Note(i * step, length, row[i % len(row)], velocity) for i in range(total)]
@@ -264,8 +260,6 @@ def choose_voice(rng: np.random.Generator, favours_common: bool = False) -> Voic
     With `favours_common`, pianos, guitars and solo strings come more often.
     """
     families = sorted({voice.family for voice in VOICES})
-    weights = np.array([_COMMON.get(f, 1) if favours_common else 1 for f in families], dtype=float)
-    family = families[int(rng.choice(len(families), p=weights / weights.sum()))]
+    family = draw_weighted(rng, {f: _COMMON.get(f, 1) if favours_common else 1 for f in families})
     voices = [voice for voice in VOICES if voice.family == family]
-    weights = np.array([2 if v.program == 0 and favours_common else 1 for v in voices], dtype=float)
-    return voices[int(rng.choice(len(voices), p=weights / weights.sum()))]
+    return draw_weighted(rng, {v: 2 if v.program == 0 and favours_common else 1 for v in voices})

@@ -15,12 +15,12 @@ import numpy as np
 
 from mulap.corpora.rendered import melodies, scores, tunes, works
 from mulap.corpora.rendered.banks import HELD_OUT_BANK, PULSES, TRAINING_BANKS
-from mulap.corpora.rendered.material import reshuffled
 from mulap.corpora.rendered.passages import choose_voice
 from mulap.corpora.rendered.styles import REGIONS, STYLES
 from mulap.corpora.rendered.truth import DRUMS, Drum, Voice
 from mulap.corpora.rendered.tunes import Tune
 from mulap.corpora.rendered.works import Work
+from mulap.corpora.wording import draw, draw_weighted, reshuffled
 from mulap.files import AnyPath
 
 KIND_RATES = {
@@ -74,14 +74,13 @@ def plan_music(seed: int, packages: AnyPath) -> tuple[Iterator[Plan], dict[str, 
 
 
 def _plan(seed: int, materials: dict[str, Callable[[], object]]) -> Iterator[Plan]:
-    kinds, rates = list(KIND_RATES), np.array(list(KIND_RATES.values()))
     for index in count():
         rng = np.random.default_rng([seed, 11, index])
-        kind = kinds[int(rng.choice(len(kinds), p=rates / rates.sum()))]
+        kind = draw_weighted(rng, KIND_RATES)
         if kind not in materials:
             continue
         material = materials[kind]()
-        bank = TRAINING_BANKS[int(rng.integers(len(TRAINING_BANKS)))]
+        bank = draw(rng, TRAINING_BANKS)
         if isinstance(material, Voice | Drum):  # what repeats is an instrument of a bank
             bank = HELD_OUT_BANK if rng.random() < _TEST_RATE else bank
             name = material.program if isinstance(material, Voice) else f"drum {material.key}"
@@ -128,12 +127,8 @@ def _grooves(
 
 def _folk(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Path]:
     turns = {start: reshuffled(rng, paths) for start, paths in melodies.list_melodies().items()}
-    starts = list(REGIONS)
-    weights = np.array([REGIONS[start][2] for start in starts], dtype=float)
-    weights /= weights.sum()
-    return lambda: next(
-        filter(melodies.is_playable, turns[starts[int(rng.choice(len(starts), p=weights))]])
-    )
+    weights = {start: weight for start, (_, _, weight) in REGIONS.items()}
+    return lambda: next(filter(melodies.is_playable, turns[draw_weighted(rng, weights)]))
 
 
 def _chorales(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Path]:
@@ -151,12 +146,9 @@ def _works(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Work]:
     by_form: dict[str, list[Work]] = {}
     for work in works.find_works(packages):
         by_form.setdefault(work.forms[0], []).append(work)
-    weights = np.array(
-        [min(len(some), 40) * _FORM_WEIGHTS.get(form, 1) for form, some in by_form.items()]
-    )
-    weights /= weights.sum()
-    turns = [filter(works.is_playable, reshuffled(rng, some)) for some in by_form.values()]
-    return lambda: next(turns[int(rng.choice(len(turns), p=weights))])
+    weights = {f: min(len(some), 40) * _FORM_WEIGHTS.get(f, 1) for f, some in by_form.items()}
+    turns = {f: filter(works.is_playable, reshuffled(rng, some)) for f, some in by_form.items()}
+    return lambda: next(turns[draw_weighted(rng, weights)])
 
 
 _MATERIALS: dict[str, Callable[[np.random.Generator, AnyPath], Callable[[], object]]] = {
@@ -168,5 +160,5 @@ _MATERIALS: dict[str, Callable[[np.random.Generator, AnyPath], Callable[[], obje
     "score": _works,
     "solo passage": lambda rng, packages: lambda: choose_voice(rng, favours_common=True),
     "single notes": lambda rng, packages: lambda: choose_voice(rng),
-    "drum hits": lambda rng, packages: lambda: DRUMS[int(rng.integers(len(DRUMS)))],
+    "drum hits": lambda rng, packages: lambda: draw(rng, DRUMS),
 }  # fmt: skip

@@ -7,6 +7,7 @@ to samples.
 import numpy as np
 
 from mulap.corpora.rendered.scores import Note, Part
+from mulap.corpora.wording import draw
 
 _DUTIES = (0.125, 0.25, 0.5)
 _RELEASE_SECONDS = 0.02
@@ -22,8 +23,8 @@ def render_pulses(
     Notes that began before `start` are left out.
     """
     sound = np.zeros(round(seconds * rate), dtype=np.float32)
-    duty = float(rng.choice(_DUTIES))
-    vibrato = float(rng.choice([0.0, 0.0, 0.006]))  # of the frequency
+    duty = draw(rng, _DUTIES)
+    vibrato = draw(rng, (0.0, 0.0, 0.006))  # of the frequency
     for note in part.notes:
         begin = round((note.start_seconds - start) * rate)
         if begin < 0 or begin >= len(sound):

@@ -24,6 +24,7 @@ from mulap.corpora.rendered.tunes import DANCES, Tune, read_tune
 from mulap.corpora.rendered.tunes import LICENCE as TUNE_LICENCE
 from mulap.corpora.rendered.words import ClipFacts
 from mulap.corpora.rendered.works import Work, play_work
+from mulap.corpora.wording import draw
 from mulap.files import atomic_path
 
 _NAMES = PROGRAM_NAMES | {voice.program: voice.name for voice in VOICES}
@@ -193,10 +194,10 @@ def _change_voice(part: Part, truth: Truth, rng: np.random.Generator) -> Part:
     others = [voice for voice in VOICES if voice.name == name and voice.ring_seconds > 1]
     if not others:
         return part
-    voice = others[int(rng.integers(len(others)))]
+    voice = draw(rng, others)
     return put_in_range(Part("lead", voice.program, part.notes), voice.lowest, voice.highest)
 
 
 def _choose_kit(synth: Any, bank_id: int, rng: np.random.Generator) -> int:
     kits = [kit for kit in KITS if synth.sfpreset_name(bank_id, 128, kit)]
-    return int(rng.choice(kits)) if rng.random() < _OTHER_KIT_RATE else 0
+    return draw(rng, kits) if rng.random() < _OTHER_KIT_RATE else 0

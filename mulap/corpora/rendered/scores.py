@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mulap.corpora.rendered.styles import Instrument, Style
+from mulap.corpora.wording import draw
 
 _TIMEOUT_SECONDS = 60
 _RUN_MMA = "from mma.mma import cli; cli()"
@@ -134,7 +135,7 @@ def choose_chords(rng: np.random.Generator, style: Style, key: Key, num_bars: in
     table = "blues" if style.family == "blues" else key.mode
     if style.family in _JAZZ_FAMILIES:
         table = f"jazz {key.mode}"
-    row = _PROGRESSIONS[table][rng.integers(len(_PROGRESSIONS[table]))].split()
+    row = draw(rng, _PROGRESSIONS[table]).split()
     chords = []
     for cell in row:
         step, ending = re.fullmatch(r"(\d+)(.*)", cell).groups()  # type: ignore[union-attr]
@@ -237,7 +238,7 @@ def write_melody(
     """
     beat_seconds = bar_seconds / style.beats_per_bar
     choices = _RHYTHMS[style.beats_per_bar]
-    rhythms = [choices[rng.integers(len(choices))] for _ in range(2)]
+    rhythms = [draw(rng, choices) for _ in range(2)]
     span = range(instrument.lowest, instrument.highest + 1)
     pitches = [pitch for pitch in span if pitch % 12 in key.scale]
     # Stay within an octave and a half in the middle of the instrument's range.
@@ -253,7 +254,7 @@ def write_melody(
                 pitch = min(wanted, key=lambda p: abs(p - pitch))
             else:
                 position = min(range(len(pitches)), key=lambda i: abs(pitches[i] - pitch))
-                step = int(rng.choice([-2, -1, -1, 1, 1, 2]))
+                step = draw(rng, (-2, -1, -1, 1, 1, 2))
                 pitch = pitches[int(np.clip(position + step, 0, len(pitches) - 1))]
             if beat == 0.0 or rng.random() > 0.08:
                 start = bar * bar_seconds + beat * beat_seconds

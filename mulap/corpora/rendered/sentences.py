@@ -13,6 +13,7 @@ from mulap.corpora.rendered.effects import LOUD_DB
 from mulap.corpora.rendered.speaker import Speaker, a, is_plural
 from mulap.corpora.rendered.truth import Truth, family_of
 from mulap.corpora.rendered.vocabulary import EFFECT_TAGS, FAMILY_WORDS, NOUN_STYLES, PERIODS
+from mulap.corpora.wording import capitalise, draw
 
 NUM_SENTENCES = 6
 _TRIES = 60
@@ -41,7 +42,7 @@ class Writer(Speaker):
     def any(self) -> str:
         """A caption of any length."""
         makers = (self.word, self.phrase, self.phrase, self.sentence, self.tags)
-        return makers[int(self.rng.integers(len(makers)))]()
+        return draw(self.rng, makers)()
 
     def word(self) -> str:
         """One or two words."""
@@ -105,7 +106,7 @@ class Writer(Speaker):
         text = text + self._addition(text)
         if self.rng.random() < 0.25:
             return text
-        return text[0].upper() + text[1:] + "."
+        return capitalise(text) + "."
 
     def _addition(self, text: str) -> str:
         """One more fact at the end of a sentence."""

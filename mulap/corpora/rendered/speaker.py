@@ -8,7 +8,6 @@ import numpy as np
 
 from mulap.corpora.rendered.banks import PULSES
 from mulap.corpora.rendered.effects import LOUD_DB, SOFT_DB
-from mulap.corpora.rendered.text import with_article
 from mulap.corpora.rendered.truth import Truth, family_of
 from mulap.corpora.rendered.vocabulary import (
     COMPOSERS,
@@ -23,6 +22,7 @@ from mulap.corpora.rendered.vocabulary import (
     TEMPO_WORDS,
 )
 from mulap.corpora.rendered.words import find_mentions, instrument_words, tempo_band
+from mulap.corpora.wording import draw, join_words, with_article
 
 _DRY_RATE = 0.1
 _TRIO = 3
@@ -34,8 +34,6 @@ def a(phrase: str) -> str:
     """Put "a" or "an" before a phrase, if it takes one."""
     phrase = " ".join(phrase.split())
     has_none = phrase in HAS_NO_ARTICLE or phrase.split()[-1] in ("music", "chiptune")
-    if phrase[0] == "8":
-        return f"an {phrase}" if not has_none else phrase
     return phrase if has_none else with_article(phrase)
 
 
@@ -70,14 +68,14 @@ class Speaker:
     def pick(self, *choices: str) -> str:
         """Draw one of the wordings that are not empty; "" if there is none."""
         known = [choice for choice in choices if choice]
-        return known[int(self.rng.integers(len(known)))] if known else ""
+        return draw(self.rng, known) if known else ""
 
     def vary(self, kind: str, *choices: str) -> str:
         """Draw a wording as `pick` does, but of those of its kind that were not drawn before."""
         fresh = [i for i, text in enumerate(choices) if text and (kind, i) not in self._drawn]
         if not fresh:
             return self.pick(*choices)
-        number = fresh[int(self.rng.integers(len(fresh)))]
+        number = draw(self.rng, fresh)
         self._drawn.add((kind, number))
         return choices[number]
 
@@ -206,15 +204,14 @@ class Speaker:
 
     def listing(self, most: int = 4) -> str:
         """The instruments as a list: "piano, double bass and drums"."""
-        words = list(dict.fromkeys(self.name(name) for name in self.truth.instruments[:most]))
-        return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+        names = self.truth.instruments[:most]
+        return join_words(list(dict.fromkeys(self.name(name) for name in names)))
 
     def backing(self) -> str:
         """One to three of the instruments other than the lead."""
         names = list(self.truth.instruments[1:])
         self.rng.shuffle(names)
-        words = [self.name(name) for name in names[: int(self.rng.integers(1, 4))]]
-        return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+        return join_words([self.name(name) for name in names[: int(self.rng.integers(1, 4))]])
 
     def genre(self) -> str:
         """Words for the style, sometimes for its family, with the region."""

@@ -21,6 +21,7 @@ from mulap.corpora.rendered.words import (
     instrument_words,
     tempo_band,
 )
+from mulap.corpora.wording import capitalise, draw, draw_weighted, join_words, with_article
 
 LONGEST_CAPTION_WORDS = 20
 _SHORTEST_CAPTION_WORDS = 3
@@ -35,7 +36,7 @@ class Writer:
 
     def pick(self, *choices: str) -> str:
         """Draw one of the wordings."""
-        return choices[int(self.rng.integers(len(choices)))]
+        return draw(self.rng, choices)
 
     def instrument(self, name: str, article: bool = False) -> str:
         """Name an instrument, with "a" or "an" where one says so."""
@@ -84,14 +85,7 @@ class Writer:
 
     def listing(self, names: list[str]) -> str:
         """Join instruments: "piano, double bass and drums"."""
-        words = [self.instrument(name) for name in names]
-        return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
-
-
-def with_article(phrase: str) -> str:
-    """Put "a" or "an" before a phrase, by its sound."""
-    is_vowel = phrase[0].lower() in "aeio" or phrase[:2].lower() in ("up", "un", "r&")
-    return ("an " if is_vowel else "a ") + phrase
+        return join_words([self.instrument(name) for name in names])
 
 
 def _core(w: Writer) -> str:
@@ -223,8 +217,7 @@ def _write_single_aspect(w: Writer) -> str:
         aspects["description"] = (facts.description,)
     # Style and instrument are what people mostly name.
     weights = {"style": 4, "instrument": 4, "description": 3, "composer": 3, "tempo": 2, "mood": 2}
-    shares = np.array([weights.get(name, 1) for name in aspects], dtype=float)
-    name = list(aspects)[int(w.rng.choice(len(aspects), p=shares / shares.sum()))]
+    name = draw_weighted(w.rng, {name: weights.get(name, 1) for name in aspects})
     return w.pick(*aspects[name])
 
 
@@ -239,6 +232,6 @@ def write_caption(facts: ClipFacts, kind: str, rng: np.random.Generator) -> str:
     if len(text.split()) < _SHORTEST_CAPTION_WORDS:
         text = w.pick(f"{text}, and that is it", f"this one: {text}", f"in short: {text}")
     if rng.random() < 0.6:
-        text = text[0].upper() + text[1:] + "."
+        text = capitalise(text) + "."
         text = re.sub(r"\. ([a-z])", lambda match: ". " + match[1].upper(), text)
     return text

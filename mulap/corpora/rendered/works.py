@@ -19,6 +19,7 @@ from mulap.corpora.rendered.scores import Note, Part
 from mulap.corpora.rendered.sound import put_in_range
 from mulap.corpora.rendered.styles import read_table
 from mulap.corpora.rendered.truth import VOICE_OF, Truth
+from mulap.corpora.wording import draw
 from mulap.files import AnyPath
 
 LICENCE = "music in the public domain; encoding distributed with music21 by its makers' permission"
@@ -208,7 +209,7 @@ def play_work(
     begin = float(np.floor(rng.uniform(0, room)) if room > 1 else 0.0)
     transpose = int(rng.integers(-3, 4))
     others = _OTHER_PLAYERS if len(score.parts) > 1 else _SOLOISTS
-    name = work.own if rng.random() < _OWN_RATE else str(rng.choice(others))
+    name = work.own if rng.random() < _OWN_RATE else draw(rng, others)
     if name == "clarinet and piano" and name != work.own:
         name = "church organ"
     words, programs = _ENSEMBLES[name]

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from mulap.corpora.described.facets import Facts, choose_facts, read_words, score_words
 from mulap.corpora.described.sentences import (
     LONGEST_CAPTION_WORDS,
-    join_words,
     write_captions,
     write_heard,
 )
@@ -159,10 +158,3 @@ def test_a_title_that_was_refused_is_not_taken_from_the_files_name_either():
     path = Path("three_blind_mice.ogg")
     assert write_captions(Track(path, "x", "x"), Facts(), "audio/x.flac", 6)
     assert write_captions(Track(path, "x", "x", tags={"title": ""}), Facts(), "audio/x.flac") == []
-
-
-def test_words_are_joined_as_one_writes_them():
-    assert join_words(["a"]) == "a"
-    assert join_words(["a", "b"]) == "a and b"
-    assert join_words(["a", "b", "c"]) == "a, b and c"
-    assert join_words([]) == ""
