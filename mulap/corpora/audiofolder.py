@@ -9,14 +9,15 @@ if an earlier run of this command left its mark in it. Any other folder is refus
 """
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from mulap.audio import SAMPLING_RATE
+from mulap.audio import SAMPLING_RATE, AudioError, load_audio, stream_audio
 from mulap.data.row_files import UNFINISHED
 from mulap.files import AnyPath, atomic_path
 
@@ -40,16 +41,18 @@ def making_audiofolder(output: AnyPath, own_column: str) -> Iterator[Path]:
     mark.unlink()
 
 
-def write_metadata(output: AnyPath, rows: Sequence[Mapping[str, object]], own_column: str) -> None:
+def write_metadata(output: AnyPath, rows: Iterable[Mapping[str, object]], own_column: str) -> None:
     """Write metadata.csv in one step; the first row's names are its columns."""
-    columns = list(rows[0]) if rows else ["file_name", "caption", own_column]
+    rows = iter(rows)
+    first = next(rows, None)
+    columns = ["file_name", "caption", own_column] if first is None else list(first)
     with (
         atomic_path(Path(output) / METADATA_FILE) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as out,
     ):
         writer = csv.DictWriter(out, fieldnames=columns)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(chain([] if first is None else [first], rows))
 
 
 def check_apart(source: AnyPath, output: AnyPath) -> None:
@@ -75,6 +78,38 @@ def clip_starts(duration_seconds: float, clip_seconds: float, max_clips: int | N
     num_clips = max(1, int(duration_seconds // clip_seconds))
     places = np.linspace(0, num_clips - 1, min(num_clips, max_clips or num_clips)).round()
     return [float(place * clip_seconds) for place in np.unique(places)]
+
+
+def read_clips(
+    path: Path, starts: Sequence[float], seconds: float
+) -> Iterator[tuple[float, np.ndarray | AudioError]]:
+    """Read clips of a track, each or why it cannot be read.
+
+    Args:
+        path: the track.
+        starts: where they begin, in seconds; several must be multiples of `seconds`.
+        seconds: their length; one that reaches the track's end may be shorter.
+
+    Yields:
+        Each start with mono samples at 16 kHz, float32 (num_samples,), or the reason.
+    """
+    if path.suffix.lower() != ".opus" or len(starts) < 2:
+        for start in starts:
+            try:
+                yield start, load_audio(path, start, seconds)
+            except AudioError as error:
+                yield start, error
+        return
+    # Any part of such a file is decoded from the file's beginning: it is read through once.
+    wanted = {round(start / seconds): start for start in starts}
+    problem = AudioError(path, "ends earlier than its header says. Replace the file.")
+    try:
+        for number, samples in enumerate(stream_audio(path, block_seconds=seconds)):
+            if number in wanted:
+                yield wanted.pop(number), samples
+    except AudioError as error:
+        problem = error
+    yield from ((start, problem) for start in wanted.values())
 
 
 def write_clip(path: AnyPath, samples: np.ndarray) -> None:

@@ -21,7 +21,6 @@ from mulap.audio import (
     AudioError,
     AudioInfo,
     find_audio,
-    load_audio,
     no_audio,
     probe_audio,
 )
@@ -31,6 +30,7 @@ from mulap.corpora.audiofolder import (
     clip_starts,
     making_audiofolder,
     name_within,
+    read_clips,
     write_clip,
     write_metadata,
 )
@@ -239,17 +239,15 @@ def _cut_track(
     job: _Job, duration_seconds: float, clip_seconds: float, failures: list[tuple[str, str]]
 ) -> Iterator[tuple[Path, float]]:
     """Write clips as FLAC; a track shorter than one clip gives one, a silent clip is left out."""
-    wanted = job.options.max_clips_per_track
-    for start_seconds in clip_starts(duration_seconds, clip_seconds, wanted):
-        index = round(start_seconds / clip_seconds)
-        target = job.output / AUDIO_FOLDER / job.name.parent / f"{job.name.name}-{index:03d}.flac"
-        try:
-            samples = load_audio(job.path, start_seconds, clip_seconds)
-        except AudioError as error:
-            failures.append((f"{job.path} at {start_seconds:g} s", error.reason))
+    starts = clip_starts(duration_seconds, clip_seconds, job.options.max_clips_per_track)
+    for start_seconds, samples in read_clips(job.path, starts, clip_seconds):
+        if isinstance(samples, AudioError):
+            failures.append((f"{job.path} at {start_seconds:g} s", samples.reason))
             continue
         if np.abs(samples).max() < _SILENT_PEAK:
             failures.append((f"{job.path} at {start_seconds:g} s", "silent"))
             continue
+        index = round(start_seconds / clip_seconds)
+        target = job.output / AUDIO_FOLDER / job.name.parent / f"{job.name.name}-{index:03d}.flac"
         write_clip(target, samples)
         yield target, start_seconds

@@ -43,7 +43,8 @@ def join_words(words: Sequence[str]) -> str:
 
 def with_article(phrase: str) -> str:
     """Put "a" or "an" before a phrase, by its sound."""
-    is_vowel = phrase[0].lower() in "aeio8" or phrase[:2].lower() in ("un", "up", "r&")
+    start = phrase[:2].lower()
+    is_vowel = start in ("un", "up", "r&") or (start[0] in "aeio8" and start != "eu")
     return f"an {phrase}" if is_vowel else f"a {phrase}"
 
 

@@ -63,6 +63,10 @@ def test_the_commands_are_those_the_documentation_tells_of():
         "corpus describe",
         "corpus folder",
         "corpus free-music",
+        "corpus mtg_jamendo",
+        "corpus fma",
+        "corpus musiccaps",
+        "corpus song_describer",
         "pretrain",
         "evaluate",
     }

@@ -27,6 +27,7 @@ def test_words_are_joined_as_one_writes_them():
 def test_the_article_follows_the_sound(phrase):
     assert with_article(phrase.removeprefix("an ")) == phrase
     assert with_article("waltz") == "a waltz"
+    assert with_article("Eurodance hit") == "a Eurodance hit"
 
 
 def test_only_the_first_letter_is_made_a_capital():

@@ -19,7 +19,7 @@ from mulap.corpora.described.cut import hear_tracks
 from mulap.corpora.described.facets import describe_clips
 from mulap.corpora.described.relative import RELATIVE, relative_captions
 from mulap.corpora.described.sentences import write_captions
-from mulap.corpora.described.tracks import DescribeOptions, Heard, HeardTrack, Track
+from mulap.corpora.described.tracks import DescribeOptions, Heard, HeardTrack, Track, clip_row
 from mulap.corpora.tags import describe_tags, says_nothing
 from mulap.files import AnyPath, FailureLog
 
@@ -160,8 +160,6 @@ def caption_rows(
 
     Returns:
         A row of metadata.csv for each clip that has a caption, all with the same columns.
-        `caption` and `caption_source` are JSON lists of one length; `track_id` is the clip's own,
-        as manifests need it, and `track` that of its track.
     """
     options = options or DescribeOptions()
     pairs = [(track, clip) for track in tracks for clip in track.clips]
@@ -178,17 +176,7 @@ def caption_rows(
             continue
         rows.append(
             {
-                "file_name": name,
-                "caption": json.dumps([text for text, _ in captions], ensure_ascii=False),
-                "caption_source": json.dumps([source for _, source in captions]),
-                "track_id": name.removeprefix("audio/").removesuffix(".flac"),
-                "track": track.track_id,
-                "group": track.group,
-                "split": track.split,
-                "source": track.source,
-                "licence": track.licence,
-                "attribution": track.attribution,
-                "start_seconds": f"{clip.start_seconds:g}",
+                **clip_row(track, name, clip.start_seconds, captions),
                 OWN_COLUMN: facts.listing(),
                 "mode": measured.mode,
                 "loudness_db": f"{measured.loudness_db:.1f}",

@@ -12,14 +12,14 @@ import hashlib
 import json
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from mulap.audio import SAMPLING_RATE, AudioError, load_audio, probe_audio, stream_audio
-from mulap.corpora.audiofolder import AUDIO_FOLDER, clip_starts, write_clip
+from mulap.audio import SAMPLING_RATE, AudioError, probe_audio
+from mulap.corpora.audiofolder import AUDIO_FOLDER, clip_starts, read_clips, write_clip
 from mulap.corpora.described.hear import TAGGERS, Taggers, load_taggers
 from mulap.corpora.described.measure import measure
 from mulap.corpora.described.tracks import (
@@ -30,6 +30,7 @@ from mulap.corpora.described.tracks import (
     HeardTrack,
     Measured,
     Track,
+    check_ids,
 )
 from mulap.files import AnyPath, atomic_path
 from mulap.pools import Processes
@@ -77,7 +78,7 @@ def hear_tracks(
     """
     began = time.monotonic()
     output, options = Path(output), options or DescribeOptions()
-    _check_ids(tracks)
+    check_ids(tracks)
     folder = output / JOURNAL_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     heard, failures, kept, num_silent = [], [], set[str](), 0
@@ -98,19 +99,6 @@ def hear_tracks(
         _remove_unclaimed(output, kept, {clip.file_name for each in heard for clip in each.clips})
     seconds = sum(clip.duration_seconds for each in heard for clip in each.clips)
     return Heard(heard, failures, num_silent, seconds, time.monotonic() - began)
-
-
-def _check_ids(tracks: Sequence[Track]) -> None:
-    seen: dict[str, Path] = {}
-    for track in tracks:
-        path = PurePosixPath(track.track_id)
-        if not path.name or path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{track.path}: track_id {track.track_id!r} is no relative path.")
-        if track.track_id in seen:
-            raise ValueError(
-                f"{track.path}: has the track_id of {seen[track.track_id]}. Give each its own."
-            )
-        seen[track.track_id] = track.path
 
 
 def _hear_track(taggers: Taggers, output: Path, options: DescribeOptions, track: Track) -> _Done:
@@ -134,7 +122,7 @@ def _hear_track(taggers: Taggers, output: Path, options: DescribeOptions, track:
         return _Done(failures=[(str(track.path), reason)])
     done = _Done(tags=info.tags, journal=journal.name)
     starts = clip_starts(info.duration_seconds, options.clip_seconds, options.max_clips)
-    for start, samples in _read_clips(track.path, starts, options.clip_seconds):
+    for start, samples in read_clips(track.path, starts, options.clip_seconds):
         if isinstance(samples, AudioError):
             done.failures.append((f"{track.path} at {start:g} s", samples.reason))
             continue
@@ -153,29 +141,6 @@ def _hear_track(taggers: Taggers, output: Path, options: DescribeOptions, track:
         done.vectors.append(vector.astype(np.float16).astype(np.float32))
     _write_journal(journal, done)
     return done
-
-
-def _read_clips(
-    path: Path, starts: Sequence[float], seconds: float
-) -> Iterator[tuple[float, np.ndarray | AudioError]]:
-    """Read the clips that begin at some multiples of their length, each or why it cannot be."""
-    if path.suffix.lower() != ".opus":
-        for start in starts:
-            try:
-                yield start, load_audio(path, start, seconds)
-            except AudioError as error:
-                yield start, error
-        return
-    # Any part of such a file is decoded from the file's beginning: it is read through once.
-    wanted = {round(start / seconds): start for start in starts}
-    problem = AudioError(path, "ends earlier than its header says. Replace the file.")
-    try:
-        for number, samples in enumerate(stream_audio(path, block_seconds=seconds)):
-            if number in wanted:
-                yield wanted.pop(number), samples
-    except AudioError as error:
-        problem = error
-    yield from ((start, problem) for start in wanted.values())
 
 
 def _journal_path(track: Track, output: Path, options: DescribeOptions) -> Path:

@@ -116,7 +116,9 @@ class _Writer:
         """List instruments: "piano, strings and drums", or "a piano, strings and drums"."""
         words = [self.pick(*INSTRUMENTS.get(word, (word,))) for word in self.take("instrument")]
         if is_one:
-            words = [w if w.endswith(NO_ARTICLE) or w[:2] == "a " else f"a {w}" for w in words]
+            words = [
+                w if w.endswith(NO_ARTICLE) or w[:2] == "a " else with_article(w) for w in words
+            ]
         count = int(self.rng.integers(1, min(most, len(words)) + 1)) if words else 0
         return join_words(words[:count])
 
@@ -133,8 +135,7 @@ class _Writer:
 
 
 _NO_ADJECTIVES = {"party", "solo"}
-_NEED_MUSIC = {"classical", "electronic", "ambient", "dance", "new age", "indie", "Indian",
-               "experimental"}  # fmt: skip
+_NEED_MUSIC = {word for word, ways in GENRES_ALONE.items() if ways[0] == f"{word} music"}
 
 
 def _one_thing(w: _Writer) -> str:
@@ -301,7 +302,7 @@ def _feeling(w: _Writer) -> str:
 
 
 def _before_noun(instruments: str) -> str:
-    return re.sub(r"\b(string|drum|beat)s\b", r"\1", instruments)
+    return re.sub(r"\b(string|drum|beat|bell|pad)s\b", r"\1", instruments)
 
 
 _FORMS: tuple[Callable[[_Writer], str], ...] = (

@@ -1,8 +1,9 @@
 """A music file with what is known about it, and the same once it was cut and listened to."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -88,3 +89,40 @@ class Heard:
     num_silent: int  # clips
     audio_seconds: float  # of all clips
     elapsed_seconds: float
+
+
+def check_ids(tracks: Sequence[Track]) -> None:
+    """Raise a ValueError where two tracks have one id, or an id leads out of the folder."""
+    seen: dict[str, Path] = {}
+    for track in tracks:
+        path = PurePosixPath(track.track_id)
+        if not path.name or path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{track.path}: track_id {track.track_id!r} is no relative path.")
+        if track.track_id in seen:
+            raise ValueError(
+                f"{track.path}: has the track_id of {seen[track.track_id]}. Give each its own."
+            )
+        seen[track.track_id] = track.path
+
+
+def clip_row(
+    track: Track, file_name: str, start_seconds: float, captions: Sequence[tuple[str, str]]
+) -> dict[str, str]:
+    """Return the columns of metadata.csv that any clip of a track has.
+
+    `caption` and `caption_source` are JSON lists of one length; `track_id` is the clip's own, as
+    manifests need it, and `track` that of its track.
+    """
+    return {
+        "file_name": file_name,
+        "caption": json.dumps([text for text, _ in captions], ensure_ascii=False),
+        "caption_source": json.dumps([source for _, source in captions]),
+        "track_id": file_name.removeprefix("audio/").removesuffix(".flac"),
+        "track": track.track_id,
+        "group": track.group,
+        "split": track.split,
+        "source": track.source,
+        "licence": track.licence,
+        "attribution": track.attribution,
+        "start_seconds": f"{start_seconds:g}",
+    }

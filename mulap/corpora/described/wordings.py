@@ -19,6 +19,14 @@ GENRES_ALONE = {
     "R&B": ("R&B", "rhythm and blues"),
     "Indian": ("Indian music",),
     "experimental": ("experimental music",),
+    **{
+        word: (f"{word} music",)
+        for word in (
+            "alternative Celtic club contemporary industrial Latin medieval minimal "
+            "orchestral progressive psychedelic symphonic world improvised old-time "
+            "international".split()
+        )
+    },
     "easy listening": ("easy listening", "easy-listening music"),
 }
 ADJECTIVES = {
@@ -43,7 +51,7 @@ INSTRUMENTS = {
     "strings": ("strings", "strings", "a string section"),
     "a beat": ("a beat", "beats"),
 }
-NO_ARTICLE = ("drums", "percussion", "strings", "beats")
+NO_ARTICLE = ("drums", "percussion", "strings", "beats", "bells", "pads", "brass")
 VOICES = {
     "female": ("female vocals", "a female voice", "a female singer", "a woman singing"),
     "male": ("male vocals", "a male voice", "a male singer", "a man singing"),

@@ -7,13 +7,9 @@ Six clips hold (next to) nothing. The split `playable`, the default, leaves them
 code does; they are all in train, so both splits are tested on the same 800 clips.
 """
 
-import csv
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.csv
-
-from mulap.data.row_files import one_line
+from mulap.corpora.public_sets.fma import read_tracks
 from mulap.data.splits import find_split
 from mulap.tasks.task import Example, Problems, Remote, Task
 
@@ -83,7 +79,7 @@ def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Prob
     where the table is missing or of another format.
     """
     path = folder / TABLE
-    table = _read_columns(path)
+    table = read_tracks(path, COLUMNS)
     examples, problems = [], []
     rows = zip(*(table[name].to_pylist() for name in ("track_id", *COLUMNS)), strict=True)
     for track_id, split, subset, artist, genre in rows:
@@ -100,30 +96,3 @@ def read(task: Task, folder: Path, split_name: str) -> tuple[list[Example], Prob
     if not examples:
         raise ValueError(f"{path}: no row has the subset 'small'. Fetch it again.")
     return examples, problems
-
-
-def _read_columns(path: Path) -> pa.Table:
-    """Return `track_id` and `COLUMNS` of tracks.csv, which is too large to be read row by row."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            head = [next(csv.reader([file.readline()]), []) for _ in range(3)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        remedy = "Run mulap download fma_small, or unpack fma_metadata.zip here."
-        raise ValueError(f"{path}: cannot be read ({one_line(error)}). {remedy}") from error
-    names = [f"{group},{name}" for group, name in zip(head[0], head[1], strict=False)]
-    missing = [name for name in COLUMNS if name not in names]
-    if missing or head[2][:1] != ["track_id"]:
-        what = f"no column {missing[0]!r}" if missing else "no index row 'track_id'"
-        raise ValueError(f"{path}: not FMA's table of tracks: {what} in its three header rows")
-    names[0] = "track_id"
-    kinds = {"track_id": pa.int64()} | {name: pa.string() for name in COLUMNS}
-    try:
-        return pyarrow.csv.read_csv(
-            path,
-            # A biography is a cell of many lines; a block must hold the longest row.
-            pyarrow.csv.ReadOptions(column_names=names, skip_rows=3, block_size=2**24),
-            pyarrow.csv.ParseOptions(newlines_in_values=True),
-            pyarrow.csv.ConvertOptions(include_columns=list(kinds), column_types=kinds),
-        )
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read to its end ({one_line(error)})") from error

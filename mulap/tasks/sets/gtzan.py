@@ -8,8 +8,8 @@ three text files, `blues/blues.00029.wav` a line.
 import re
 from pathlib import Path
 
+from mulap.data.official_files import find_layout, read_lines
 from mulap.data.splits import SPLITS
-from mulap.tasks.sets.official_files import find_layout, read_lines
 from mulap.tasks.task import Example, Problems, Remote, Task
 
 LABELS = tuple("blues classical country disco hiphop jazz metal pop reggae rock".split())

@@ -11,13 +11,13 @@ a test says so). Tags that mean the same ("female voice", "woman") stay apart, a
 from collections.abc import Iterator
 from pathlib import Path
 
-from mulap.data.splits import SPLITS, choose_group
-from mulap.tasks.sets.official_files import (
+from mulap.data.official_files import (
     find_layout,
     read_lines,
     read_pickled_strings,
     read_table,
 )
+from mulap.data.splits import SPLITS, choose_group
 from mulap.tasks.task import Example, Problems, Remote, Task
 
 # By use, the most used first; spelled as in the annotations (the lists' own file says "newAge").

@@ -7,7 +7,7 @@ with them. The audio is fetched with MTG's own script (hundreds of gigabytes), s
 
 from pathlib import Path
 
-from mulap.tasks.sets.official_files import find_layout, read_table
+from mulap.data.official_files import find_layout, read_table
 from mulap.tasks.task import Example, Problems, Remote, Task
 
 GENRES = tuple(

@@ -36,13 +36,19 @@ def read_lines(path: AnyPath) -> list[str]:
 
 
 def read_table(
-    path: AnyPath, columns: Sequence[str], *, is_quoted: bool = True, is_last_open: bool = False
+    path: AnyPath,
+    columns: Sequence[str],
+    remedy: str = _REMEDY,
+    *,
+    is_quoted: bool = True,
+    is_last_open: bool = False,
 ) -> Iterator[tuple[str, dict[str, str], list[str]]]:
     """Go through the rows of a tab-separated table.
 
     Args:
         path: the file; its first line is the header.
         columns: names that the header must have; others may stand beside them.
+        remedy: what to do about a file that cannot be used.
         is_quoted: cells may be in double quotes, as csv has them.
         is_last_open: the last column may extend over any number of further cells.
 
@@ -53,21 +59,21 @@ def read_table(
     Raises:
         ValueError: the file is missing or not UTF-8, lacks a column, or has a row of another width.
     """
-    text = read_utf8(path, _REMEDY)
+    text = read_utf8(path, remedy)
     # Not strict: tables of official data sets have stray quotes.
     rows = split_cells(text, "\t", is_quoted=is_quoted, is_strict=False)
     _, header = next(rows, (1, []))
     missing = [name for name in columns if name not in header]
     if missing:
-        raise ValueError(f"{path}: no column {missing[0]!r} in its header. {_REMEDY}")
+        raise ValueError(f"{path}: no column {missing[0]!r} in its header. {remedy}")
     position = {name: header.index(name) for name in columns}
     width = len(header)
     for number, row in rows:
         where = f"{path}, line {number}"
         if isinstance(row, str):
-            raise ValueError(f"{where}: {row}. {_REMEDY}")
+            raise ValueError(f"{where}: {row}. {remedy}")
         if len(row) < width or (len(row) > width and not is_last_open):
-            raise ValueError(f"{where}: {len(row)} cells under {width} columns. {_REMEDY}")
+            raise ValueError(f"{where}: {len(row)} cells under {width} columns. {remedy}")
         wanted = {name: row[index] for name, index in position.items()}
         yield where, wanted, row[width - 1 :] if is_last_open else []
 

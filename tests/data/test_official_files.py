@@ -1,4 +1,4 @@
-"""python -m pytest tests/tasks/test_official_files.py"""
+"""Files as data sets publish them are read whole, or refused in one line; no pickle is run."""
 
 import os
 import pickle
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mulap.tasks.sets.official_files import (
+from mulap.data.official_files import (
     find_layout,
     read_lines,
     read_pickled_strings,

@@ -1,0 +1,1 @@
+"""Public sets of the field as corpora: a module a set reads its official tables."""
