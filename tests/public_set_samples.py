@@ -82,12 +82,12 @@ FMA = (
 )  # fmt: skip
 
 
-def write_fma(folder: Path, seconds: float = 8.0, num_head: int = 3) -> tuple[Path, Path]:
+def write_fma(folder: Path, seconds: float = 8.0) -> tuple[Path, Path]:
     """Four tracks: two of the small set, one more of the medium, one more of the large."""
     audio, metadata = folder / "fma" / "fma_medium", folder / "fma" / "fma_metadata"
     head = [["", *(name.partition(",")[2 * part] for name in FMA_COLUMNS)] for part in (0, 1)]
-    index = [["track_id", *("" for _ in FMA_COLUMNS)]][: num_head - 2]
-    write_rows(metadata / "tracks.csv", [*head, *index, *FMA])
+    index = ["track_id", *("" for _ in FMA_COLUMNS)]
+    write_rows(metadata / "tracks.csv", [*head, index, *FMA])
     titles = {21: "Hip-Hop", 10: "Pop", 76: "Experimental Pop", 18: "Instrumental", 12: "Rock",
               9: "Country & Western"}  # fmt: skip
     rows = [[each, 1, 0, title, each] for each, title in titles.items()]

@@ -113,18 +113,16 @@ def read_tracks(path: Path, columns: tuple[str, ...]) -> pa.Table:
         raise ValueError(f"{path}: cannot be read ({one_line(error)}). {remedy}") from error
     names = [f"{group},{name}" for group, name in zip(head[0], head[1], strict=False)]
     missing = [name for name in columns if name not in names]
-    index = "".join(head[2][:1])
-    if missing or not (index == "track_id" or index.isdigit()):  # a copy may lack the third row
+    if missing or head[2][:1] != ["track_id"]:
         what = f"no column {missing[0]!r}" if missing else "no index row 'track_id'"
         raise ValueError(f"{path}: not FMA's table of tracks: {what} in its three header rows")
     names[0] = "track_id"
     kinds = {"track_id": pa.int64()} | {name: pa.string() for name in columns}
-    num_head = 2 if index.isdigit() else 3
     try:
         return pyarrow.csv.read_csv(
             path,
             # A biography is a cell of many lines; a block must hold the longest row.
-            pyarrow.csv.ReadOptions(column_names=names, skip_rows=num_head, block_size=2**24),
+            pyarrow.csv.ReadOptions(column_names=names, skip_rows=3, block_size=2**24),
             pyarrow.csv.ParseOptions(newlines_in_values=True),
             pyarrow.csv.ConvertOptions(include_columns=list(kinds), column_types=kinds),
         )
