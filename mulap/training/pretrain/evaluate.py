@@ -13,7 +13,7 @@ order, and the pool has one clip per group (track, album or artist: what the spl
 Several processes share whole batches and whole clips, so their figures are those of one process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +40,7 @@ from mulap.training.pretrain.retrieval import (
     chance_of_ranks,
     pair_accuracy,
     retrieval_ranks,
+    right_pairs,
     summarize_ranks,
 )
 from mulap.training.processes import ALONE, Processes
@@ -113,7 +114,8 @@ def evaluate(
         if len(pool) > 1:
             share = pool[processes.rank :: processes.count]
             items = _read_items(dataset, share or pool[:1], num_workers)
-            _evaluate_pool(model, items, len(pool), collator, batch_size, processes, result)
+            own_keys = [{*map(caption_key, dataset.clips[index].captions)} for index in pool]
+            _evaluate_pool(model, items, own_keys, collator, batch_size, processes, result)
     finally:
         model.train(was_training)
     return result
@@ -245,7 +247,7 @@ def _read_items(dataset: ClipDataset, indices: Sequence[int], num_workers: int) 
 def _evaluate_pool(
     model: MulapForPreTraining,
     items: Sequence[Item],
-    pool_size: int,
+    own_keys: Sequence[Collection[str]],
     collator: PretrainCollator,
     batch_size: int,
     processes: Processes,
@@ -254,11 +256,13 @@ def _evaluate_pool(
     """Add what is measured among all pairs of a pool; each process scores a share of the clips.
 
     `items` is this process's share `pool[rank::count]`; one that has none gives any one clip.
+    `own_keys` are those of all captions of each clip of the pool.
     """
+    pool_size = len(own_keys)
     share_size = len(range(processes.rank, pool_size, processes.count))
     own = [item.caption for item in items][:share_size]
     captions = processes.gather_shares(own, pool_size)
-    keys = [caption_key(caption) for caption in captions]
+    is_right = right_pairs(own_keys, [caption_key(caption) for caption in captions])
     clips = [torch.from_numpy(item.input_features) for item in items]
     tokens = collator.tokenize(captions, padding=True, return_tensors="pt")
     texts = tokens.input_ids, tokens.attention_mask
@@ -266,10 +270,10 @@ def _evaluate_pool(
     for head, scores in model.pairs(clips, *texts, captions_at_once=batch_size).items():
         rows = processes.gather_shares(list(scores.cpu().numpy())[:share_size], pool_size)
         scores_by_head[head] = torch.from_numpy(np.stack(rows))
-    result.pair_accuracy = pair_accuracy(scores_by_head["atm"], keys)
+    result.pair_accuracy = pair_accuracy(scores_by_head["atm"], is_right)
     result.metrics["atm/pair_accuracy"] = float(result.pair_accuracy.mean())
     for head, scores in scores_by_head.items():
-        result.ranks[head] = ranks = retrieval_ranks(scores, keys)
+        result.ranks[head] = ranks = retrieval_ranks(scores, is_right)
         summary = summarize_ranks(ranks)
         result.metrics |= {f"retrieval/{head}/{k}": v for k, v in summary.items()}
-    result.metrics |= {f"retrieval/chance/{k}": v for k, v in chance_of_ranks(keys).items()}
+    result.metrics |= {f"retrieval/chance/{k}": v for k, v in chance_of_ranks(is_right).items()}

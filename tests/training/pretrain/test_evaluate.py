@@ -18,6 +18,7 @@ from mulap.training.pretrain.retrieval import (
     chance_of_ranks,
     pair_accuracy,
     retrieval_ranks,
+    right_pairs,
     summarize_ranks,
 )
 
@@ -29,8 +30,11 @@ class Items(torch.utils.data.Dataset):
 
     def __init__(self, num_items: int, captions=CAPTIONS, clips_per_group: int = 1) -> None:
         groups = [f"track {index // clips_per_group}" for index in range(num_items)]
-        self.clips = [SimpleNamespace(group=group) for group in groups]
         self.items = make_items(num_items, captions)
+        self.clips = [
+            SimpleNamespace(group=group, captions=(item.caption,))
+            for group, item in zip(groups, self.items, strict=True)
+        ]
         self.items = [
             type(item)(item.key, item.input_features[: 1 + index % 4], item.caption)
             for index, item in enumerate(self.items)
@@ -74,6 +78,11 @@ def run(model, num_items=7, batch_size=3, **changes):
     )
 
 
+def equal(keys) -> np.ndarray:
+    """Clips of one caption each: which of these captions are right for which clips."""
+    return right_pairs([{key} for key in keys], keys)
+
+
 def slow_rank(scores, keys, column):
     """The place of the best right track, ties half above, by counting one by one."""
     right = [row for row in range(len(keys)) if keys[row] == keys[column]]
@@ -92,34 +101,55 @@ def test_ranks_are_their_slow_definition(data, num):
     entries = st.lists(st.integers(-2, 2), min_size=num, max_size=num)
     scores = data.draw(st.lists(entries, min_size=num, max_size=num))
     keys = data.draw(st.lists(st.sampled_from("abcd"), min_size=num, max_size=num))
-    ranks = retrieval_ranks(torch.tensor(scores, dtype=torch.float32), keys)
+    ranks = retrieval_ranks(torch.tensor(scores, dtype=torch.float32), equal(keys))
     assert ranks.tolist() == [slow_rank(scores, keys, column) for column in range(num)]
 
 
 def test_the_captions_own_track_first_is_rank_one_and_last_is_the_pool():
     keys = [str(index) for index in range(5)]
-    assert retrieval_ranks(torch.eye(5), keys).tolist() == [1.0] * 5
-    assert retrieval_ranks(-torch.eye(5), keys).tolist() == [5.0] * 5
+    assert retrieval_ranks(torch.eye(5), equal(keys)).tolist() == [1.0] * 5
+    assert retrieval_ranks(-torch.eye(5), equal(keys)).tolist() == [5.0] * 5
 
 
 def test_captions_are_columns_text_to_audio():
     scores = torch.tensor([[1.0, 5.0], [0.0, 4.0]])  # clip 0 is scored highest for both captions
-    assert retrieval_ranks(scores, ["a", "b"]).tolist() == [1.0, 2.0]
+    assert retrieval_ranks(scores, equal("ab")).tolist() == [1.0, 2.0]
 
 
 def test_a_head_that_cannot_tell_lands_in_the_middle():
-    ranks = retrieval_ranks(torch.zeros(9, 9), [str(index) for index in range(9)])
+    ranks = retrieval_ranks(torch.zeros(9, 9), equal(range(9)))
     assert ranks.tolist() == [5.0] * 9
 
 
 def test_a_model_that_diverged_does_not_rank_first():
-    ranks = retrieval_ranks(torch.full((9, 9), math.nan), [str(index) for index in range(9)])
+    ranks = retrieval_ranks(torch.full((9, 9), math.nan), equal(range(9)))
     assert ranks.tolist() == [5.0] * 9
 
 
 def test_tracks_of_equal_captions_are_all_right_answers():
     scores = torch.tensor([[0.0, 9.0, 1.0], [9.0, 0.0, 2.0], [5.0, 5.0, 0.0]])
-    assert retrieval_ranks(scores, ["a", "a", "b"]).tolist() == [1.0, 1.0, 3.0]
+    assert retrieval_ranks(scores, equal("aab")).tolist() == [1.0, 1.0, 3.0]
+
+
+def test_a_clip_is_right_for_any_of_its_own_captions():
+    # Clip 0 asks for "x", clip 1 for "y" and clip 2 for "z"; "x" is a caption of clip 1 too.
+    is_right = right_pairs([{"x"}, {"x", "y"}, {"z"}], "xyz")
+    assert is_right.tolist() == [
+        [True, False, False],
+        [True, True, False],
+        [False, False, True],
+    ]
+    scores = torch.tensor([[1.0, 5.0, 0.0], [2.0, 4.0, 0.0], [0.0, 0.0, 3.0]])
+    assert retrieval_ranks(scores, is_right).tolist() == [1.0, 2.0, 1.0]
+    assert pair_accuracy(scores, is_right).tolist() == [0.75, 1.0, 1.0]
+    assert chance_of_ranks(is_right)["R@1"] == pytest.approx((2 / 3 + 1 / 3 + 1 / 3) / 3)
+
+
+def test_the_captions_that_were_not_drawn_are_the_clip_s_own_too():
+    dataset = Items(3, ["a calm song", "loud drums", "happy guitar song"])
+    dataset.clips[1].captions = ("loud drums", "A calm song!")
+    metrics = evaluate(make_model(), dataset, make_collator(), LossOptions()).metrics
+    assert metrics["retrieval/chance/R@1"] == pytest.approx((2 / 3 + 1 / 3 + 1 / 3) / 3)
 
 
 def test_ranks_are_summed_up_as_recall_and_median():
@@ -134,20 +164,20 @@ def test_ranks_are_summed_up_as_recall_and_median():
 
 
 def test_pair_accuracy_weighs_matches_as_much_as_all_mismatches():
-    keys = ["a", "b", "b"]
+    keys = equal("abb")
     scores = torch.tensor([[1.0, -1.0, 1.0], [1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]])
     assert pair_accuracy(scores, keys).tolist() == [0.75, 0.25, 1.0]
     # Saying yes, or no, to everything is chance.
     for constant in (-1.0, 1.0):
         assert pair_accuracy(torch.full((3, 3), constant), keys).tolist() == [0.5] * 3
-    assert pair_accuracy(torch.ones(2, 2), ["a", "a"]).tolist() == [1.0, 1.0]
+    assert pair_accuracy(torch.ones(2, 2), equal("aa")).tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
     "counts", [[1] * 60, [10] * 6, [20, 10, *[1] * 30], [60], [2, 1], [30, 30]]
 )
 def test_chance_is_what_random_scores_give_also_where_captions_are_equal(counts):
-    keys = [str(index) for index, count in enumerate(counts) for _ in range(count)]
+    keys = equal([str(index) for index, count in enumerate(counts) for _ in range(count)])
     generator = torch.Generator().manual_seed(0)
     size = len(keys), len(keys)
     draws = [retrieval_ranks(torch.rand(size, generator=generator), keys) for _ in range(100)]
@@ -161,7 +191,7 @@ def test_chance_is_what_random_scores_give_also_where_captions_are_equal(counts)
 
 
 def test_chance_without_equal_captions_is_the_share_of_the_pool():
-    chance = chance_of_ranks([str(index) for index in range(200)])
+    chance = chance_of_ranks(equal(range(200)))
     assert chance == {
         "R@1": pytest.approx(1 / 200),
         "R@5": pytest.approx(5 / 200),
@@ -309,7 +339,7 @@ def test_tracks_with_equal_captions_share_a_rank():
     scores = score(model, Items(3, captions).items)["atm"]
     keys = [caption_key(caption) for caption in captions]
     assert keys[0] == keys[1]
-    expected = retrieval_ranks(scores, keys)
+    expected = retrieval_ranks(scores, equal(keys))
     assert sorted(evaluation.ranks["atm"]) == sorted(expected)  # the pool has another order
     assert evaluation.metrics["retrieval/chance/R@1"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
 
