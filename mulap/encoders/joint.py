@@ -28,9 +28,10 @@ from mulap.encoders.zero_shot import (
     sentences,
 )
 from mulap.fast.threads import one_torch_thread
+from mulap.model.audio_input import FeatureNorm, audio_projection
 from mulap.model.bundled import locate_weights
 from mulap.model.config import MulapConfig
-from mulap.model.modeling import FeatureNorm, MulapModel, audio_projection
+from mulap.model.modeling import MulapModel
 from mulap.model.processor import MulapProcessor
 
 _SENTENCES_AT_ONCE = 64

@@ -23,11 +23,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm, normalize
+from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertModel
 from transformers.utils.generic import ModelOutput
 
+from .audio_input import AudioEmbeddings, FeatureNorm, audio_projection, valid_mean
 from .bundled import locate_weights
 from .coattention import CoAttentionStack, text_layer
 from .config import MulapConfig
@@ -35,6 +36,7 @@ from .musicnn import MusicnnBackbone
 
 IGNORED_LABEL = -100
 ALWAYS_GIVEN = cast(Tensor, None)  # ModelOutput wants a default of every field
+CAPTIONS_AT_ONCE = 64  # of like length, in a text model without gradients
 
 
 @dataclass
@@ -46,8 +48,8 @@ class MulapOutput(ModelOutput):
             `feature_norm` (M, A).
         audio_features: a_1..a_T, the backbone's features after `feature_norm`, before any masking
             (B, T, A); zeros where there is no segment.
-        audio_hidden_states: h_a0, h_a1.. (P, 1 + T, Da).
-        text_hidden_states: h_w0.. of the caption each clip is paired with (P, L, Dt).
+        audio_hidden_states: h_a0, h_a1.. (P, 1 + T, Da); None without co-attention.
+        text_hidden_states: h_w0.. of the caption each clip is paired with (P, L, Dt); likewise.
         audio_embeds: pooled audio, see `MulapModel.get_audio_features` (B, D).
         text_embeds: pooled text, see `MulapModel.get_text_features` (C, D).
         logits_per_audio: scaled cosine similarities (B, C), with a contrastive head only.
@@ -62,67 +64,6 @@ class MulapOutput(ModelOutput):
     text_embeds: Tensor = ALWAYS_GIVEN
     logits_per_audio: Tensor | None = None
     logits_per_text: Tensor | None = None
-
-
-def valid_mean(values: Tensor, is_counted: Tensor) -> Tensor:
-    """Mean over the second dimension of the entries that count.
-
-    Args:
-        values: (B, T, D).
-        is_counted: (B, T), nonzero where an entry counts. A row in which none does gives zeros.
-
-    Returns:
-        Tensor (B, D).
-    """
-    weights = is_counted.to(values.dtype)
-    totals = torch.einsum("btd,bt->bd", values, weights)
-    return totals / weights.sum(dim=1, keepdim=True).clamp_min(1.0)
-
-
-class FeatureNorm(nn.Module):
-    """The backbone's features as the transformer sees them, see `MulapConfig.feature_norm`."""
-
-    def __init__(self, config: MulapConfig) -> None:
-        super().__init__()
-        self.norm = None
-        if config.feature_norm == "batch":
-            self.norm = nn.BatchNorm1d(config.audio_config.feature_size, affine=False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features (M, A) to features (M, A)."""
-        if self.norm is None:
-            return features
-        # One segment has no statistics of its own. (Training over several processes puts in a
-        # BatchNorm that has those of all of them.)
-        if len(features) == 1 and type(self.norm) is nn.BatchNorm1d:
-            return batch_norm(features, self.norm.running_mean, self.norm.running_var)
-        return self.norm(features)
-
-
-class AudioEmbeddings(nn.Module):
-    """Features of a clip -> input of the audio stream: linear, plus position, LayerNorm, dropout.
-
-    Position 0 is the global token's. As ViLBERT's image embedding, with time in the place of the
-    box coordinates.
-    """
-
-    def __init__(self, config: MulapConfig) -> None:
-        super().__init__()
-        width = config.audio_hidden_size
-        self.projection = nn.Linear(config.audio_config.feature_size, width)
-        self.positions = nn.Embedding(1 + config.max_segments, width)
-        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features (B, 1 + T, A), the global token first, to hidden states (B, 1 + T, Da)."""
-        if features.shape[1] > self.positions.num_embeddings:
-            raise ValueError(
-                f"a clip of {features.shape[1] - 1} segments is longer than max_segments = "
-                f"{self.positions.num_embeddings - 1}: crop it or raise max_segments in the config"
-            )
-        position_ids = torch.arange(features.shape[1], device=features.device)
-        return self.dropout(self.norm(self.projection(features) + self.positions(position_ids)))
 
 
 class MulapPreTrainedModel(PreTrainedModel):
@@ -212,12 +153,36 @@ class MulapModel(MulapPreTrainedModel):
 
         `inputs_embeds` are the ids' word embeddings (C, L, Dt), where they are looked up already.
         """
+        is_trained = torch.is_grad_enabled() and any(
+            each.requires_grad for each in self.text_encoder.parameters()
+        )
+        if attention_mask is not None and token_type_ids is None and inputs_embeds is None:
+            if len(input_ids) > CAPTIONS_AT_ONCE and not is_trained:
+                return self._encode_by_length(input_ids, attention_mask)
         return self.text_encoder(
             input_ids=input_ids if inputs_embeds is None else None,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
         ).last_hidden_state
+
+    def _encode_by_length(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """As `encode_text`, captions of like length at once; zeros where there is no token.
+
+        Most captions are half as long as the longest of a batch, and padding costs as much as
+        words do. The states of words are the same to rounding.
+        """
+        lengths = attention_mask.sum(dim=1)
+        states = attention_mask.new_zeros(
+            *input_ids.shape, self.config.text_config.hidden_size, dtype=self.dtype
+        )
+        for rows in lengths.argsort().split(CAPTIONS_AT_ONCE):
+            longest = int(lengths[rows].max())
+            some = self.text_encoder(
+                input_ids=input_ids[rows, :longest], attention_mask=attention_mask[rows, :longest]
+            ).last_hidden_state
+            states[rows, :longest] = some.to(states.dtype)
+        return states
 
     def fuse(
         self,
@@ -273,16 +238,23 @@ class MulapModel(MulapPreTrainedModel):
         Returns:
             (C, Dt); projected, of unit length, with a contrastive head.
         """
-        pooled = text_states[:, 0]
-        if self.config.text_pooling == "mean":
-            for layer in self.upper_text:
-                text_states = layer(text_states, text_states, attention_mask)
-            pooled = valid_mean(text_states, attention_mask)
+        return self.project_text(self.summarize_text(text_states, attention_mask))
+
+    def summarize_text(self, text_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """As `pool_text`, before the projection (C, Dt): what a frozen text model always gives."""
+        if self.config.text_pooling != "mean":
+            return text_states[:, 0]
+        for layer in self.upper_text:
+            text_states = layer(text_states, text_states, attention_mask)
+        return valid_mean(text_states, attention_mask)
+
+    def project_text(self, summary: Tensor) -> Tensor:
+        """Map what `summarize_text` gives (C, Dt) to what `pool_text` gives (C, D)."""
         if self.logit_scale is None:
-            return pooled
+            return summary
         if self.text_projection is not None:
-            pooled = self.text_projection(pooled)
-        return normalize(pooled, dim=-1)
+            summary = self.text_projection(summary)
+        return normalize(summary, dim=-1)
 
     def get_audio_features(self, input_features: Tensor, audio_attention_mask: Tensor) -> Tensor:
         """Embed clips on their own.
@@ -310,7 +282,7 @@ class MulapModel(MulapPreTrainedModel):
         states = self.encode_text(input_ids, attention_mask, token_type_ids)
         return self.pool_text(states, attention_mask)
 
-    def forward(
+    def forward(  # noqa: PLR0913  (what a batch holds)
         self,
         input_ids: Tensor,
         input_features: Tensor,
@@ -321,6 +293,8 @@ class MulapModel(MulapPreTrainedModel):
         is_masked_segment: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         whole_input_ids: Tensor | None = None,
+        text_summary: Tensor | None = None,
+        fuses: bool = True,
     ) -> MulapOutput:
         """Encode clips and captions and join each clip with its caption.
 
@@ -334,6 +308,8 @@ class MulapModel(MulapPreTrainedModel):
             is_masked_segment: bool (B, T), True where a segment is masked. None masks none.
             inputs_embeds: word embeddings of both ids (C or 2 C, L, Dt), if looked up already.
             whole_input_ids: (C, L) before masking, for `text_embeds` and the logits, if masked.
+            text_summary: what `summarize_text` gives of the whole captions (C, Dt), if known.
+            fuses: False leaves the co-attention out, where only embeddings are wanted.
         """
         if audio_attention_mask is None:
             audio_attention_mask = input_ids.new_ones(input_features.shape[:2])
@@ -346,20 +322,27 @@ class MulapModel(MulapPreTrainedModel):
         if whole_input_ids is not None:
             types = None if token_type_ids is None else token_type_ids.repeat(2, 1)
             texts = torch.cat([input_ids, whole_input_ids]), attention_mask.repeat(2, 1), types
-        text_states = self.encode_text(*texts, inputs_embeds)
+        text_states: Any = None
+        audio = text = ALWAYS_GIVEN
+        if fuses or text_summary is None:
+            text_states = self.encode_text(*texts, inputs_embeds)
         is_segment = audio_attention_mask.bool()
         backbone_features = self._run_backbone(input_features[is_segment])
         audio_features = self._place(backbone_features, is_segment)
-        num_draws = len(caption_index) // len(input_features)
-        audio, text = self.fuse(
-            audio_features.repeat(num_draws, 1, 1),
-            text_states.index_select(0, caption_index),  # on a CPU [...] adds in no fixed order
-            audio_attention_mask.repeat(num_draws, 1),
-            attention_mask[caption_index],
-            None if is_masked_segment is None else is_masked_segment.repeat(num_draws, 1),
-        )
+        if fuses:
+            num_draws = len(caption_index) // len(input_features)
+            audio, text = self.fuse(
+                audio_features.repeat(num_draws, 1, 1),
+                # On a CPU [...] adds in no fixed order.
+                text_states.index_select(0, caption_index),
+                audio_attention_mask.repeat(num_draws, 1),
+                attention_mask[caption_index],
+                None if is_masked_segment is None else is_masked_segment.repeat(num_draws, 1),
+            )
         audio_embeds = self.pool_audio(audio_features, audio_attention_mask)
-        text_embeds = self.pool_text(text_states[-len(input_ids) :], attention_mask)
+        if text_summary is None:
+            text_summary = self.summarize_text(text_states[-len(input_ids) :], attention_mask)
+        text_embeds = self.project_text(text_summary)
         similarity = _compare(audio_embeds, text_embeds, self.logit_scale)
         return MulapOutput(
             backbone_features=backbone_features,
@@ -371,18 +354,6 @@ class MulapModel(MulapPreTrainedModel):
             logits_per_audio=similarity,
             logits_per_text=similarity if similarity is None else similarity.T,
         )
-
-
-def audio_projection(config: MulapConfig) -> nn.Module:
-    """Return what maps pooled features (B, A) into the space shared with text (B, D)."""
-    hidden = [config.projection_hidden_size] if config.projection_hidden_size else []
-    sizes = [config.audio_config.feature_size, *hidden, config.projection_dim]
-    layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Dropout(config.projection_dropout), nn.Linear(inputs, outputs), nn.GELU()]
-    # A linear layer alone keeps the names of its tensors from mulap 0.1.
-    is_plain = not (hidden or config.projection_dropout)
-    return layers[1] if is_plain else nn.Sequential(*layers[:-1])
 
 
 def _compare(audio: Tensor, text: Tensor, log_scale: Tensor | None) -> Tensor | None:

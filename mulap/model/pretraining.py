@@ -154,7 +154,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
         """Return the layer that scores the vocabulary."""
         return self.mlm_head.decoder
 
-    def forward(
+    def forward(  # noqa: PLR0913  (what a batch holds)
         self,
         input_ids: Tensor,
         input_features: Tensor,
@@ -165,6 +165,8 @@ class MulapForPreTraining(MulapPreTrainedModel):
         is_masked_segment: Tensor | None = None,
         mlm_labels: Tensor | None = None,
         whole_input_ids: Tensor | None = None,
+        text_summary: Tensor | None = None,
+        fuses: bool = True,
     ) -> MulapForPreTrainingOutput:
         """As `MulapModel.forward`, and the heads' answers.
 
@@ -179,12 +181,14 @@ class MulapForPreTraining(MulapPreTrainedModel):
             mlm_labels: (C, L), the masked word's id where a word is masked, -100 elsewhere. The
                 vocabulary, by far the widest layer, is then scored at those places only.
             whole_input_ids: (C, L).
+            text_summary: (C, Dt).
+            fuses: False leaves out the co-attention and the heads on top of it.
 
         Returns:
             MulapForPreTrainingOutput.
         """
         both = [input_ids] if whole_input_ids is None else [input_ids, whole_input_ids]
-        rows, words = self._look_up(torch.cat(both))
+        rows, words = self._look_up(torch.cat(both)) if fuses else (None, None)
         base = self.mulap(
             input_ids,
             input_features,
@@ -195,7 +199,11 @@ class MulapForPreTraining(MulapPreTrainedModel):
             is_masked_segment,
             rows,
             whole_input_ids,
+            text_summary,
+            fuses,
         )
+        if not fuses:
+            return MulapForPreTrainingOutput(**base)
         num_clips = len(input_features)
         text = base.text_hidden_states[:num_clips]
         targets = clip_index = None
@@ -232,6 +240,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
         attention_mask: Tensor,
         captions_at_once: int = 32,
         pairs_at_once: int = 512,
+        fuses: bool = True,
     ) -> dict[str, Tensor]:
         """Score every clip against every caption, by each head that can; the model is in eval mode.
 
@@ -245,6 +254,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
             attention_mask: (C, L).
             captions_at_once: captions that pass the text-only layers together.
             pairs_at_once: pairs that pass the co-attention together. Both bound the memory.
+            fuses: False leaves out the co-attention, and `atm` with it.
 
         Returns:
             Scores (A, C) by head: `atm`, log-odds of a match, and, with a contrastive head,
@@ -259,13 +269,16 @@ class MulapForPreTraining(MulapPreTrainedModel):
         audio, is_segment = (pad_sequence(each, batch_first=True) for each in (features, masks))
         chunks = input_ids.split(captions_at_once), attention_mask.split(captions_at_once)
         text = torch.cat([self.mulap.encode_text(*chunk) for chunk in zip(*chunks, strict=True)])
-        log_odds = []
-        for pairs in torch.arange(len(audio) * len(text), device=self.device).split(pairs_at_once):
-            clip, caption = pairs // len(text), pairs % len(text)
-            fused = audio[clip], text[caption], is_segment[clip], attention_mask[caption]
-            audio_states, text_states = self.mulap.fuse(*fused)
-            log_odds.append(self.atm_head(audio_states[:, 0], text_states[:, 0]))
-        scores = {"atm": torch.cat(log_odds).view(len(audio), len(text))}
+        scores = {}
+        if fuses:
+            log_odds = []
+            number = torch.arange(len(audio) * len(text), device=self.device)
+            for pairs in number.split(pairs_at_once):
+                clip, caption = pairs // len(text), pairs % len(text)
+                fused = audio[clip], text[caption], is_segment[clip], attention_mask[caption]
+                audio_states, text_states = self.mulap.fuse(*fused)
+                log_odds.append(self.atm_head(audio_states[:, 0], text_states[:, 0]))
+            scores["atm"] = torch.cat(log_odds).view(len(audio), len(text))
         if self.config.has_contrastive_head:
             own = self.mulap.pool_audio(audio, is_segment)
             scores["contrastive"] = own @ self.mulap.pool_text(text, attention_mask).T

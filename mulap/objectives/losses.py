@@ -70,6 +70,11 @@ class LossOptions:
         """Return the weight of each objective that has one."""
         return {name: getattr(self, name) for name in OBJECTIVES if getattr(self, name) != 0.0}
 
+    @property
+    def needs_coattention(self) -> bool:
+        """Whether an objective with a weight looks at both streams together."""
+        return self.weights().keys() != {"contrastive"}
+
 
 @dataclass
 class Targets:

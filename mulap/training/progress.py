@@ -140,7 +140,9 @@ def describe_losses(values: dict[str, float]) -> str:
 
 def describe_metrics(values: dict[str, float]) -> str:
     """Write what an evaluation found in one line, with the retrieval's head and pool."""
-    parts = [describe_losses(values), f"matching accuracy {values['atm/accuracy']:.1%}"]
+    parts = [describe_losses(values)]
+    if "atm/accuracy" in values:
+        parts.append(f"matching accuracy {values['atm/accuracy']:.1%}")
     if "atm/pair_accuracy" in values:
         parts[-1] += f" ({values['atm/pair_accuracy']:.1%} over all pairs of the pool)"
     for head in ("atm", "contrastive", "chance"):

@@ -6,8 +6,9 @@ from tiny import assert_same_tensors, make_batch, make_config, make_model
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
+from mulap.model.audio_input import valid_mean
 from mulap.model.config import MulapAudioConfig, MulapConfig
-from mulap.model.modeling import MulapModel, valid_mean
+from mulap.model.modeling import MulapModel
 from mulap.model.pretraining import MulapForPreTraining
 
 LAYOUTS = pytest.mark.parametrize("layout", ["paper", "official"])

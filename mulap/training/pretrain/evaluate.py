@@ -15,6 +15,7 @@ Several processes share whole batches and whole clips, so their figures are thos
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +116,8 @@ def evaluate(
             share = pool[processes.rank :: processes.count]
             items = _read_items(dataset, share or pool[:1], num_workers)
             own_keys = [{*map(caption_key, dataset.clips[index].captions)} for index in pool]
-            _evaluate_pool(model, items, own_keys, collator, batch_size, processes, result)
+            heads = {"captions_at_once": batch_size, "fuses": options.needs_coattention}
+            _evaluate_pool(model, items, own_keys, collator, processes, result, **heads)
     finally:
         model.train(was_training)
     return result
@@ -146,7 +148,7 @@ class _Batch:
 
     Attributes:
         losses: by objective, the mean and of how many.
-        is_right: bool (P,), whether each pair was told rightly.
+        is_right: bool (P,), whether each pair was told rightly; empty without co-attention.
         num_segments: of the batch.
         feature_sum: over its segments, float64 (A,).
         feature_square: mean over features of the sum of squares over segments.
@@ -185,7 +187,9 @@ def _evaluate_pairs(
         losses[name] = float((values * counts).sum() / max(counts.sum(), 1.0))
     total = weighted_sum({name: torch.tensor(loss) for name, loss in losses.items()}, options)
     metrics = {"loss": float(total)} | {f"loss/{name}": loss for name, loss in losses.items()}
-    metrics["atm/accuracy"] = float(np.concatenate([batch.is_right for batch in batches]).mean())
+    is_right = np.concatenate([batch.is_right for batch in batches])
+    if len(is_right):
+        metrics["atm/accuracy"] = float(is_right.mean())
     metrics["feature_spread"] = _spread(batches)
     return Evaluation(metrics)
 
@@ -195,13 +199,16 @@ def _evaluate_batch(
 ) -> _Batch:
     batch = {name: value.to(model.device) for name, value in batch.items()}
     inputs, targets = split_batch(batch)
-    outputs = model(**inputs)
+    outputs = model(**inputs, fuses=options.needs_coattention)
     losses = compute_losses(outputs, targets, options)
     counts = _loss_counts(outputs, targets, options)
     features = outputs.backbone_features.double().cpu().numpy()
+    is_right = torch.empty(0)
+    if options.needs_coattention:
+        is_right = (outputs.atm_logits > 0) == targets.atm_labels.bool()
     return _Batch(
         losses={name: (float(loss), counts[name]) for name, loss in losses.items()},
-        is_right=((outputs.atm_logits > 0) == targets.atm_labels.bool()).cpu().numpy(),
+        is_right=is_right.cpu().numpy(),
         num_segments=len(features),
         feature_sum=features.sum(0),
         feature_square=float(np.square(features).sum(0).mean()),
@@ -249,14 +256,15 @@ def _evaluate_pool(
     items: Sequence[Item],
     own_keys: Sequence[Collection[str]],
     collator: PretrainCollator,
-    batch_size: int,
     processes: Processes,
     result: Evaluation,
+    **options: Any,
 ) -> None:
     """Add what is measured among all pairs of a pool; each process scores a share of the clips.
 
     `items` is this process's share `pool[rank::count]`; one that has none gives any one clip.
-    `own_keys` are those of all captions of each clip of the pool.
+    `own_keys` are those of all captions of each clip of the pool. The options are those of
+    `MulapForPreTraining.pairs`.
     """
     pool_size = len(own_keys)
     share_size = len(range(processes.rank, pool_size, processes.count))
@@ -267,11 +275,12 @@ def _evaluate_pool(
     tokens = collator.tokenize(captions, padding=True, return_tensors="pt")
     texts = tokens.input_ids, tokens.attention_mask
     scores_by_head = {}
-    for head, scores in model.pairs(clips, *texts, captions_at_once=batch_size).items():
+    for head, scores in model.pairs(clips, *texts, **options).items():
         rows = processes.gather_shares(list(scores.cpu().numpy())[:share_size], pool_size)
         scores_by_head[head] = torch.from_numpy(np.stack(rows))
-    result.pair_accuracy = pair_accuracy(scores_by_head["atm"], is_right)
-    result.metrics["atm/pair_accuracy"] = float(result.pair_accuracy.mean())
+    if "atm" in scores_by_head:
+        result.pair_accuracy = pair_accuracy(scores_by_head["atm"], is_right)
+        result.metrics["atm/pair_accuracy"] = float(result.pair_accuracy.mean())
     for head, scores in scores_by_head.items():
         result.ranks[head] = ranks = retrieval_ranks(scores, is_right)
         summary = summarize_ranks(ranks)

@@ -48,12 +48,11 @@ def embed_ahead(
     with _keep_statistics(model):
         for batch in batches:
             inputs, targets = split_batch(batch)
-            ids = inputs.get("whole_input_ids", inputs["input_ids"])
             with torch.set_grad_enabled(is_trained):
                 features = inputs["input_features"], inputs["audio_attention_mask"]
                 audio = model.get_audio_features(*features).detach()
             with torch.no_grad():
-                text = model.get_text_features(ids, inputs["attention_mask"])
+                text = _embed_text(model, inputs)
             embedded.append(_gather(audio, text, targets, processes))
     return embedded
 
@@ -102,6 +101,13 @@ def join_batches(
 def scale_gradient(loss: Tensor, factor: int) -> Tensor:
     """Return a loss of the same value whose gradient is multiplied."""
     return loss.detach() + factor * (loss - loss.detach())
+
+
+def _embed_text(model: MulapModel, inputs: dict[str, Tensor]) -> Tensor:
+    if "text_summary" in inputs:
+        return model.project_text(inputs["text_summary"])
+    ids = inputs.get("whole_input_ids", inputs["input_ids"])
+    return model.get_text_features(ids, inputs["attention_mask"])
 
 
 def _gather(audio: Tensor, text: Tensor, targets: Targets, processes: Processes) -> Embedded:

@@ -18,6 +18,7 @@ from mulap.data.clips import Clip
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.model.features import MulapFeatureExtractor
+from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.objectives.losses import compute_losses, feature_spread, weighted_sum
 from mulap.training.loop import KeyedTrainer, make_arguments
@@ -25,6 +26,7 @@ from mulap.training.pretrain.evaluate import EVALUATION_SEED, evaluate, split_ba
 from mulap.training.pretrain.negatives import Embedded, embed_ahead, join_batches, scale_gradient
 from mulap.training.pretrain.parts import hold_frozen, is_in
 from mulap.training.pretrain.settings import PretrainSettings, TrainingSettings
+from mulap.training.pretrain.summaries import TextSummaries
 from mulap.training.processes import ALONE
 
 HIGHEST_LOG_SCALE = math.log(100.0)  # CLIP's bound: a temperature of 0.01
@@ -143,6 +145,7 @@ class MulapTrainer(KeyedTrainer):
     ) -> None:
         self.settings = settings
         self.processor = processor
+        self._summaries = TextSummaries()
         self._batches: Sequence[dict[str, torch.Tensor]] = ()  # of the step at hand
         self._ahead: list[Embedded] = []
         self._place = 0  # of the next one among them
@@ -179,10 +182,10 @@ class MulapTrainer(KeyedTrainer):
         if self._place == 0 and options.contrastive:
             base.mulap.logit_scale.data.clamp_(max=HIGHEST_LOG_SCALE)
             if options.whole_batch and len(self._batches) > 1:
-                batches = [self._prepare_inputs(batch) for batch in self._batches]
+                batches = [self._with_summary(base, batch) for batch in self._batches]
                 self._ahead = embed_ahead(base.mulap, batches, shared)
-        model_inputs, targets = split_batch(inputs)
-        outputs = model(**model_inputs)
+        model_inputs, targets = split_batch(self._with_summary(base, inputs))
+        outputs = model(**model_inputs, fuses=options.needs_coattention)
         if options.contrastive and (shared.count > 1 or self._ahead):
             scale = base.mulap.logit_scale
             everything = shared, self._ahead, self._place
@@ -192,13 +195,23 @@ class MulapTrainer(KeyedTrainer):
         for name, loss in losses.items():
             self._sums[f"loss/{name}"] += loss.detach()
         self._sums["feature_spread"] += feature_spread(outputs.backbone_features)
-        is_right = (outputs.atm_logits > 0) == targets.atm_labels.bool()
-        self._sums["atm/accuracy"] += is_right.float().mean().detach()
+        if options.needs_coattention:
+            is_right = (outputs.atm_logits > 0) == targets.atm_labels.bool()
+            self._sums["atm/accuracy"] += is_right.float().mean().detach()
         self._num_batches += 1
         if self._ahead:
             losses["contrastive"] = scale_gradient(losses["contrastive"], len(self._ahead))
         loss = weighted_sum(losses, options)
         return (loss, outputs) if return_outputs else loss
+
+    def _with_summary(
+        self, model: MulapForPreTraining, batch: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Return a batch on the model's device, with the summaries of what a frozen text reads."""
+        batch = self._prepare_inputs(batch)
+        if not (self.settings.objectives.contrastive and "text" in self.settings.model.freeze):
+            return batch
+        return self._summaries.add_to(batch, model.mulap)
 
     def measure(self, model: Any) -> dict[str, float]:
         """Evaluate on the validation clips, which the processes share."""
