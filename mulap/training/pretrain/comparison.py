@@ -3,7 +3,6 @@
 What a number is worth is only seen next to chance and to the untrained model, so both come with it.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ import numpy as np
 from mulap.data.clips import CaptionPool, Clip
 from mulap.data.dataset import ClipDataset
 from mulap.data.reader import LENGTHS_FILE
-from mulap.encoders.backbones import load_whole, loading
 from mulap.encoders.devices import choose_device, computing_on
 from mulap.encoders.embedder import Embedder
 from mulap.files import FailureLog
@@ -25,7 +23,7 @@ from mulap.terminal import warn
 from mulap.training.checkpoints import SETTINGS_FILE
 from mulap.training.pretrain.evaluate import Evaluation, evaluate
 from mulap.training.pretrain.features import features_folder, use_cached_features
-from mulap.training.pretrain.initial import check_tokenizer, describe_unknown_words, initial_model
+from mulap.training.pretrain.initial import describe_unknown_words, initial_model, load_model
 from mulap.training.pretrain.run import read_clips
 from mulap.training.pretrain.settings import PretrainSettings, load_settings
 from mulap.training.pretrain.trainer import evaluation_collator, held_out_clips
@@ -131,8 +129,7 @@ def evaluate_run(
     settings = load_settings(run / SETTINGS_FILE)
     failures = FailureLog(folder / "failures.jsonl")
     manifest = read_clips(settings, data, failures, cache_folder)
-    model = load_whole(MulapForPreTraining, folder)
-    processor = _load_processor(folder, model.config.text_config.vocab_size)
+    model, processor = load_model(folder)
     clips = manifest.split(split)
     embedder = None
     if "backbone" in settings.model.freeze:  # the untrained model has the same one
@@ -145,7 +142,8 @@ def evaluate_run(
         warn(unknown)
     with computing_on(device):
         how = dataset, settings, pool, num_workers
-        evaluations = [_evaluate(model.to(device), processor, *how)]
+        model.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
+        evaluations = [_evaluate(model, processor, *how)]
         if with_untrained:
             captions = CaptionPool(manifest.split("train"))
             untrained, own, _ = initial_model(settings.model, captions, settings.training.seed)
@@ -153,14 +151,6 @@ def evaluate_run(
             evaluations.append(_evaluate(untrained, own, *how))
     trained, *rest = evaluations
     return RunEvaluation(split, len(dataset), trained, rest[0] if rest else None, failures.failures)
-
-
-def _load_processor(folder: Path, vocabulary_size: int) -> MulapProcessor:
-    with loading(f"{folder}: has no processor"):
-        json.loads((folder / "tokenizer.json").read_bytes())  # of this, tokenizers raises anything
-        processor = MulapProcessor.from_pretrained(folder)
-        check_tokenizer(processor.tokenizer, vocabulary_size)
-    return processor
 
 
 def _make_dataset(

@@ -7,6 +7,8 @@ checkpoint's tensors, which have been stable for years, not by BERT's internals.
 """
 
 import importlib.util
+import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
@@ -25,7 +27,8 @@ from transformers import (
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.utils import logging
 
-from mulap.encoders.backbones import join_backbones, loading
+from mulap.encoders.backbones import join_backbones, load_whole, loading
+from mulap.model.bundled import locate_weights
 from mulap.model.coattention import CoAttentionBlock, SelfAttentionBlock, TransformerLayer
 from mulap.model.config import ModelSwitches, MulapAudioConfig, MulapConfig
 from mulap.model.features import MulapFeatureExtractor
@@ -103,12 +106,16 @@ def initial_model(
         seed: of the random weights.
 
     Returns:
-        The model, its processor, and the names of the parameters that came from a pretrained BERT
-        or from `audio_weights`.
+        The model, its processor, and the names of the parameters that came from a pretrained BERT,
+        from `audio_weights` or from `weights`.
 
     Raises:
-        ValueError: the text model or the audio weights cannot be found, or are of another kind.
+        ValueError: the weights or the text model cannot be found, or are of another kind.
     """
+    if settings.weights:
+        model, processor = load_model(settings.weights)
+        freeze(model, settings.freeze)
+        return model, processor, {name for name, _ in model.named_parameters()}
     source = None if settings.text == "none" else locate_text_model(settings.text)
     if source is None:
         tokenizer = train_tokenizer(captions, settings.vocabulary_size)
@@ -133,6 +140,25 @@ def initial_model(
     freeze(model, settings.freeze)
     extractor = MulapFeatureExtractor.from_config(config.audio_config)
     return model, MulapProcessor(extractor, tokenizer), pretrained
+
+
+def load_model(name_or_path: str | os.PathLike[str]) -> tuple[MulapForPreTraining, MulapProcessor]:
+    """Load a pre-trained model and its processor.
+
+    Args:
+        name_or_path: a bundled name (`mulap-small`) or a model's folder.
+
+    Raises:
+        ValueError: it is no such model, or not all of it is there.
+    """
+    folder = locate_weights(name_or_path)
+    model = load_whole(MulapForPreTraining, folder).float()
+    with loading(f"{folder}: has no processor"):
+        # Of a damaged file tokenizers raises anything.
+        json.loads((Path(folder) / "tokenizer.json").read_bytes())
+        processor = MulapProcessor.from_pretrained(folder)
+        check_tokenizer(processor.tokenizer, model.config.text_config.vocab_size)
+    return model, processor
 
 
 def model_config(settings: ModelSettings, bert: BertConfig) -> MulapConfig:

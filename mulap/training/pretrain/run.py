@@ -276,7 +276,9 @@ def _prepare(
 
 def describe_doubts(settings: PretrainSettings) -> list[str]:
     """Return what is known to keep a model from learning, a line each with its remedy."""
-    lines = []
+    lines: list[str] = []
+    if settings.model.weights:  # whose config counts, not the settings
+        return lines
     if settings.model.feature_norm == "none":
         lines.append(
             "model.feature_norm is none, as in the paper: the features of different segments are "

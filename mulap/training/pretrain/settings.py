@@ -43,6 +43,8 @@ class ModelSettings(ModelSwitches):
         audio_weights: bundled names (`musicnn-msd`, `musicnn-mtt`) or folders, whose backbones
             training starts from, side by side; their variant and widths then count, not the ones
             given here.
+        weights: a pre-trained model to go on from, `mulap-small` or a folder (RUN/best). All it
+            holds is taken over, and of the settings of the model only `freeze` counts.
         freeze: parts that are not trained: `backbone`, its `front_end` alone, or `text`, the whole
             text model. No gradient is computed for them, and their BatchNorm keeps its statistics.
             The features of a frozen backbone are computed once and kept in RUN/features.
@@ -59,6 +61,7 @@ class ModelSettings(ModelSwitches):
     db_reference: Literal["segment", "batch"] = "segment"
     dropout: float = 0.1
     audio_weights: list[str] = field(default_factory=list)
+    weights: str | None = None
     freeze: list[Part] = field(default_factory=list)
 
 
@@ -214,14 +217,15 @@ def _check_together(settings: PretrainSettings, where: str) -> None:
     weights = settings.objectives.weights()
     if not weights:
         raise ValueError(f"{where}: no objective has a weight: give objectives.mlm one, say")
-    if "contrastive" in weights and not settings.model.has_contrastive_head:
+    model = settings.model
+    if "contrastive" in weights and not (model.has_contrastive_head or model.weights):
         raise ValueError(
             f"{where}: objectives.contrastive has a weight, but the model has no such head: set "
             "model.has_contrastive_head to true"
         )
-    model = MulapConfig()
-    shortest_seconds = model.audio_config.segment_seconds
-    longest_seconds = model.max_segments * shortest_seconds
+    default = MulapConfig()
+    shortest_seconds = default.audio_config.segment_seconds
+    longest_seconds = default.max_segments * shortest_seconds
     if not shortest_seconds <= settings.data.crop_seconds <= longest_seconds:
         raise ValueError(
             f"{where}: data.crop_seconds is {settings.data.crop_seconds:g}: give "
