@@ -167,10 +167,10 @@ class MulapModel(MulapPreTrainedModel):
         ).last_hidden_state
 
     def _encode_by_length(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """As `encode_text`, captions of like length at once; zeros where there is no token.
+        """As `encode_text`, captions of like length at once; the same states of words, to rounding.
 
         Most captions are half as long as the longest of a batch, and padding costs as much as
-        words do. The states of words are the same to rounding.
+        words do.
         """
         lengths = attention_mask.sum(dim=1)
         states = attention_mask.new_zeros(

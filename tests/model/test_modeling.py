@@ -6,6 +6,7 @@ from tiny import assert_same_tensors, make_batch, make_config, make_model
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
+from mulap.model import modeling
 from mulap.model.audio_input import valid_mean
 from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.model.modeling import MulapModel
@@ -400,3 +401,42 @@ def test_similarities_keep_single_precision_under_autocast():
     embeds = outputs.audio_embeds.float(), outputs.text_embeds.float()
     expected = model.mulap.logit_scale.exp() * embeds[0] @ embeds[1].T
     torch.testing.assert_close(outputs.logits_per_audio, expected)
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_captions_of_like_length_pass_together_and_give_the_same_states(is_frozen, monkeypatch):
+    model = make_model().mulap
+    batch = make_batch(num_tokens=tuple([3, 11, 5, 4, 12, 3, 7] * 20))
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    monkeypatch.setattr(modeling, "CAPTIONS_AT_ONCE", 1000)
+    plain = model.encode_text(ids, mask).detach()
+    monkeypatch.setattr(modeling, "CAPTIONS_AT_ONCE", 16)
+    shapes = []
+    encode = model.text_encoder.forward
+    monkeypatch.setattr(
+        model.text_encoder, "forward", lambda *a, **k: shapes.append(k) or encode(*a, **k)
+    )
+    if is_frozen:
+        for parameter in model.text_encoder.parameters():
+            parameter.requires_grad_(False)
+    states = model.encode_text(ids, mask)
+    lengths = [k["input_ids"].shape[1] for k in shapes]
+    assert lengths == (sorted(lengths) if is_frozen else [12])
+    assert len(lengths) == (9 if is_frozen else 1)
+    is_word = mask.bool()
+    torch.testing.assert_close(states[is_word], plain[is_word], atol=1e-5, rtol=1e-4)
+    assert states.requires_grad != is_frozen
+
+
+def test_without_the_co_attention_the_embeddings_are_the_same_and_nothing_else_is_given():
+    model = make_model(has_contrastive_head=True, text_pooling="mean", num_upper_text_layers=1)
+    batch = make_batch(num_segments=(3, 2, 1), num_tokens=(6, 5, 4))
+    whole, alone = model(**batch), model(**batch, fuses=False)
+    torch.testing.assert_close(alone.logits_per_audio, whole.logits_per_audio)
+    assert alone.audio_hidden_states is None
+    assert alone.atm_logits is None
+    states = model.mulap.encode_text(batch["input_ids"], batch["attention_mask"])
+    summary = model.mulap.summarize_text(states, batch["attention_mask"])
+    other = batch | {"input_ids": torch.full_like(batch["input_ids"], 8)}  # not looked at
+    known = model(**other, text_summary=summary, fuses=False)
+    torch.testing.assert_close(known.logits_per_audio, whole.logits_per_audio)

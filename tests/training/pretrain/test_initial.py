@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import CAPTIONS, SETTINGS, assert_same_tensors, make_tokenizer
+from tiny import CAPTIONS, SETTINGS, assert_same_tensors, make_tokenizer, write_joint_model
 from transformers import BertForPreTraining, BertModel, GPT2Config, GPT2Model
 from transformers.models.bert.configuration_bert import BertConfig
 
@@ -372,3 +372,30 @@ def test_a_trained_vocabulary_is_the_same_in_another_process():
     there = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     here = sorted(train_tokenizer(captions, 70).get_vocab().items(), key=lambda item: item[1])
     assert there == [list(entry) for entry in here]
+
+
+def test_a_run_may_go_on_from_a_model(tmp_path):
+    write_joint_model(tmp_path / "first", seed=3)
+    settings = dataclasses.replace(TINY, weights=str(tmp_path / "first"), freeze=["text"])
+    model, processor, pretrained = initial_model(settings, CAPTIONS, 0)
+    saved = load_file(tmp_path / "first" / "model.safetensors")
+    for name, value in saved.items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert model.config.feature_norm == "batch"  # its own, whatever the settings say
+    assert pretrained == {name for name, _ in model.named_parameters()}
+    assert not any(p.requires_grad for p in model.mulap.text_encoder.parameters())
+    assert processor.tokenizer.get_vocab() == make_tokenizer().get_vocab()
+
+
+def test_the_model_that_comes_along_can_be_gone_on_from():
+    settings = dataclasses.replace(TINY, weights="mulap-small")
+    model, _, _ = initial_model(settings, CAPTIONS, 0)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model.mulap.audio_projection is not None
+
+
+def test_a_model_to_go_on_from_that_is_none_is_one_clear_line(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    settings = dataclasses.replace(TINY, weights=str(tmp_path))
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        initial_model(settings, CAPTIONS, 0)
