@@ -124,9 +124,19 @@ def corpus_folder(  # noqa: PLR0913  (options)
     processes: int,
 ) -> None:
     """Build a corpus in OUTPUT from the music files in SOURCE; captions come from their tags."""
-    from mulap.corpora.folder import CorpusOptions, make_corpus
+    from mulap.corpora.described.tracks import DescribeOptions
+    from mulap.corpora.folder import make_corpus
 
-    options = CorpusOptions(clip_seconds, max_clips, captions, group_by, copy, seed)
+    if clip_seconds is None and max_clips is not None:
+        raise click.UsageError("--max-clips works only with --clip-seconds. Add --clip-seconds.")
+    if clip_seconds is not None and copy:
+        raise click.UsageError(
+            "--copy copies whole tracks, but --clip-seconds writes new files. Leave one out."
+        )
+    whole = "" if clip_seconds else "copy" if copy else "link"
+    options = DescribeOptions(
+        clip_seconds or 18.0, max_clips, captions, seed, 0, group_by, listens=False, whole=whole
+    )
     report = make_corpus(source, output, options, processes)
     counts = (
         counted(report.num_tracks, "track"),
@@ -191,8 +201,8 @@ def corpus_describe(
     from mulap.corpora.described.corpus import describe_folder
     from mulap.corpora.described.tracks import DescribeOptions
 
-    options = DescribeOptions(clip_seconds, max_clips, captions, seed)
-    report = describe_folder(source, output, options, group_by, processes)
+    options = DescribeOptions(clip_seconds, max_clips, captions, seed, group_by=group_by)
+    report = describe_folder(source, output, options, processes)
     counts = counted(report.num_tracks, "track"), counted(report.num_clips, "clip")
     say(f"{', '.join(counts)}, {report.audio_seconds / 3600:.2f} h of audio")
     say(f"captions: {join_counts(report.num_by_source)}")

@@ -1,4 +1,6 @@
-"""Write an audiofolder: never overwrite files of other origin, and mark an unfinished folder.
+"""Music files -> clips in an audiofolder.
+
+An audiofolder is never written over files of other origin, and is marked while it is unfinished:
 
     OUTPUT/.unfinished     from before the first file until after the last: as long as this is
            audio/          there, `read_manifest` refuses the folder
@@ -9,6 +11,7 @@ if an earlier run of this command left its mark in it. Any other folder is refus
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -17,11 +20,23 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mulap.audio import SAMPLING_RATE, AudioError, load_audio, stream_audio
+from mulap.audio import (
+    SAMPLING_RATE,
+    AudioError,
+    AudioInfo,
+    find_audio,
+    load_audio,
+    no_audio,
+    probe_audio,
+    stream_audio,
+)
 from mulap.data.row_files import UNFINISHED
-from mulap.files import AnyPath, atomic_path
+from mulap.files import AnyPath, FailureLog, atomic_path
 
 METADATA_FILE, AUDIO_FOLDER = "metadata.csv", "audio"
+SHORTEST_CLIP_SECONDS = 3.0  # one segment of the models
+SILENT = "silent"
+_SILENT_PEAK = 1e-3
 
 
 @contextmanager
@@ -55,6 +70,30 @@ def write_metadata(output: AnyPath, rows: Iterable[Mapping[str, object]], own_co
         writer.writerows(chain([] if first is None else [first], rows))
 
 
+def find_music(
+    source: AnyPath, output: AnyPath, log: FailureLog
+) -> tuple[list[Path], dict[str, int]]:
+    """Find the music files of a folder.
+
+    Args:
+        source: the folder, searched through, or one file.
+        output: where an audiofolder of them is to be.
+        log: takes the folders that cannot be listed.
+
+    Returns:
+        The files, and by ending how many other files there are.
+
+    Raises:
+        ValueError: there are none, or one of the two folders lies inside the other.
+    """
+    check_apart(source, output)
+    left_aside = Counter[str]()
+    files = find_audio([source], log.failures, left_aside)
+    if not files:
+        raise no_audio([source], log.failures, left_aside)
+    return files, dict(left_aside.most_common())
+
+
 def check_apart(source: AnyPath, output: AnyPath) -> None:
     """Refuse to write where the music is: its files would be taken for old ones of ours."""
     music, audio = Path(source).resolve(), (Path(output) / AUDIO_FOLDER).resolve()
@@ -68,6 +107,28 @@ def name_within(source: Path, path: Path) -> Path:
     """Return a music file's path inside its source, which may be the file itself."""
     name = path.relative_to(source) if path.is_relative_to(source) else Path(path.name)
     return name if name.name else Path(path.name)
+
+
+def probe_track(path: Path) -> AudioInfo | str:
+    """Return what a file's headers say, or the reason why no clip can be made of it."""
+    try:
+        str(path).encode()
+        info = probe_audio(path)
+    except UnicodeEncodeError:
+        return "its name is not UTF-8. Rename it."
+    except AudioError as error:
+        return error.reason
+    is_short = info.duration_seconds < SHORTEST_CLIP_SECONDS
+    return f"shorter than {SHORTEST_CLIP_SECONDS:g} s. Leave it out." if is_short else info
+
+
+def name_clips(
+    track_id: str, duration_seconds: float, clip_seconds: float, max_clips: int | None
+) -> dict[float, str]:
+    """Return a track's clips: where each begins, in seconds, and its name in the audiofolder."""
+    starts = clip_starts(duration_seconds, clip_seconds, max_clips)
+    numbers = ((start, round(start / clip_seconds)) for start in starts)
+    return {start: f"{AUDIO_FOLDER}/{track_id}-{number:03d}.flac" for start, number in numbers}
 
 
 def clip_starts(duration_seconds: float, clip_seconds: float, max_clips: int | None) -> list[float]:
@@ -110,6 +171,31 @@ def read_clips(
     except AudioError as error:
         problem = error
     yield from ((start, problem) for start in wanted.values())
+
+
+def cut_clips(
+    path: Path, clips: Mapping[float, str], seconds: float, output: Path
+) -> Iterator[tuple[float, np.ndarray | str]]:
+    """Write clips of a track, none that is silent.
+
+    Args:
+        path: the track.
+        clips: where each begins, in seconds, and its name in the audiofolder; see `read_clips`.
+        seconds: their length.
+        output: the audiofolder.
+
+    Yields:
+        Each start with the samples, or with the reason why there is no clip: `SILENT`, or what
+        cannot be read.
+    """
+    for start, samples in read_clips(path, list(clips), seconds):
+        if isinstance(samples, AudioError):
+            yield start, samples.reason
+        elif np.abs(samples).max() < _SILENT_PEAK:
+            yield start, SILENT
+        else:
+            write_clip(output / clips[start], samples)
+            yield start, samples
 
 
 def write_clip(path: AnyPath, samples: np.ndarray) -> None:

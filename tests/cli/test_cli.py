@@ -216,6 +216,14 @@ def test_a_corpus_inside_its_source_is_refused(tmp_path):
     check_one_line(call("corpus", "folder", tmp_path, tmp_path / "out"), 1, "lies inside")
 
 
+def test_options_for_clips_and_for_whole_tracks_do_not_mix(tmp_path):
+    write_track(tmp_path / "music" / "a.flac", title="First Light", artist="Ann")
+    folder = "corpus", "folder", tmp_path / "music", tmp_path / "out"
+    check_one_line(call(*folder, "--max-clips=2"), 2, "Add --clip-seconds")
+    check_one_line(call(*folder, "--copy", "--clip-seconds=4"), 2, "Leave one out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_demo_corpus_of_no_clips_is_refused(tmp_path):
     check_one_line(
         call("corpus", "demo", tmp_path / "out", "--clips", 0), 2, "0 is not in the range"

@@ -1,29 +1,30 @@
-"""Tracks -> clips on disk, heard and measured, on all cores.
+"""Tracks -> clips on disk, if wanted heard and measured, on all cores.
 
     OUT/audio/TRACK_ID-003.flac   clip 3 of a track: 16 kHz, mono
     OUT/.heard/HASH.npz           what was found out about one track
 
 The second is the journal. It is written last, so a track that a kill interrupted is done again. Its
 name is a hash of the track's id, its file and how it is cut, so that a change leads to new work;
-clips that no track claims any more are removed.
+clips that no track claims any more are removed. Tracks that are not cut have none: they are linked
+again.
 """
 
 import hashlib
 import json
-import time
+import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mulap.audio import SAMPLING_RATE, AudioError, probe_audio
-from mulap.corpora.audiofolder import AUDIO_FOLDER, clip_starts, read_clips, write_clip
-from mulap.corpora.described.hear import TAGGERS, Taggers, load_taggers
+from mulap.audio import SAMPLING_RATE
+from mulap.corpora.audiofolder import AUDIO_FOLDER, SILENT, cut_clips, name_clips, probe_track
 from mulap.corpora.described.measure import measure
 from mulap.corpora.described.tracks import (
-    SHORTEST_CLIP_SECONDS,
+    TAGGERS,
     DescribeOptions,
     Heard,
     HeardClip,
@@ -32,13 +33,16 @@ from mulap.corpora.described.tracks import (
     Track,
     check_ids,
 )
+from mulap.corpora.tags import caption_from_tags
 from mulap.files import AnyPath, atomic_path
 from mulap.pools import Processes
 from mulap.terminal import Progress
 
+if TYPE_CHECKING:  # imports torch, which only listening needs
+    from mulap.corpora.described.hear import Taggers
+
 JOURNAL_FOLDER = ".heard"
 _VERSION = 1  # of what a journal holds
-_SILENT_PEAK = 1e-3
 
 
 @dataclass
@@ -60,7 +64,7 @@ def hear_tracks(
     num_processes: int = 1,
     is_complete: bool = True,
 ) -> Heard:
-    """Cut tracks into clips under OUT/audio, and listen to them.
+    """Cut tracks into clips under OUT/audio and, if wanted, listen to them.
 
     Args:
         tracks: any number.
@@ -76,15 +80,19 @@ def hear_tracks(
     Raises:
         ValueError: two tracks have one id, or an id leads out of the folder.
     """
-    began = time.monotonic()
     output, options = Path(output), options or DescribeOptions()
     check_ids(tracks)
     folder = output / JOURNAL_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    taggers = None
+    if options.listens:
+        from mulap.corpora.described.hear import load_taggers  # noqa: PLC0415 (imports torch)
+
+        taggers = load_taggers()
     heard, failures, kept, num_silent = [], [], set[str](), 0
     with (
-        Progress("listening", len(tracks), "tracks") as progress,
-        Processes(num_processes, load_taggers(), output, options) as pool,
+        Progress("listening" if taggers else "reading", len(tracks), "tracks") as progress,
+        Processes(num_processes, taggers, output, options) as pool,
     ):
         for track, done in zip(tracks, pool.map(_hear_track, tracks), strict=True):
             failures += done.failures
@@ -92,62 +100,80 @@ def hear_tracks(
             kept.add(done.journal)
             if done.clips:
                 track = replace(track, tags={**done.tags, **track.tags})
-                vector = np.stack(done.vectors).mean(0)
+                vector = np.stack(done.vectors).mean(0) if done.vectors else np.empty(0)
                 heard.append(HeardTrack(track, tuple(done.clips), vector))
             progress.advance()
     if is_complete:
         _remove_unclaimed(output, kept, {clip.file_name for each in heard for clip in each.clips})
     seconds = sum(clip.duration_seconds for each in heard for clip in each.clips)
-    return Heard(heard, failures, num_silent, seconds, time.monotonic() - began)
+    return Heard(heard, failures, num_silent, seconds)
 
 
-def _hear_track(taggers: Taggers, output: Path, options: DescribeOptions, track: Track) -> _Done:
+def _hear_track(
+    taggers: "Taggers | None", output: Path, options: DescribeOptions, track: Track
+) -> _Done:
     """Cut a track and listen to its clips, unless that was done before. Runs in a process."""
     try:
-        track.track_id.encode()
         journal = _journal_path(track, output, options)
-        done = _read_journal(journal)
-        if done and all((output / clip.file_name).is_file() for clip in done.clips):
-            return done
-        info = probe_audio(track.path)
-    except UnicodeEncodeError:
-        return _Done(failures=[(str(track.path), "its name is not UTF-8. Rename it.")])
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}. Check the path."
         return _Done(failures=[(str(track.path), reason)])
-    except AudioError as error:
-        return _Done(failures=[(str(track.path), error.reason)])
-    if info.duration_seconds < SHORTEST_CLIP_SECONDS:
-        reason = f"shorter than {SHORTEST_CLIP_SECONDS:g} s. Leave it out."
+    done = _read_journal(journal)
+    if done and all((output / clip.file_name).is_file() for clip in done.clips):
+        return done
+    info = probe_track(track.path)
+    if isinstance(info, str):
+        return _Done(failures=[(str(track.path), info)])
+    if not (options.listens or caption_from_tags(info.tags, track.path.name)):
+        reason = "no usable text: no tags, and a file name without words"
         return _Done(failures=[(str(track.path), reason)])
+    if options.whole:
+        name = f"{AUDIO_FOLDER}/{track.track_id}"
+        _place_track(track.path, output / name, options.whole)
+        return _Done([HeardClip(name, 0.0, info.duration_seconds)], tags=info.tags)
     done = _Done(tags=info.tags, journal=journal.name)
-    starts = clip_starts(info.duration_seconds, options.clip_seconds, options.max_clips)
-    for start, samples in read_clips(track.path, starts, options.clip_seconds):
-        if isinstance(samples, AudioError):
-            done.failures.append((f"{track.path} at {start:g} s", samples.reason))
+    seconds = options.clip_seconds
+    clips = name_clips(track.track_id, info.duration_seconds, seconds, options.max_clips)
+    for start, samples in cut_clips(track.path, clips, seconds, output):
+        if isinstance(samples, str):
+            if samples == SILENT and taggers:
+                done.num_silent += 1
+            else:
+                done.failures.append((f"{track.path} at {start:g} s", samples))
             continue
-        if np.abs(samples).max() < _SILENT_PEAK:
-            done.num_silent += 1
+        length = len(samples) / SAMPLING_RATE
+        if not taggers:
+            done.clips.append(HeardClip(clips[start], start, length))
             continue
-        number = round(start / options.clip_seconds)
-        name = f"{AUDIO_FOLDER}/{track.track_id}-{number:03d}.flac"
-        write_clip(output / name, samples)
         log_mels = taggers.log_mels(samples)
         odds, vector = taggers.listen(log_mels)
         measured = measure(samples, log_mels, taggers.frames_per_second)
-        seconds = len(samples) / SAMPLING_RATE
-        done.clips.append(HeardClip(name, start, seconds, odds, measured))
+        done.clips.append(HeardClip(clips[start], start, length, odds, measured))
         # Rounded as the journal rounds them, so that a resumed run gives the same.
         done.vectors.append(vector.astype(np.float16).astype(np.float32))
     _write_journal(journal, done)
     return done
 
 
+def _place_track(path: Path, target: Path, how: str) -> None:
+    """Link or copy a whole track."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    original = path.resolve()
+    if target.resolve() == original and not target.is_symlink():  # by a link in the music's folder
+        raise ValueError(f"{target}: is the track itself. Choose another OUTPUT.")
+    if how == "copy":
+        with atomic_path(target) as temporary:
+            shutil.copyfile(original, temporary)
+    else:
+        target.unlink(missing_ok=True)
+        target.symlink_to(original)
+
+
 def _journal_path(track: Track, output: Path, options: DescribeOptions) -> Path:
     status = track.path.stat()
     made_of = (
         _VERSION,
-        TAGGERS,
+        TAGGERS if options.listens else (),
         track.track_id,
         (status.st_size, status.st_mtime_ns),
         (options.clip_seconds, options.max_clips),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mulap.corpora.described.tracks import TAGGERS
 from mulap.fast.frozen import FrozenBackbone
 from mulap.fast.threads import one_torch_thread
 from mulap.model.bundled import locate_weights
@@ -18,7 +19,6 @@ from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnForTagging
 from mulap.terminal import without_transformers_bars
 
-TAGGERS = ("musicnn-mtt", "musicnn-msd")  # the vector is the last one's
 _EVERY = 2  # of the segments one is heard: a clip's tags hardly change in 3 s, and it costs half
 
 

@@ -2,12 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-SHORTEST_CLIP_SECONDS = 3.0  # one segment of the taggers
+from mulap.corpora.audiofolder import SHORTEST_CLIP_SECONDS, find_music, name_within
+from mulap.corpora.tags import describe_tags, says_nothing
+from mulap.files import FailureLog
+
+GROUP_CHOICES = ("artist", "album", "folder", "track")
+TAGGERS = ("musicnn-mtt", "musicnn-msd")
+"""Who listens. A clip's vector is the last one's."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,17 @@ class DescribeOptions:
     captions: int = 6  # most captions per clip
     seed: int = 0  # of the choice of words
     relative_captions: int = 0  # more of each clip, see `relative`
+    # What the split keeps together: artist, album, folder or track. Where a track has no such tag,
+    # its folder.
+    group_by: str = "artist"
+    listens: bool = True  # False: captions are of tags alone, and tracks without any are left out
+    whole: str = ""  # "link" or "copy": tracks are not cut, but put there as they are
 
     def __post_init__(self) -> None:
+        if self.group_by not in GROUP_CHOICES:
+            raise ValueError(
+                f"group_by is {self.group_by!r}. Give one of {', '.join(GROUP_CHOICES)}."
+            )
         if self.clip_seconds < SHORTEST_CLIP_SECONDS:
             raise ValueError(
                 f"clip_seconds is {self.clip_seconds:g}. Give {SHORTEST_CLIP_SECONDS:g} or more."
@@ -54,8 +69,8 @@ class DescribeOptions:
 class Measured:
     """What was measured of a clip; None and empty where the measurement is not sure enough."""
 
-    loudness_db: float  # RMS, in decibels below full scale: 0 at most
-    change_db: float  # how much louder the last third is than the first
+    loudness_db: float = 0.0  # RMS, in decibels below full scale: 0 at most
+    change_db: float = 0.0  # how much louder the last third is than the first
     tempo_bpm: float | None = None
     mode: str = ""  # major or minor
 
@@ -67,8 +82,9 @@ class HeardClip:
     file_name: str  # relative to the audiofolder
     start_seconds: float
     duration_seconds: float
-    odds: np.ndarray  # log-odds of each tag of `hear.TAGS`, float32 (100,)
-    measured: Measured
+    # log-odds of each tag of `hear.tag_names`, float32 (100,); empty where nobody listened
+    odds: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    measured: Measured = Measured()
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,8 @@ class HeardTrack:
 
     track: Track  # with the file's own tags added to `tags`
     clips: tuple[HeardClip, ...]
-    vector: np.ndarray  # mean embedding by musicnn-msd, float32 (1506,)
+    # mean embedding by musicnn-msd, float32 (1506,); empty where nobody listened
+    vector: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,32 @@ class Heard:
     failures: list[tuple[str, str]]  # (file, reason)
     num_silent: int  # clips
     audio_seconds: float  # of all clips
-    elapsed_seconds: float
+
+
+def find_tracks(source: Path, output: Path, log: FailureLog) -> tuple[list[Track], dict[str, int]]:
+    """Return a folder's music files as tracks, as `find_music` does.
+
+    Their group is their folder; its name is also a text about them.
+    """
+    files, left_aside = find_music(source, output, log)
+    tracks = []
+    for file in files:
+        name = name_within(source, file)
+        folder = " ".join(name.parent.name.replace("_", " ").replace("-", " ").split())
+        texts = (("title", folder),) if folder and not says_nothing(folder) else ()
+        tracks.append(Track(file, name.as_posix(), file.parent.name, texts=texts))
+    return tracks, left_aside
+
+
+def group_tracks(tracks: Sequence[HeardTrack], group_by: str) -> list[HeardTrack]:
+    """Return the tracks with the group that their tags name, one of `GROUP_CHOICES`."""
+    grouped = []
+    for each in tracks:
+        track = each.track
+        said = describe_tags(track.tags, track.path.name)
+        group = track.track_id if group_by == "track" else said.get(group_by, "") or track.group
+        grouped.append(replace(each, track=replace(track, group=group)))
+    return grouped
 
 
 def check_ids(tracks: Sequence[Track]) -> None:

@@ -9,6 +9,7 @@ from mulap.corpora.described.tracks import DescribeOptions
     ("values", "says"),
     [
         ({"clip_seconds": 2.0}, "clip_seconds is 2. Give 3 or more."),
+        ({"group_by": "mood"}, "group_by is 'mood'. Give one of artist, album, folder, track."),
         ({"captions": 0}, "must be 1 or more"),
         ({"max_clips": -1}, "must be 1 or more"),
     ],
