@@ -14,20 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from mulap.audio import AudioError, probe_audio
 from mulap.corpora.audiofolder import (
     AUDIO_FOLDER,
+    SHORTEST_CLIP_SECONDS,
+    SILENT,
     check_apart,
     clip_starts,
+    cut_clips,
     making_audiofolder,
-    read_clips,
-    write_clip,
     write_metadata,
 )
 from mulap.corpora.described.tracks import (
-    SHORTEST_CLIP_SECONDS,
     DescribeOptions,
     Track,
     check_ids,
@@ -41,7 +39,6 @@ from mulap.terminal import Progress
 Failures = list[tuple[str, str]]
 """(file or row, reason) of what cannot be used."""
 
-_SILENT_PEAK = 1e-4
 _LONGER = 1.5  # times the excerpt: a file that lasts longer is not the excerpt alone
 
 
@@ -185,16 +182,16 @@ def _cut_track(output: Path, options: DescribeOptions, row: SetTrack) -> _Cut:
         start = begin + place
         name = row.track.track_id + ("" if is_whole else f"-{start:g}-{start + seconds:g}")
         clips[start] = f"{AUDIO_FOLDER}/{name}.flac"
-    wanted = [start for start, name in clips.items() if not _is_newer(output / name, modified)]
-    for start, samples in read_clips(path, wanted, seconds):
-        if isinstance(samples, AudioError):
-            cut.failures.append((f"{path} at {start:g} s", samples.reason))
-        elif np.abs(samples).max() < _SILENT_PEAK:
-            cut.num_silent += 1
-        else:
-            write_clip(output / clips[start], samples)
-            continue
-        del clips[start]
+    wanted = {
+        start: name for start, name in clips.items() if not _is_newer(output / name, modified)
+    }
+    for start, samples in cut_clips(path, wanted, seconds, output):
+        if isinstance(samples, str):
+            del clips[start]
+            if samples == SILENT:
+                cut.num_silent += 1
+            else:
+                cut.failures.append((f"{path} at {start:g} s", samples))
     cut.clips += [(name, start, seconds) for start, name in clips.items()]
     return cut
 
