@@ -212,6 +212,12 @@ class ClipDataset(Dataset[Item]):
             seconds = decode_file(decoding, clip.audio_path).duration_seconds
         return reader.read(clip, key, seconds)
 
+    def features_of(self, index: int) -> np.ndarray:
+        """Return a backbone's features of a whole clip, float32 (T, A); see `use_features`."""
+        assert self._features is not None
+        rows, starts, counts = self._features
+        return np.asarray(rows[starts[index] + np.arange(counts[index])])
+
     def use_features(self, rows: Any, starts: np.ndarray, counts: np.ndarray) -> None:
         """Give a backbone's features from here on; clips that have none are left out.
 

@@ -4,6 +4,7 @@
     mam          squared error of the hidden segments          (equation 3)
     atm          binary cross-entropy of the match             (equation 4)
     contrastive  InfoNCE between pooled audio and pooled text  (not in the paper; CLIP's loss)
+    tags         cross-entropy of words that taggers hear      (not in the paper; in `training`)
 
 Every loss is finite whatever the batch: with nothing to score it is 0 and still part of the graph,
 so that no process of a distributed run waits for a gradient that never comes.
@@ -24,7 +25,7 @@ from torch.nn.functional import (
 
 from mulap.model.pretraining import MulapForPreTrainingOutput
 
-OBJECTIVES = ("mlm", "mam", "atm", "contrastive")
+OBJECTIVES = ("mlm", "mam", "atm", "contrastive", "tags")
 # A count -> its mean over the processes whose losses are averaged; see `compute_losses`.
 MeanCount = Callable[[Tensor], Tensor]
 
@@ -39,6 +40,8 @@ class LossOptions:
         mam: weight.
         atm: weight.
         contrastive: weight; needs a model with `has_contrastive_head`.
+        tags: weight; puts what the taggers of a frozen `model.audio_weights` hear into the shared
+            space, see `mulap.training.pretrain.heard`. Not measured on validation clips.
         mam_target: `original`, the features before masking, as equation 3 has it; `normalized`,
             these after LayerNorm without parameters; `zeros`, the masked features themselves,
             which is what the authors' code regresses to.
@@ -60,6 +63,7 @@ class LossOptions:
     mam: float = 4.0
     atm: float = 2.0
     contrastive: float = 0.0
+    tags: float = 0.0
     mam_target: Literal["original", "normalized", "zeros"] = "original"
     mam_reduction: Literal["mean", "sum"] = "mean"
     mismatch: Literal["keep", "drop_mlm", "drop_both"] = "keep"
@@ -73,7 +77,7 @@ class LossOptions:
     @property
     def needs_coattention(self) -> bool:
         """Whether an objective with a weight looks at both streams together."""
-        return self.weights().keys() != {"contrastive"}
+        return not self.weights().keys() <= {"contrastive", "tags"}
 
 
 @dataclass

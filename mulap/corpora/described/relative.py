@@ -66,6 +66,11 @@ def relative_captions(clips: Sequence[HeardClip], count: int, seed: int) -> list
     return captions
 
 
+def describe_word(word: str) -> str:
+    """Return what a word of the table reads as on its own: "no vocals" for "none"."""
+    return _NAMES.get(word, word)
+
+
 def _without_clashes(words: Sequence[str]) -> list[str]:
     kept: list[str] = []
     for word in words:
@@ -75,7 +80,7 @@ def _without_clashes(words: Sequence[str]) -> list[str]:
 
 
 def _phrase(words: Sequence[str], rng: np.random.Generator) -> str:
-    first, *others = (_NAMES.get(word, word) for word in words)
+    first, *others = map(describe_word, words)
     forms = [", ".join([first, *others])]
     if others:
         forms += [f"{first} with {' and '.join(others)}", f"{first} and {', '.join(others)}"]

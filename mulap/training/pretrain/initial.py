@@ -106,8 +106,8 @@ def initial_model(
         seed: of the random weights.
 
     Returns:
-        The model, its processor, and the names of the parameters that came from a pretrained BERT,
-        from `audio_weights` or from `weights`.
+        The model, its processor, and the names of the parameters that came from a pretrained BERT
+        or from `audio_weights`.
 
     Raises:
         ValueError: the weights or the text model cannot be found, or are of another kind.
@@ -115,7 +115,7 @@ def initial_model(
     if settings.weights:
         model, processor = load_model(settings.weights)
         freeze(model, settings.freeze)
-        return model, processor, {name for name, _ in model.named_parameters()}
+        return model, processor, set()  # one learning rate for all of it
     source = None if settings.text == "none" else locate_text_model(settings.text)
     if source is None:
         tokenizer = train_tokenizer(captions, settings.vocabulary_size)

@@ -41,6 +41,7 @@ from mulap.training.checkpoints import (
 from mulap.training.loop import RunCallback, check_reporting, newest_checkpoint, speed_up
 from mulap.training.pretrain.evaluate import choose_pool
 from mulap.training.pretrain.features import features_folder, use_cached_features
+from mulap.training.pretrain.heard import HeardWords
 from mulap.training.pretrain.initial import describe_unknown_words, initial_model
 from mulap.training.pretrain.settings import PretrainSettings, is_of_pool, settings_to_dict
 from mulap.training.pretrain.trainer import (
@@ -269,7 +270,12 @@ def _prepare(
         say(f"Warning: {line}")
     speed_up(model, settings.training)
     arguments = training_arguments(settings, run, len(datasets["train"]))
-    trainer = make_trainer(settings, arguments, model, processor, pretrained, datasets, captions)
+    heard = None
+    if settings.objectives.tags:
+        heard = HeardWords(settings.model.audio_weights, model.mulap, processor.tokenizer)
+        heard.fit(datasets["train"].features_of(index) for index in range(len(datasets["train"])))
+    parts = model, processor, pretrained, datasets, captions, heard
+    trainer = make_trainer(settings, arguments, *parts)
     trainer.add_callback(RunCallback(trainer, run))
     return trainer, datasets
 
@@ -301,6 +307,7 @@ def make_trainer(
     pretrained: set[str],
     datasets: dict[str, ClipDataset],
     captions: CaptionPool,
+    heard: HeardWords | None = None,
 ) -> MulapTrainer:
     """Put the trainer together."""
     trainer = MulapTrainer(
@@ -308,6 +315,7 @@ def make_trainer(
         pretrained,
         processor,
         training_collator(settings, processor, captions),
+        heard,
         model=model,
         args=arguments,
         train_dataset=datasets["train"],

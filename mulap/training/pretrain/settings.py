@@ -223,6 +223,13 @@ def _check_together(settings: PretrainSettings, where: str) -> None:
             f"{where}: objectives.contrastive has a weight, but the model has no such head: set "
             "model.has_contrastive_head to true"
         )
+    if "tags" in weights and not (
+        "contrastive" in weights and {"backbone", "text"} <= {*model.freeze}
+    ):
+        raise ValueError(
+            f"{where}: objectives.tags has a weight, which needs objectives.contrastive and "
+            "model.freeze: [backbone, text]. Set them, or objectives.tags to 0."
+        )
     default = MulapConfig()
     shortest_seconds = default.audio_config.segment_seconds
     longest_seconds = default.max_segments * shortest_seconds

@@ -23,6 +23,7 @@ from mulap.model.processor import MulapProcessor
 from mulap.objectives.losses import compute_losses, feature_spread, weighted_sum
 from mulap.training.loop import KeyedTrainer, make_arguments
 from mulap.training.pretrain.evaluate import EVALUATION_SEED, evaluate, split_batch
+from mulap.training.pretrain.heard import HeardWords
 from mulap.training.pretrain.negatives import Embedded, embed_ahead, join_batches, scale_gradient
 from mulap.training.pretrain.parts import hold_frozen, is_in
 from mulap.training.pretrain.settings import PretrainSettings, TrainingSettings
@@ -132,6 +133,7 @@ class MulapTrainer(KeyedTrainer):
         pretrained: names of the parameters that were not drawn at random.
         processor: of the model.
         collator: of training; evaluation masks by the same recipe with a fixed seed.
+        heard: targets of `objectives.tags`, if it has a weight.
         **kwargs: of `Trainer`.
     """
 
@@ -141,9 +143,11 @@ class MulapTrainer(KeyedTrainer):
         pretrained: set[str],
         processor: MulapProcessor,
         collator: PretrainCollator,
+        heard: HeardWords | None = None,
         **kwargs: Any,
     ) -> None:
         self.settings = settings
+        self._heard = heard
         self.processor = processor
         self._summaries = TextSummaries()
         self._batches: Sequence[dict[str, torch.Tensor]] = ()  # of the step at hand
@@ -192,6 +196,9 @@ class MulapTrainer(KeyedTrainer):
             outputs, targets = join_batches(outputs, targets, scale, *everything)
         self._place += 1
         losses = compute_losses(outputs, targets, options, shared.mean)
+        if self._heard is not None:
+            heard = outputs.audio_embeds, outputs.backbone_features, targets.audio_attention_mask
+            losses["tags"] = self._heard.loss(base.mulap, *heard)
         for name, loss in losses.items():
             self._sums[f"loss/{name}"] += loss.detach()
         self._sums["feature_spread"] += feature_spread(outputs.backbone_features)

@@ -382,7 +382,7 @@ def test_a_run_may_go_on_from_a_model(tmp_path):
     for name, value in saved.items():
         assert torch.equal(model.state_dict()[name], value), name
     assert model.config.feature_norm == "batch"  # its own, whatever the settings say
-    assert pretrained == {name for name, _ in model.named_parameters()}
+    assert not pretrained  # all learn at one rate
     assert not any(p.requires_grad for p in model.mulap.text_encoder.parameters())
     assert processor.tokenizer.get_vocab() == make_tokenizer().get_vocab()
 
