@@ -100,13 +100,23 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class MaskingSettings:
-    """What is masked and swapped, for objectives that have a weight; see `PretrainCollator`."""
+    """What is masked and swapped, for objectives that have a weight; see `PretrainCollator`.
+
+    Attributes:
+        mlm_probability: see there, as all that are not named here.
+        mam_probability: see there.
+        mam_min_masked: see there.
+        atm_probability: see there.
+        atm_negatives: as there, or `hard`: half of the swapped captions are such as the shared
+            space takes for alike. It needs a contrastive head and frozen backbone and text.
+        atm_draws: see there.
+    """
 
     mlm_probability: float = 0.15
     mam_probability: float = 0.15
     mam_min_masked: int = 0
     atm_probability: float = 0.5
-    atm_negatives: Literal["batch", "dataset"] = "batch"
+    atm_negatives: Literal["batch", "dataset", "hard"] = "batch"
     atm_draws: int = 1
 
 
@@ -214,22 +224,7 @@ def settings_to_dict(settings: PretrainSettings) -> dict[str, Any]:
 
 def _check_together(settings: PretrainSettings, where: str) -> None:
     """Refuse values that no run could use, before anything is decoded."""
-    weights = settings.objectives.weights()
-    if not weights:
-        raise ValueError(f"{where}: no objective has a weight: give objectives.mlm one, say")
-    model = settings.model
-    if "contrastive" in weights and not (model.has_contrastive_head or model.weights):
-        raise ValueError(
-            f"{where}: objectives.contrastive has a weight, but the model has no such head: set "
-            "model.has_contrastive_head to true"
-        )
-    if "tags" in weights and not (
-        "contrastive" in weights and {"backbone", "text"} <= {*model.freeze}
-    ):
-        raise ValueError(
-            f"{where}: objectives.tags has a weight, which needs objectives.contrastive and "
-            "model.freeze: [backbone, text]. Set them, or objectives.tags to 0."
-        )
+    _check_objectives(settings, where)
     default = MulapConfig()
     shortest_seconds = default.audio_config.segment_seconds
     longest_seconds = default.max_segments * shortest_seconds
@@ -254,6 +249,31 @@ def _check_together(settings: PretrainSettings, where: str) -> None:
             value = getattr(getattr(settings, section), name)
             if value < 1:
                 raise ValueError(f"{where}: '{section}.{name}' is {value}: give 1 up")
+
+
+def _check_objectives(settings: PretrainSettings, where: str) -> None:
+    """Refuse objectives that the parts of the model do not allow."""
+    weights = settings.objectives.weights()
+    if not weights:
+        raise ValueError(f"{where}: no objective has a weight: give objectives.mlm one, say")
+    model = settings.model
+    if "contrastive" in weights and not (model.has_contrastive_head or model.weights):
+        raise ValueError(
+            f"{where}: objectives.contrastive has a weight, but the model has no such head: set "
+            "model.has_contrastive_head to true"
+        )
+    is_frozen = {"backbone", "text"} <= {*model.freeze}
+    if "tags" in weights and not ("contrastive" in weights and is_frozen):
+        raise ValueError(
+            f"{where}: objectives.tags has a weight, which needs objectives.contrastive and "
+            "model.freeze: [backbone, text]. Set them, or objectives.tags to 0."
+        )
+    has_space = model.has_contrastive_head or model.weights
+    if settings.masking.atm_negatives == "hard" and not (has_space and is_frozen):
+        raise ValueError(
+            f"{where}: masking.atm_negatives is hard, which needs model.has_contrastive_head and "
+            "model.freeze: [backbone, text]. Set them, or masking.atm_negatives to batch."
+        )
 
 
 def is_of_pool(best_by: str) -> bool:
