@@ -133,10 +133,11 @@ def corpus_fma(output: Path, audio: Path, metadata: Path, subset: str, **options
 @corpus.command("musiccaps")
 @_set_options("musiccaps-public.csv, or its folder.")
 @click.option("--all-test", is_flag=True, help="Put all clips in the split test.")
+@click.option("--no-aspects", is_flag=True, help="Leave out the lists of aspects.")
 @processes_option
 @one_line_errors
 def corpus_musiccaps(
-    output: Path, audio: Path, metadata: Path, all_test: bool, processes: int
+    output: Path, audio: Path, metadata: Path, all_test: bool, no_aspects: bool, processes: int
 ) -> None:
     """Build a corpus in OUTPUT from MusicCaps, with the captions that musicians wrote.
 
@@ -145,7 +146,7 @@ def corpus_musiccaps(
     """
     from mulap.corpora.public_sets.musiccaps import read
 
-    _make(output, audio, read(audio, metadata, all_test), processes)
+    _make(output, audio, read(audio, metadata, all_test, not no_aspects), processes)
 
 
 @corpus.command("song_describer")

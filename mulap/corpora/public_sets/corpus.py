@@ -32,6 +32,7 @@ from mulap.corpora.described.tracks import (
     clip_row,
 )
 from mulap.corpora.public_sets.sentences import write_tag_captions
+from mulap.data.row_files import Row, find_column, read_table
 from mulap.files import AnyPath, FailureLog
 from mulap.pools import Processes
 from mulap.terminal import Progress
@@ -91,6 +92,24 @@ def find_file(audio: Path, names: Sequence[str], folders: Sequence[str] = ()) ->
 def find_table(metadata: Path, name: str) -> Path:
     """Return a table that --metadata names itself or by its folder."""
     return metadata / name if metadata.is_dir() else metadata
+
+
+def read_rows(path: Path, columns: Sequence[str], failures: Failures) -> Iterator[tuple[str, Row]]:
+    """Yield where each row of a CSV stands, and its values.
+
+    Args:
+        path: the table.
+        columns: that it must have; a ValueError says which is missing.
+        failures: takes rows that cannot be read.
+    """
+    names, rows = read_table(path)
+    for name in columns:
+        find_column(path, names, name)
+    for where, row in rows:
+        if isinstance(row, str):
+            failures.append((f"{path} {where}", row))
+        else:
+            yield f"{path} {where}", row
 
 
 def make_set_corpus(

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from mulap.corpora.described.tracks import Track
-from mulap.corpora.public_sets.corpus import Failures, SetTrack, find_file, find_table
+from mulap.corpora.public_sets.corpus import Failures, SetTrack, find_file, find_table, read_rows
 from mulap.corpora.public_sets.sentences import words_of_fma
 from mulap.data.cells import read_list
-from mulap.data.row_files import find_column, one_line, read_table
+from mulap.data.row_files import one_line
 from mulap.data.splits import find_split
 
 SUBSETS = ("small", "medium", "large", "full")
@@ -39,14 +39,16 @@ def read(audio: Path, metadata: Path, subset: str = "small") -> tuple[list[SetTr
         subset: one of `SUBSETS`.
 
     Returns:
-        The tracks, and nothing that failed.
+        The tracks, and rows of genres that cannot be read.
 
     Raises:
         ValueError: a table is missing or of another format, or has no track of that size.
     """
     wanted = SUBSETS[: SUBSETS.index(subset) + 1]
     path = find_table(metadata, "tracks.csv")
-    titles = _read_genres(path.with_name("genres.csv"))
+    failures: Failures = []
+    genre_rows = read_rows(path.with_name("genres.csv"), ("genre_id", "title"), failures)
+    titles = {row["genre_id"]: row.get("title", "") for _, row in genre_rows}
     table = read_tracks(path, COLUMNS)
     columns = (table[name].to_pylist() for name in ("track_id", *COLUMNS))
     tracks = []
@@ -81,15 +83,7 @@ def read(audio: Path, metadata: Path, subset: str = "small") -> tuple[list[SetTr
         tracks.append(SetTrack(track, words))
     if not tracks:
         raise ValueError(f"{path}: no track is in the subset {subset!r}. Unpack it again.")
-    return tracks, []
-
-
-def _read_genres(path: Path) -> dict[str, str]:
-    """Return the titles of genres by their ids."""
-    columns, rows = read_table(path)
-    for name in ("genre_id", "title"):
-        find_column(path, columns, name)
-    return {row["genre_id"]: row["title"] for _, row in rows if isinstance(row, dict)}
+    return tracks, failures
 
 
 def read_tracks(path: Path, columns: tuple[str, ...]) -> pa.Table:

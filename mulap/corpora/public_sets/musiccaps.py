@@ -17,9 +17,8 @@ from pathlib import Path
 
 from mulap.audio import find_audio
 from mulap.corpora.described.tracks import Track
-from mulap.corpora.public_sets.corpus import Failures, SetTrack, find_table
+from mulap.corpora.public_sets.corpus import Failures, SetTrack, find_table, read_rows
 from mulap.data.cells import read_list, read_number, read_text
-from mulap.data.row_files import find_column, read_table
 
 COLUMNS = ("ytid", "start_s", "end_s", "aspect_list", "caption", "is_audioset_eval")
 FACTS = ("audioset_positive_labels", "author_id", "is_balanced_subset", "is_audioset_eval")
@@ -31,13 +30,16 @@ _NAME = re.compile(
 )
 
 
-def read(audio: Path, metadata: Path, is_all_test: bool = False) -> tuple[list[SetTrack], Failures]:
+def read(
+    audio: Path, metadata: Path, is_all_test: bool = False, has_aspects: bool = True
+) -> tuple[list[SetTrack], Failures]:
     """Read the clips: AudioSet's evaluation part is the split test, the others are train.
 
     Args:
         audio: a folder of clips or videos, searched through.
         metadata: musiccaps-public.csv, or its folder.
         is_all_test: put all clips in the split test.
+        has_aspects: take the list of aspects as a caption, too.
 
     Returns:
         The clips, and rows that cannot be read.
@@ -46,32 +48,24 @@ def read(audio: Path, metadata: Path, is_all_test: bool = False) -> tuple[list[S
         ValueError: the table is missing or lacks a column.
     """
     path = find_table(metadata, "musiccaps-public.csv")
-    columns, rows = read_table(path)
-    for name in COLUMNS:
-        find_column(path, columns, name)
     failures: Failures = []
+    rows = read_rows(path, COLUMNS, failures)
     files = _find_files(audio, failures)
     tracks: dict[str, SetTrack] = {}
     seen = set[tuple[str, float]]()
-    for where, row in rows:
-        reason = row if isinstance(row, str) else ""
-        cells = row if isinstance(row, dict) else {}
+    for where, cells in rows:
         ytid = read_text(cells.get("ytid"))
         start, end = read_number(cells.get("start_s")), read_number(cells.get("end_s"))
-        if not reason and (not ytid or start is None or end is None or start >= end):
-            reason = "has no ytid, start_s and end_s of a clip."
-        if reason or start is None or end is None:
-            failures.append((f"{path} {where}", reason))
+        texts = _texts(cells, has_aspects)
+        if not ytid or start is None or end is None or start >= end:
+            failures.append((where, "has no ytid, start_s and end_s of a clip."))
             continue
-        texts, is_known = _texts(cells), (ytid, start) in seen
-        if not texts or is_known:
-            failures.append(
-                (f"{path} {where}", "is there twice." if is_known else "has no caption.")
-            )
+        if not texts or (ytid, start) in seen:
+            failures.append((where, "is there twice." if texts else "has no caption."))
             continue
         seen.add((ytid, start))
         track_id = ytid if ytid not in tracks else f"{ytid}_{start:g}"
-        is_test = is_all_test or read_text(cells["is_audioset_eval"]).lower() in ("true", "1")
+        is_test = is_all_test or read_text(cells.get("is_audioset_eval")).lower() in ("true", "1")
         found, is_excerpt = _choose(files.get(ytid, {}), start)
         track = Track(
             found or audio / f"{ytid}.wav",
@@ -88,10 +82,10 @@ def read(audio: Path, metadata: Path, is_all_test: bool = False) -> tuple[list[S
     return list(tracks.values()), failures
 
 
-def _texts(cells: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+def _texts(cells: Mapping[str, object], has_aspects: bool) -> tuple[tuple[str, str], ...]:
     """Return the caption and the aspects, each as one text after its source."""
-    aspects = read_list(cells["aspect_list"]) or []
-    texts = (("human", read_text(cells["caption"])), ("aspects", ", ".join(map(str, aspects))))
+    aspects = (read_list(cells.get("aspect_list")) or []) if has_aspects else []
+    texts = (("human", read_text(cells.get("caption"))), ("aspects", ", ".join(map(str, aspects))))
     return tuple((source, text) for source, text in texts if text)
 
 

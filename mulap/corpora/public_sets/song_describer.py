@@ -14,10 +14,9 @@ The recordings are a part of the test set of MTG-Jamendo's split 0.
 from pathlib import Path
 
 from mulap.corpora.described.tracks import Track
-from mulap.corpora.public_sets.corpus import Failures, SetTrack, find_file, find_table
+from mulap.corpora.public_sets.corpus import Failures, SetTrack, find_file, find_table, read_rows
 from mulap.corpora.public_sets.mtg_jamendo import read_licences
 from mulap.data.cells import read_text
-from mulap.data.row_files import find_column, read_table
 
 COLUMNS = ("caption_id", "track_id", "caption", "is_valid_subset", "artist_id", "path")
 
@@ -39,19 +38,13 @@ def read(
         ValueError: the table is missing or lacks a column.
     """
     path = find_table(metadata, "song_describer.csv")
-    columns, rows = read_table(path)
-    for name in COLUMNS:
-        find_column(path, columns, name)
     failures: Failures = []
     captions: dict[str, dict[str, str]] = {}  # by path in the set: caption -> its id
     first: dict[str, dict[str, str]] = {}
-    for where, row in rows:
-        if isinstance(row, str):
-            failures.append((f"{path} {where}", row))
-            continue
+    for where, row in read_rows(path, COLUMNS, failures):
         cells = {name: read_text(row.get(name)) for name in COLUMNS}
         if not (cells["path"] and cells["caption"]):
-            failures.append((f"{path} {where}", "has no path or no caption."))
+            failures.append((where, "has no path or no caption."))
         elif has_unvalidated or cells["is_valid_subset"].lower() == "true":
             captions.setdefault(cells["path"], {})[cells["caption"]] = cells["caption_id"]
             first.setdefault(cells["path"], cells)

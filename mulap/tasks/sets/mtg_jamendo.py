@@ -7,6 +7,7 @@ with them. The audio is fetched with MTG's own script (hundreds of gigabytes), s
 
 from pathlib import Path
 
+from mulap.corpora.public_sets.mtg_jamendo import COLUMNS, SPLIT_FILES
 from mulap.data.official_files import find_layout, read_table
 from mulap.tasks.task import Example, Problems, Remote, Task
 
@@ -56,9 +57,6 @@ TOP_50 = tuple(
     label for label in (*GENRES, *INSTRUMENTS, *MOODS) if label.partition("---")[2] in _TOP
 )
 
-# The splits as their files name them.
-SPLIT_FILES = {"train": "train", "valid": "validation", "test": "test"}
-COLUMNS = ("TRACK_ID", "ARTIST_ID", "PATH", "TAGS")
 # Full quality, 320 kbit/s, and the smaller `audio-low`.
 LAYOUTS = ("audio/{}.mp3", "audio/{}.low.mp3", "{}.mp3", "{}.low.mp3")
 

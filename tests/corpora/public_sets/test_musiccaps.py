@@ -24,6 +24,8 @@ def test_captions_aspects_and_splits(tmp_path):
     assert first.words is None
     assert first.track.texts == (("human", "Jazz. Slow."), ("aspects", "jazz, a singer's voice"))
     assert first.track.group == "-ab_defghij"
+    human = read(audio, table, has_aspects=False)[0]
+    assert human[0].track.texts == first.track.texts[:1]
     assert {each.track.split for each in read(audio, table.parent, is_all_test=True)[0]} == {"test"}
 
 
@@ -74,6 +76,7 @@ def test_rows_that_cannot_be_used_are_listed(tmp_path):
         ["", *row[1:]],
         ["h0-defghijk", "x", *row[2:]],
         ["i0-defghijk", *row[1:5], "", *row[6:]],
+        ["j0-defghijk", 0, 10],
         [*row, "too many"],
     ]
     write_rows(table, [MUSICCAPS_HEADER, *rows])
@@ -84,7 +87,8 @@ def test_rows_that_cannot_be_used_are_listed(tmp_path):
         ("5", "has no ytid, start_s and end_s of a clip"),
         ("6", "has no ytid, start_s and end_s of a clip"),
         ("7", "has no caption"),
-        ("8", "too many cells: 10 cells for 9 columns"),
+        ("8", "has no caption"),
+        ("9", "too many cells: 10 cells for 9 columns"),
     ]
 
 
