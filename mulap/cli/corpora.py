@@ -50,6 +50,30 @@ processes_option = click.option(
     callback=_or_one_per_core,
     help="Number of worker processes.  [default: one per core]",
 )
+group_by_option = click.option(
+    "--group-by",
+    type=click.Choice(["artist", "album", "folder", "track"]),
+    default="artist",
+    show_default=True,
+    help="Keep all clips of one artist (or album, folder, track) in the same split.",
+)
+max_clips_option = click.option(
+    "--max-clips",
+    type=COUNT,
+    default=10,
+    show_default=True,
+    help="Largest number of clips per track, spread evenly over it.",
+)
+captions_option = click.option(
+    "--captions",
+    type=COUNT,
+    default=6,
+    show_default=True,
+    help="Largest number of captions per clip.",
+)
+seed_option = click.option(
+    "--seed", default=0, show_default=True, help="Random seed for caption wording."
+)
 
 
 @main.group()
@@ -101,15 +125,9 @@ def corpus_demo(output: Path, clips: int, seconds: float, seed: int, processes: 
 @click.option(
     "--captions", type=COUNT, default=2, show_default=True, help="Number of captions per clip."
 )
-@click.option(
-    "--group-by",
-    type=click.Choice(["artist", "album", "folder", "track"]),
-    default="artist",
-    show_default=True,
-    help="Keep all clips of one artist (or album, folder, track) in the same split.",
-)
+@group_by_option
 @click.option("--copy", is_flag=True, help="Copy the files instead of linking to them.")
-@click.option("--seed", default=0, show_default=True, help="Random seed for caption wording.")
+@seed_option
 @processes_option
 @one_line_errors
 def corpus_folder(  # noqa: PLR0913  (options)
@@ -158,28 +176,10 @@ def corpus_folder(  # noqa: PLR0913  (options)
 @click.option(
     "--clip-seconds", type=Seconds(), default=18.0, show_default=True, help="Length of a clip."
 )
-@click.option(
-    "--max-clips",
-    type=COUNT,
-    default=10,
-    show_default=True,
-    help="Largest number of clips per track, spread evenly over it.",
-)
-@click.option(
-    "--captions",
-    type=COUNT,
-    default=6,
-    show_default=True,
-    help="Largest number of captions per clip.",
-)
-@click.option(
-    "--group-by",
-    type=click.Choice(["artist", "album", "folder", "track"]),
-    default="artist",
-    show_default=True,
-    help="Keep all clips of one artist (or album, folder, track) in the same split.",
-)
-@click.option("--seed", default=0, show_default=True, help="Random seed for caption wording.")
+@max_clips_option
+@captions_option
+@group_by_option
+@seed_option
 @processes_option
 @one_line_errors
 def corpus_describe(

@@ -7,74 +7,43 @@ from typing import Any
 
 import click
 
-from mulap.cli.corpora import Seconds, corpus, processes_option
-from mulap.cli.group import (
-    COUNT,
-    UserPath,
-    end_with_failures,
-    join_counts,
-    one_line_errors,
-    say,
+from mulap.cli.corpora import (
+    Seconds,
+    captions_option,
+    corpus,
+    max_clips_option,
+    processes_option,
+    seed_option,
 )
+from mulap.cli.group import UserPath, end_with_failures, join_counts, one_line_errors, say
 from mulap.terminal import counted
 
-
-def _set_options(metadata: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator: what all sets take. `metadata` says which tables are wanted."""
-    options = (
-        click.argument("output", type=UserPath()),
-        click.option(
-            "--audio",
-            required=True,
-            type=UserPath(exists=True, file_okay=False),
-            help="Folder of the set's audio, unpacked.",
-        ),
-        click.option("--metadata", required=True, type=UserPath(exists=True), help=metadata),
-    )
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+_output = click.argument("output", type=UserPath())
+_audio_option = click.option(
+    "--audio",
+    required=True,
+    type=UserPath(exists=True, file_okay=False),
+    help="Folder of the set's audio, unpacked.",
+)
 
 
-def _tag_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what sets with tags take: how clips are cut, and how many captions are written."""
-    options = (
-        click.option(
-            "--clip-seconds",
-            type=Seconds(has_all=True),
-            default=18.0,
-            show_default=True,
-            help="Length of a clip; all: whole tracks.",
-        ),
-        click.option(
-            "--max-clips",
-            type=COUNT,
-            default=10,
-            show_default=True,
-            help="Largest number of clips per track, spread evenly over it.",
-        ),
-        click.option(
-            "--captions",
-            type=COUNT,
-            default=6,
-            show_default=True,
-            help="Largest number of captions per clip.",
-        ),
-        click.option(
-            "--seed", default=0, show_default=True, help="Random seed for caption wording."
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+_seconds_option = click.option(
+    "--clip-seconds",
+    type=Seconds(has_all=True),
+    default=18.0,
+    show_default=True,
+    help="Length of a clip; all: whole tracks.",
+)
+
+
+def _metadata_option(text: str) -> Callable[..., Any]:
+    return click.option("--metadata", required=True, type=UserPath(exists=True), help=text)
 
 
 @corpus.command("mtg_jamendo")
-@_set_options("Folder `data` of MTG's repository: autotagging.tsv, splits/, raw.meta.tsv.")
+@_output
+@_audio_option
+@_metadata_option("Folder `data` of MTG's repository: autotagging.tsv, splits/, raw.meta.tsv.")
 @click.option(
     "--table",
     type=click.Choice(
@@ -92,7 +61,10 @@ def _tag_options(function: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Which of the five official splits.",
 )
-@_tag_options
+@_seconds_option
+@max_clips_option
+@captions_option
+@seed_option
 @processes_option
 @one_line_errors
 def corpus_mtg_jamendo(
@@ -109,7 +81,9 @@ def corpus_mtg_jamendo(
 
 
 @corpus.command("fma")
-@_set_options("Folder fma_metadata: tracks.csv and genres.csv.")
+@_output
+@_audio_option
+@_metadata_option("Folder fma_metadata: tracks.csv and genres.csv.")
 @click.option(
     "--subset",
     type=click.Choice(["small", "medium", "large", "full"]),
@@ -117,7 +91,10 @@ def corpus_mtg_jamendo(
     show_default=True,
     help="Size; full has the tracks of large, uncut.",
 )
-@_tag_options
+@_seconds_option
+@max_clips_option
+@captions_option
+@seed_option
 @processes_option
 @one_line_errors
 def corpus_fma(output: Path, audio: Path, metadata: Path, subset: str, **options: Any) -> None:
@@ -131,7 +108,9 @@ def corpus_fma(output: Path, audio: Path, metadata: Path, subset: str, **options
 
 
 @corpus.command("musiccaps")
-@_set_options("musiccaps-public.csv, or its folder.")
+@_output
+@_audio_option
+@_metadata_option("musiccaps-public.csv, or its folder.")
 @click.option("--all-test", is_flag=True, help="Put all clips in the split test.")
 @click.option("--no-aspects", is_flag=True, help="Leave out the lists of aspects.")
 @processes_option
@@ -150,7 +129,9 @@ def corpus_musiccaps(
 
 
 @corpus.command("song_describer")
-@_set_options("song_describer.csv, or its folder.")
+@_output
+@_audio_option
+@_metadata_option("song_describer.csv, or its folder.")
 @click.option("--unvalidated", is_flag=True, help="Take captions too that nobody validated.")
 @processes_option
 @one_line_errors
