@@ -169,11 +169,7 @@ def _make(
     )
     say(f"clips: {join_counts(report.num_by_split)}")
     say(f"captions: {join_counts(report.num_by_source)}")
-    for count, why in (
-        (report.num_silent, "as it is silent"),
-        (report.num_undescribed, "as nothing is said of it"),
-    ):
-        if count:
-            say(f"left out: {counted(count, 'clip')}, each {why}")
+    if report.num_undescribed:
+        say(f"left out: {counted(report.num_undescribed, 'clip')}, as nothing is said of it")
     click.echo(output)
     end_with_failures(len(report.failures), output / "failures.jsonl")

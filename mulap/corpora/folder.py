@@ -10,7 +10,7 @@ Limits: two spellings of one artist are two groups.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mulap.corpora.audiofolder import AUDIO_FOLDER, making_audiofolder, write_metadata
@@ -54,7 +54,7 @@ def make_corpus(
     Args:
         source: a folder, searched through, or one file.
         output: the audiofolder, new or made by this before; a second call does what is missing.
-        options: of which `listens` is False.
+        options: how to cut, and how many captions; nobody listens.
         num_processes: that read and cut; with 1 it is this one. The result is the same.
 
     Raises:
@@ -62,6 +62,7 @@ def make_corpus(
             holds what this did not make.
     """
     source, output = Path(source), Path(output)
+    options = replace(options, listens=False, needs_tags=True)
     log = FailureLog(output / "failures.jsonl")
     tracks, left_aside = find_tracks(source, output, log)
     with making_audiofolder(output, OWN_COLUMN):

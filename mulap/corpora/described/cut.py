@@ -11,6 +11,7 @@ again.
 
 import hashlib
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:  # imports torch, which only listening needs
 
 JOURNAL_FOLDER = ".heard"
 _VERSION = 1  # of what a journal holds
+_LONGER = 1.5  # times the excerpt: a file that lasts longer is not the excerpt alone
 
 
 @dataclass
@@ -124,7 +126,7 @@ def _hear_track(
     info = probe_track(track.path)
     if isinstance(info, str):
         return _Done(failures=[(str(track.path), info)])
-    if not (options.listens or caption_from_tags(info.tags, track.path.name)):
+    if options.needs_tags and not caption_from_tags(info.tags, track.path.name):
         reason = "no usable text: no tags, and a file name without words"
         return _Done(failures=[(str(track.path), reason)])
     if options.whole:
@@ -132,8 +134,7 @@ def _hear_track(
         _place_track(track.path, output / name, options.whole)
         return _Done([HeardClip(name, 0.0, info.duration_seconds)], tags=info.tags)
     done = _Done(tags=info.tags, journal=journal.name)
-    seconds = options.clip_seconds
-    clips = name_clips(track.track_id, info.duration_seconds, seconds, options.max_clips)
+    clips, seconds = _choose_clips(track, info.duration_seconds, options)
     for start, samples in cut_clips(track.path, clips, seconds, output):
         if isinstance(samples, str):
             if samples == SILENT and taggers:
@@ -153,6 +154,18 @@ def _hear_track(
         done.vectors.append(vector.astype(np.float16).astype(np.float32))
     _write_journal(journal, done)
     return done
+
+
+def _choose_clips(
+    track: Track, duration_seconds: float, options: DescribeOptions
+) -> tuple[dict[float, str], float]:
+    """Return where a track's clips begin, with their names, and their length in seconds."""
+    start, end = track.excerpt or (0.0, duration_seconds)
+    if duration_seconds > _LONGER * (end - start):
+        return dict.fromkeys([start], f"{AUDIO_FOLDER}/{track.track_id}-000.flac"), end - start
+    is_whole = track.excerpt or options.clip_seconds == math.inf
+    seconds = duration_seconds if is_whole else options.clip_seconds
+    return name_clips(track.track_id, duration_seconds, seconds, options.max_clips), seconds
 
 
 def _place_track(path: Path, target: Path, how: str) -> None:
@@ -177,6 +190,7 @@ def _journal_path(track: Track, output: Path, options: DescribeOptions) -> Path:
         track.track_id,
         (status.st_size, status.st_mtime_ns),
         (options.clip_seconds, options.max_clips),
+        *([track.excerpt] if track.excerpt else []),
     )
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
     return output / JOURNAL_FOLDER / f"{digest[:40]}.npz"

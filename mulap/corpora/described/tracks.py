@@ -35,13 +35,16 @@ class Track:
     texts: tuple[tuple[str, str], ...] = ()
     # more columns of metadata.csv, the same for all clips; never part of a caption
     facts: Mapping[str, str] = field(default_factory=dict)
+    # (start, end) in seconds, should the file hold more than the music, such as a whole video; it
+    # is one clip
+    excerpt: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class DescribeOptions:
     """How tracks are cut and described."""
 
-    clip_seconds: float = 18.0  # a shorter track makes one shorter clip
+    clip_seconds: float = 18.0  # a shorter track makes one shorter clip; infinity: whole tracks
     max_clips: int | None = 10  # per track, spread evenly over it; None means all
     captions: int = 6  # most captions per clip
     seed: int = 0  # of the choice of words
@@ -49,7 +52,8 @@ class DescribeOptions:
     # What the split keeps together: artist, album, folder or track. Where a track has no such tag,
     # its folder.
     group_by: str = "artist"
-    listens: bool = True  # False: captions are of tags alone, and tracks without any are left out
+    listens: bool = True
+    needs_tags: bool = False  # captions are of tags alone: tracks without any are left out
     whole: str = ""  # "link" or "copy": tracks are not cut, but put there as they are
 
     def __post_init__(self) -> None:

@@ -2,45 +2,24 @@
 
     official tables --read() of the set's module--> SetTracks --make_set_corpus--> an audiofolder
 
-    OUT/audio/TRACK_ID-18-36.flac   seconds 18 to 36 of a track; a whole file is TRACK_ID.flac
-
-A name says what its clip holds. So a clip that is there, and no older than its file, is not made
-again after a kill; clips of these tracks that were cut in another way are removed.
+Clips are cut as `described` does, without listening.
 """
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mulap.audio import AudioError, probe_audio
-from mulap.corpora.audiofolder import (
-    AUDIO_FOLDER,
-    SHORTEST_CLIP_SECONDS,
-    SILENT,
-    check_apart,
-    clip_starts,
-    cut_clips,
-    making_audiofolder,
-    write_metadata,
-)
-from mulap.corpora.described.tracks import (
-    DescribeOptions,
-    Track,
-    check_ids,
-    clip_row,
-)
+from mulap.corpora.audiofolder import check_apart, making_audiofolder, write_metadata
+from mulap.corpora.described.cut import hear_tracks
+from mulap.corpora.described.tracks import DescribeOptions, HeardClip, Track, check_ids, clip_row
 from mulap.corpora.public_sets.sentences import write_tag_captions
 from mulap.data.row_files import Row, find_column, read_table
 from mulap.files import AnyPath, FailureLog
-from mulap.pools import Processes
-from mulap.terminal import Progress
 
 Failures = list[tuple[str, str]]
 """(file or row, reason) of what cannot be used."""
-
-_LONGER = 1.5  # times the excerpt: a file that lasts longer is not the excerpt alone
 
 
 @dataclass(frozen=True)
@@ -50,8 +29,6 @@ class SetTrack:
     track: Track  # with no `words`, its `texts` are the captions of each clip, as they stand
     # what its tags say, by facet of `described.facets`: sentences are written of them
     words: Mapping[str, tuple[str, ...]] | None = None
-    # (start, end) in seconds, should the file hold more than the recording, such as a whole video
-    excerpt: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,20 +41,10 @@ class SetReport:
     num_tracks: int  # that have a clip
     num_by_split: dict[str, int]  # clips
     num_by_source: dict[str, int]  # captions by where they come from
-    num_silent: int  # clips left out
     num_undescribed: int  # clips left out, as nothing is said of them
     audio_seconds: float  # of all clips
     failures: Failures
     elapsed_seconds: float
-
-
-@dataclass
-class _Cut:
-    """What became of a track: its clips on disk, each as (name, start and length in seconds)."""
-
-    clips: list[tuple[str, float, float]] = field(default_factory=list)
-    failures: Failures = field(default_factory=list)
-    num_silent: int = 0
 
 
 def find_file(audio: Path, names: Sequence[str], folders: Sequence[str] = ()) -> Path:
@@ -152,72 +119,28 @@ def make_set_corpus(
     missing = {each.track.path for each in tracks} - {each.track.path for each in there}
     log.failures += [(str(path), "is missing. Download it.") for path in sorted(missing)]
     own_column = f"{tracks[0].track.source}_id"
+    options, counts = replace(options, listens=False), _Counts()
+    by_id = {each.track.track_id: each for each in there}
     with making_audiofolder(output, own_column):
-        cuts = []
-        with (
-            Progress("cutting", len(there), "tracks") as progress,
-            Processes(num_processes, output, options) as pool,
-        ):
-            for cut in pool.map(_cut_track, there):
-                cuts.append(cut)
-                progress.advance()
-        log.failures += [failure for cut in cuts for failure in cut.failures]
-        counts = _Counts()
-        write_metadata(output, _rows(there, cuts, options, own_column, counts), own_column)
-        _remove_stale(output / AUDIO_FOLDER, there, cuts)
+        cut = hear_tracks(
+            [each.track for each in there], output, options, num_processes, not missing
+        )
+        log.failures += cut.failures
+        pairs = ((by_id[each.track.track_id], each.clips) for each in cut.tracks)
+        write_metadata(output, _rows(pairs, options, own_column, counts), own_column)
         log.write()
     return SetReport(
         output,
         num_rows=len(tracks),
         num_missing=len(missing),
-        num_tracks=sum(bool(cut.clips) for cut in cuts),
+        num_tracks=len(cut.tracks),
         num_by_split=dict(counts.splits),
         num_by_source=dict(counts.sources.most_common()),
-        num_silent=sum(cut.num_silent for cut in cuts),
         num_undescribed=counts.num_undescribed,
-        audio_seconds=sum(seconds for cut in cuts for _, _, seconds in cut.clips),
+        audio_seconds=cut.audio_seconds,
         failures=log.failures,
         elapsed_seconds=time.monotonic() - began,
     )
-
-
-def _cut_track(output: Path, options: DescribeOptions, row: SetTrack) -> _Cut:
-    """Write the clips of a track that are not there yet. Runs in a process."""
-    path, cut = row.track.path, _Cut()
-    try:
-        end, modified = probe_audio(path).duration_seconds, path.stat().st_mtime
-    except AudioError as error:
-        cut.failures.append((str(path), error.reason))
-        return cut
-    begin, seconds, is_whole = 0.0, min(options.clip_seconds, end), options.clip_seconds >= end
-    if row.excerpt and end > _LONGER * (row.excerpt[1] - row.excerpt[0]):
-        begin, end, is_whole = row.excerpt[0], min(end, row.excerpt[1]), False
-        seconds = end - begin
-    if seconds < SHORTEST_CLIP_SECONDS:
-        cut.failures.append((str(path), f"shorter than {SHORTEST_CLIP_SECONDS:g} s."))
-        return cut
-    clips: dict[float, str] = {}
-    for place in clip_starts(end - begin, seconds, options.max_clips):
-        start = begin + place
-        name = row.track.track_id + ("" if is_whole else f"-{start:g}-{start + seconds:g}")
-        clips[start] = f"{AUDIO_FOLDER}/{name}.flac"
-    wanted = {
-        start: name for start, name in clips.items() if not _is_newer(output / name, modified)
-    }
-    for start, samples in cut_clips(path, wanted, seconds, output):
-        if isinstance(samples, str):
-            del clips[start]
-            if samples == SILENT:
-                cut.num_silent += 1
-            else:
-                cut.failures.append((f"{path} at {start:g} s", samples))
-    cut.clips += [(name, start, seconds) for start, name in clips.items()]
-    return cut
-
-
-def _is_newer(path: Path, modified: float) -> bool:
-    """Return whether a file is there and no older than that."""
-    return path.is_file() and path.stat().st_mtime >= modified
 
 
 @dataclass
@@ -230,34 +153,22 @@ class _Counts:
 
 
 def _rows(
-    tracks: Sequence[SetTrack],
-    cuts: Sequence[_Cut],
+    pairs: Iterable[tuple[SetTrack, Sequence[HeardClip]]],
     options: DescribeOptions,
     own_column: str,
     counts: _Counts,
 ) -> Iterator[dict[str, str]]:
     """Yield a row of metadata.csv for each clip that has a caption."""
-    for each, cut in zip(tracks, cuts, strict=True):
+    for each, clips in pairs:
         track = each.track
-        for name, start, _ in cut.clips:
+        for clip in clips:
             captions = [(text, source) for source, text in track.texts]
             if each.words is not None:
-                captions = write_tag_captions(track, each.words, name, options)
+                captions = write_tag_captions(track, each.words, clip.file_name, options)
             if not captions:
                 counts.num_undescribed += 1
                 continue
             counts.splits[track.split] += 1
             counts.sources.update(source for _, source in captions)
-            row = clip_row(track, name, start, captions)
+            row = clip_row(track, clip.file_name, clip.start_seconds, captions)
             yield {**row, own_column: track.facts[own_column], **track.facts}
-
-
-def _remove_stale(audio: Path, tracks: Sequence[SetTrack], cuts: Sequence[_Cut]) -> None:
-    """Remove clips of these tracks that were cut in another way."""
-    claimed = {name for cut in cuts for name, _, _ in cut.clips}
-    ids = {each.track.track_id for each, cut in zip(tracks, cuts, strict=True) if cut.clips}
-    for path in audio.rglob("*.flac"):
-        name = path.relative_to(audio).as_posix()
-        stem = name.removesuffix(".flac")
-        if f"{AUDIO_FOLDER}/{name}" not in claimed and {stem, stem.rsplit("-", 2)[0]} & ids:
-            path.unlink()

@@ -77,8 +77,9 @@ def read(
             attribution=f"YouTube, {ytid}, {start:g} s to {end:g} s",
             texts=texts,
             facts={"musiccaps_id": ytid, **{name: read_text(cells.get(name)) for name in FACTS}},
+            excerpt=None if is_excerpt else (start, end),
         )
-        tracks[track_id] = SetTrack(track, excerpt=None if is_excerpt else (start, end))
+        tracks[track_id] = SetTrack(track)
     return list(tracks.values()), failures
 
 

@@ -35,7 +35,14 @@ def test_files_are_found_by_any_usual_name(tmp_path):
     found = {each.track.track_id: each.track.path.name for each in tracks}
     assert found == {ytid: name or f"{ytid}.wav" for ytid, _, name, *_ in MUSICCAPS}
     # Only a name without a time may be a longer video.
-    assert [each.excerpt for each in tracks] == [(30, 40), None, None, (10, 20), (0, 10), (0, 10)]
+    assert [each.track.excerpt for each in tracks] == [
+        (30, 40),
+        None,
+        None,
+        (10, 20),
+        (0, 10),
+        (0, 10),
+    ]
 
 
 @pytest.mark.parametrize(
