@@ -112,7 +112,14 @@ def pretrain(
     type=click.IntRange(0),
     default=200,
     show_default=True,
-    help="Largest number of clips in the retrieval pool, one per group; 0 for none.",
+    help="Largest number of clips in the retrieval pool; 0 for none.",
+)
+@click.option(
+    "--per-group",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Largest number of clips of one group (track, album or artist) in that pool.",
 )
 @click.option(
     "--untrained/--no-untrained",
@@ -128,6 +135,7 @@ def evaluate(
     data: Path,
     split: str,
     pool: int,
+    per_group: int,
     untrained: bool,
     device: str,
     unpack_to: Path | None,
@@ -135,16 +143,16 @@ def evaluate(
 ) -> None:
     """Evaluate MODEL (a run's folder or a checkpoint) on a split of --data.
 
-    Prints losses, matching accuracy with a 95% bootstrap interval, and text-to-audio retrieval with
-    its chance level, next to the untrained model that the run started from. Pairs and retrieval use
-    one clip per group (track, album or artist). Crops and captions are those of the run's
-    validation: chosen as in training, by a fixed seed.
+    Prints losses, matching accuracy and text-to-audio retrieval with 95% bootstrap intervals over
+    groups, and chance levels, next to the untrained model that the run started from. --json has
+    audio-to-text retrieval too. Crops and captions are those of the run's validation: chosen as in
+    training, by a fixed seed.
     """
     quiet_transformers()
     from mulap.training.pretrain.comparison import evaluate_run
     from mulap.training.progress import describe_metrics
 
-    result = evaluate_run(model, data, split, untrained, pool, device, unpack_to)
+    result = evaluate_run(model, data, split, untrained, pool, device, unpack_to, per_group)
     figures = result.as_dict()
     if as_json:
         click.echo(json.dumps(figures, indent=2))
@@ -153,18 +161,23 @@ def evaluate(
         for name in ("trained", "untrained"):
             values = figures.get(name)
             if isinstance(values, dict):
-                click.echo(f"{name}: {describe_metrics(values)}{_interval(values)}")
+                click.echo(f"{name}: {describe_metrics(values)}{_intervals(values)}")
     for file, reason in result.failures:
         warn(f"left out: {file}: {reason}")
     end_with_failures(len(result.failures), "the lines above")
 
 
-def _interval(figures: dict[str, Any]) -> str:
-    """Return the interval of the matching accuracy in words, if there is one."""
-    if "atm/pair_accuracy/95%" not in figures:
+def _intervals(figures: dict[str, Any]) -> str:
+    """Return the intervals of the figures in words, if there are any."""
+    named = {"accuracy over all pairs": "atm/pair_accuracy"}
+    named |= {
+        f"R@10 by the {head} head": f"retrieval/{head}/R@10" for head in ("atm", "contrastive")
+    }
+    parts = [
+        f"{name} {interval[0]:.1%} to {interval[1]:.1%}"
+        for name, key in named.items()
+        if (interval := figures.get(f"{key}/95%"))
+    ]
+    if not parts:
         return ""
-    low, high = figures["atm/pair_accuracy/95%"]
-    num_groups = f"{figures['retrieval/atm/pool']:.0f} groups"
-    return (
-        f"; 95% interval of the accuracy over all pairs, over {num_groups}: {low:.1%} to {high:.1%}"
-    )
+    return f"; 95% intervals over {figures['retrieval/groups']} groups: {', '.join(parts)}"

@@ -77,7 +77,7 @@ def test_an_evaluation_prints_chance_and_what_its_interval_is_over(tmp_path):
     result = call(*arguments, "--no-untrained")
     assert result.exit_code == 0
     assert "by chance: R@1 25.0%, R@5 100.0%, R@10 100.0%, median rank 2.5" in result.stdout
-    assert "95% interval of the accuracy over all pairs, over 4 groups: " in result.stdout
+    assert "95% intervals over 4 groups: accuracy over all pairs " in result.stdout
     check_one_line(call(*arguments, "--device", "none"), 1, "--device none: torch cannot use it")
 
 

@@ -24,6 +24,7 @@ from mulap.training.checkpoints import SETTINGS_FILE
 from mulap.training.pretrain.evaluate import Evaluation, evaluate
 from mulap.training.pretrain.features import features_folder, use_cached_features
 from mulap.training.pretrain.initial import describe_unknown_words, initial_model, load_model
+from mulap.training.pretrain.retrieval import RECALL_AT
 from mulap.training.pretrain.run import read_clips
 from mulap.training.pretrain.settings import PretrainSettings, load_settings
 from mulap.training.pretrain.trainer import evaluation_collator, held_out_clips
@@ -51,19 +52,22 @@ class RunEvaluation:
     failures: list[tuple[str, str]]
 
     def as_dict(self) -> dict[str, object]:
-        """Return all figures as plain values, with 95% bootstrap intervals, for JSON.
-
-        The pool has one clip per group, so drawing its clips draws whole groups.
-        """
+        """Return all figures as plain values for JSON, with 95% bootstrap intervals over groups."""
         figures: dict[str, object] = {"split": self.split, "num_clips": self.num_clips}
         for name, evaluation in (("trained", self.trained), ("untrained", self.untrained)):
             if evaluation is None:
                 continue
             values: dict[str, object] = dict(evaluation.metrics)
+            groups = evaluation.groups
             if len(evaluation.pair_accuracy):
-                groups = np.arange(len(evaluation.pair_accuracy))
                 interval = bootstrap_interval(evaluation.pair_accuracy, groups)
                 values["atm/pair_accuracy/95%"] = interval
+            for head, ranks in evaluation.ranks.items():
+                for k in RECALL_AT:
+                    interval = bootstrap_interval((ranks <= k).astype(float), groups)
+                    values[f"retrieval/{head}/R@{k}/95%"] = interval
+            if evaluation.ranks:
+                values["retrieval/groups"] = len(np.unique(groups))
             figures[name] = values
         return figures
 
@@ -102,6 +106,7 @@ def evaluate_run(
     pool: int = 200,
     device: str = "cpu",
     cache_folder: str | os.PathLike[str] | None = None,
+    per_group: int = 1,
 ) -> RunEvaluation:
     """Evaluate a run's model on a split, and the model it started from.
 
@@ -116,6 +121,7 @@ def evaluate_run(
         pool: most clips among which pairs and retrieval are measured.
         device: as torch names it, or `auto`.
         cache_folder: as `read_manifest` takes it.
+        per_group: most clips of one group among them.
 
     Returns:
         RunEvaluation.
@@ -141,7 +147,7 @@ def evaluate_run(
     if unknown := describe_unknown_words(processor.tokenizer, captions):
         warn(unknown)
     with computing_on(device):
-        how = dataset, settings, pool, num_workers
+        how = dataset, settings, pool, num_workers, per_group
         model.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
         evaluations = [_evaluate(model, processor, *how)]
         if with_untrained:
@@ -189,7 +195,8 @@ def _evaluate(
     settings: PretrainSettings,
     pool: int,
     num_workers: int,
+    per_group: int,
 ) -> Evaluation:
     collator = evaluation_collator(settings, processor)
-    batch_size = settings.training.micro_batch_size
-    return evaluate(model, dataset, collator, settings.objectives, batch_size, pool, num_workers)
+    how = settings.objectives, settings.training.micro_batch_size, pool, num_workers
+    return evaluate(model, dataset, collator, *how, per_group=per_group)

@@ -8,11 +8,13 @@ both. Retrieval (`retrieval`) ranks that pool, and its figures carry the name of
 ranked.
 
 Neighbours in a manifest are often cuts of one track. Batches are therefore taken in a permuted
-order, and the pool has one clip per group (track, album or artist: what the split keeps together).
+order, and the pool has one clip per group (track, album or artist: what the split keeps together)
+where no other number is asked for.
 
 Several processes share whole batches and whole clips, so their figures are those of one process.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,13 +58,16 @@ class Evaluation:
     Attributes:
         metrics: figures by name, as `loss/mlm`, `atm/accuracy`, `retrieval/atm/R@1`, and what
             random scores would give, `retrieval/chance/R@1`.
-        pair_accuracy: of each clip of the pool, which has one clip per group (P,).
-        ranks: by head, the rank of each caption's own clip in the pool, 1 the best.
+        pair_accuracy: of each clip of the pool (P,).
+        ranks: by head, the rank of each caption's own clip in the pool, 1 the best (P,); by
+            HEAD/to_text, the rank of each clip's own caption.
+        groups: of the clips of the pool, from 0 (P,).
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     pair_accuracy: np.ndarray = field(default_factory=lambda: np.empty(0))
     ranks: dict[str, np.ndarray] = field(default_factory=dict)
+    groups: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def split_batch(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Targets]:
@@ -88,6 +93,7 @@ def evaluate(
     retrieval_pool: int = 200,
     num_workers: int = 0,
     processes: Processes = ALONE,
+    per_group: int = 1,
 ) -> Evaluation:
     """Evaluate a model on the clips of a data set.
 
@@ -101,6 +107,7 @@ def evaluate(
         num_workers: processes that decode.
         processes: that share the batches and the pool's clips; each gets all figures, which are
             those that one process finds.
+        per_group: most clips of one group in the pool.
 
     Returns:
         Evaluation.
@@ -111,7 +118,9 @@ def evaluate(
     model.eval()
     try:
         result = _evaluate_pairs(model, dataset, batches, collator, options, num_workers, processes)
-        pool = choose_pool(dataset, order, retrieval_pool)
+        pool = choose_pool(dataset, order, retrieval_pool, per_group)
+        groups = [fold_group(dataset.clips[index].group) for index in pool]
+        result.groups = np.unique(groups, return_inverse=True)[1]
         if len(pool) > 1:
             share = pool[processes.rank :: processes.count]
             items = _read_items(dataset, share or pool[:1], num_workers)
@@ -123,23 +132,30 @@ def evaluate(
     return result
 
 
-def choose_pool(dataset: ClipDataset, order: Sequence[int], size: int) -> list[int]:
-    """Choose the clips among which pairs and retrieval are measured, one per group.
+def choose_pool(
+    dataset: ClipDataset, order: Sequence[int], size: int, per_group: int = 1
+) -> list[int]:
+    """Choose the clips among which pairs and retrieval are measured.
 
     Args:
         dataset: whose clips have groups.
-        order: of its indices; the first clip of a group in it is taken.
+        order: of its indices; the first clips of a group in it are taken.
         size: most clips.
+        per_group: most clips of one group.
 
     Returns:
-        Indices, in that order; as many as there are groups if these are fewer.
+        Indices, in that order; fewer than `size` where there are no more.
     """
-    chosen: dict[str, int] = {}
+    counts = Counter[str]()
+    chosen = []
     for index in order:
         if len(chosen) >= size:
             break
-        chosen.setdefault(fold_group(dataset.clips[index].group), index)
-    return list(chosen.values())
+        group = fold_group(dataset.clips[index].group)
+        if counts[group] < per_group:
+            counts[group] += 1
+            chosen.append(index)
+    return chosen
 
 
 @dataclass
@@ -282,7 +298,9 @@ def _evaluate_pool(
         result.pair_accuracy = pair_accuracy(scores_by_head["atm"], is_right)
         result.metrics["atm/pair_accuracy"] = float(result.pair_accuracy.mean())
     for head, scores in scores_by_head.items():
-        result.ranks[head] = ranks = retrieval_ranks(scores, is_right)
+        result.ranks[head] = retrieval_ranks(scores, is_right)
+        result.ranks[f"{head}/to_text"] = retrieval_ranks(scores.T, is_right.T)
+    for name, ranks in result.ranks.items():
         summary = summarize_ranks(ranks)
-        result.metrics |= {f"retrieval/{head}/{k}": v for k, v in summary.items()}
+        result.metrics |= {f"retrieval/{name}/{k}": v for k, v in summary.items()}
     result.metrics |= {f"retrieval/chance/{k}": v for k, v in chance_of_ranks(is_right).items()}

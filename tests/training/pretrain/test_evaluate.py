@@ -210,6 +210,32 @@ def test_the_pool_has_one_clip_per_group_and_not_the_first_clips_of_the_manifest
     assert choose_pool(dataset, order, 0) == []
 
 
+def test_the_pool_may_have_several_clips_of_a_group_and_says_whose_they_are():
+    dataset = Items(40, clips_per_group=8)
+    order = list(np.random.default_rng(0).permutation(40))
+    pool = choose_pool(dataset, order, 200, per_group=3)
+    assert sorted(index // 8 for index in pool) == sorted([0, 1, 2, 3, 4] * 3)
+    assert pool == sorted(pool, key=order.index)
+    found = evaluate(make_model(), dataset, make_collator(), LossOptions(), 8, 200, per_group=3)
+    assert len(found.groups) == len(found.ranks["atm"]) == 15
+    assert np.bincount(found.groups).tolist() == [3] * 5
+
+
+def test_captions_are_found_by_their_tracks_too(monkeypatch):
+    dataset = Items(6, captions=[f"caption {index}" for index in range(6)])
+    scores = torch.rand(6, 6, generator=torch.Generator().manual_seed(0))
+    model = make_model()
+    monkeypatch.setattr(model, "pairs", lambda *a, **k: {"atm": scores})
+    found = evaluate(model, dataset, make_collator(), LossOptions(), 8, 200)
+    own = scores.diagonal()
+    tracks = 1 + (scores > own).sum(0).numpy()  # a column is a caption
+    captions = 1 + (scores > own[:, None]).sum(1).numpy()
+    np.testing.assert_array_equal(found.ranks["atm"], tracks)
+    np.testing.assert_array_equal(found.ranks["atm/to_text"], captions)
+    assert found.metrics["retrieval/atm/R@1"] == pytest.approx((tracks == 1).mean())
+    assert found.metrics["retrieval/atm/to_text/R@5"] == pytest.approx((captions <= 5).mean())
+
+
 def test_a_batch_of_validation_is_not_the_cuts_of_one_track():
     dataset = Watched(64, clips_per_group=8)
     metrics = evaluate(make_model(), dataset, make_collator(), LossOptions(), 8, 200).metrics
@@ -309,7 +335,7 @@ def test_retrieval_says_by_which_head_and_scores_as_the_head_does(has_contrastiv
     model = make_model(has_contrastive_head=has_contrastive_head)
     evaluation = run(model, num_items=6, retrieval_pool=5)
     heads = {"atm", "contrastive"} if has_contrastive_head else {"atm"}
-    assert evaluation.ranks.keys() == heads
+    assert evaluation.ranks.keys() == {f"{h}{way}" for h in heads for way in ("", "/to_text")}
     for head in heads:
         assert evaluation.metrics[f"retrieval/{head}/pool"] == 5
         expected = summarize_ranks(evaluation.ranks[head])
