@@ -198,10 +198,10 @@ def cut_clips(
             yield start, samples
 
 
-def write_clip(path: AnyPath, samples: np.ndarray) -> None:
-    """Write mono samples (num_samples,) at 16 kHz as FLAC, in one step."""
+def write_clip(path: AnyPath, samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> None:
+    """Write samples (num_samples,) or (num_samples, 2) as FLAC, in one step."""
     with atomic_path(path) as temporary:
-        soundfile.write(temporary, samples, SAMPLING_RATE, subtype="PCM_16")
+        soundfile.write(temporary, samples, sampling_rate, subtype="PCM_16")
 
 
 def _check_ours(output: Path, mark: Path, own_column: str) -> None:

@@ -1,8 +1,8 @@
-"""What each clip of `render_music` is made of: kind, material, group, split and sound bank.
+"""What each rendered clip is made of: kind, material, group, split and sound bank.
 
-A clip's plan depends on the seed and its number only, whatever is installed: where a package is
-missing, the clips that need it are left out and the others stay the same. Scope: choice; nothing is
-played.
+A plan of `plan_music` depends on the seed and its number only, whatever is installed: where a
+package is missing, the clips that need it are left out and the others stay the same. Scope: choice;
+nothing is played.
 """
 
 import hashlib
@@ -27,12 +27,15 @@ KIND_RATES = {
     "accompaniment": 0.38, "folk melody": 0.08, "dance tune": 0.07, "chorale": 0.02, "score": 0.11,
     "solo passage": 0.13, "single notes": 0.11, "drum pattern": 0.06, "drum hits": 0.04,
 }  # fmt: skip
+DEMO_RATES = {"accompaniment": 0.62, "folk melody": 0.28, "chorale": 0.05, "drum pattern": 0.05}
+_DEMO_DRUM_FAMILIES = {"rock", "pop", "soul and funk", "latin", "electronic"}
 HELD_OUT_STYLES = frozenset(
     "beguine charleston calypso twist quickstep".split()
     + ["gypsy jazz", "western swing", "trip hop", "rock waltz", "show tune", "disco", "big band"]
 )
 """Styles that only the test split has."""
 
+_REGION_WEIGHTS = {start: weight for start, (_, _, weight) in REGIONS.items()}
 _TEST_RATE, _VALID_RATE = 0.09, 0.05
 _HELD_OUT_BANK_RATE = 0.6  # of the test clips
 _FORM_WEIGHTS = {"string quartet": 2.5, "medieval song": 0.5, "polonaise": 2.0, "ragtime": 3.0}
@@ -43,26 +46,52 @@ _DRUM_FAMILIES = {
 }  # fmt: skip
 
 
+Material = scores.Groove | Path | Tune | Work | Voice | Drum
+"""A `Path` is that of a melody."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One clip before anything is drawn for it but its material."""
 
-    index: int
+    index: int  # its number; all its random draws depend on this and the seed
     kind: str  # a key of `KIND_RATES`
-    material: scores.Groove | Path | Tune | Work | Voice | Drum
+    material: Material
     group: str  # what no two splits share
-    split: str
-    bank: str
+    track_id: str  # its name, also of the file
+    split: str = ""  # those of `plan_demo` have none, and no bank but the demo's
+    bank: str = ""
 
-    @property
-    def track_id(self) -> str:
-        """Its name, also of the file."""
-        return f"rendered-{self.index:06d}"
+
+def plan_demo(seed: int) -> Iterator[Plan]:
+    """Plan clips of the demo corpus, without end.
+
+    Styles come in turn, and regions by their weight; a groove or tune comes back only when all of
+    its style or region have been used.
+    """
+    rng = np.random.default_rng([seed, 0])
+    grooves = {style: reshuffled(rng, scores.read_grooves(style)) for style in STYLES}
+    tunes_of = {
+        start: filter(melodies.is_playable, reshuffled(rng, paths))
+        for start, paths in melodies.list_melodies().items()
+    }
+    drum_styles = reshuffled(rng, [s for s in STYLES if s.family in _DEMO_DRUM_FAMILIES])
+    styles = reshuffled(rng, STYLES)
+    for index in count():
+        kind = draw_weighted(rng, DEMO_RATES)
+        if kind in ("accompaniment", "drum pattern"):
+            groove = next(grooves[next(styles if kind == "accompaniment" else drum_styles)])
+            material, group = groove, f"groove {groove.full_name}"
+        else:
+            region = draw_weighted(rng, _REGION_WEIGHTS)
+            material = next(tunes_of["chor" if kind == "chorale" else region])
+            group = f"melody {melodies.tune_name(material)}"
+        yield Plan(index, kind, material, group, f"demo-{index:05d}")
 
 
 def plan_music(seed: int, packages: AnyPath) -> tuple[Iterator[Plan], dict[str, str]]:
     """Plan clips without end, those that can be played here; and say what is left out and why."""
-    materials: dict[str, Callable[[], object]] = {}
+    materials: dict[str, Callable[[], Material]] = {}
     left_out = {}
     for kind in KIND_RATES:
         rng = np.random.default_rng([seed, 10, sorted(KIND_RATES).index(kind)])
@@ -73,7 +102,7 @@ def plan_music(seed: int, packages: AnyPath) -> tuple[Iterator[Plan], dict[str, 
     return _plan(seed, materials), left_out
 
 
-def _plan(seed: int, materials: dict[str, Callable[[], object]]) -> Iterator[Plan]:
+def _plan(seed: int, materials: dict[str, Callable[[], Material]]) -> Iterator[Plan]:
     for index in count():
         rng = np.random.default_rng([seed, 11, index])
         kind = draw_weighted(rng, KIND_RATES)
@@ -83,8 +112,8 @@ def _plan(seed: int, materials: dict[str, Callable[[], object]]) -> Iterator[Pla
         bank = draw(rng, TRAINING_BANKS)
         if isinstance(material, Voice | Drum):  # what repeats is an instrument of a bank
             bank = HELD_OUT_BANK if rng.random() < _TEST_RATE else bank
-            name = material.program if isinstance(material, Voice) else f"drum {material.key}"
-            group = f"notes {bank} {name}"
+            what = material.program if isinstance(material, Voice) else f"drum {material.key}"
+            group = f"notes {bank} {what}"
             split = "test" if bank == HELD_OUT_BANK else _split_of(group, has_test=False)
         else:
             group = _group_of(material)
@@ -94,7 +123,8 @@ def _plan(seed: int, materials: dict[str, Callable[[], object]]) -> Iterator[Pla
                 bank = HELD_OUT_BANK
             elif kind in _KINDS_FOR_PULSES and rng.random() < _PULSES_RATE:
                 bank = PULSES
-        yield Plan(index, kind, material, group, split, bank)  # pyright: ignore[reportArgumentType]
+        name = f"rendered-{index:06d}"
+        yield Plan(index, kind, material, group, name, split, bank)
 
 
 def _split_of(group: str, has_test: bool = True) -> str:
@@ -105,14 +135,13 @@ def _split_of(group: str, has_test: bool = True) -> str:
     return "test" if has_test and place < _VALID_RATE + _TEST_RATE else "train"
 
 
-def _group_of(material: object) -> str:
+def _group_of(material: scores.Groove | Path | Tune | Work) -> str:
     if isinstance(material, scores.Groove):
         return f"groove {material.full_name}"
     if isinstance(material, Path):
         name = melodies.tune_name(material)
         number = name.removeprefix("chor-bwv")
         return f"work bach bwv{int(number)}" if number.isdigit() else f"melody {name}"
-    assert isinstance(material, Tune | Work)
     return material.group
 
 
@@ -127,8 +156,7 @@ def _grooves(
 
 def _folk(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Path]:
     turns = {start: reshuffled(rng, paths) for start, paths in melodies.list_melodies().items()}
-    weights = {start: weight for start, (_, _, weight) in REGIONS.items()}
-    return lambda: next(filter(melodies.is_playable, turns[draw_weighted(rng, weights)]))
+    return lambda: next(filter(melodies.is_playable, turns[draw_weighted(rng, _REGION_WEIGHTS)]))
 
 
 def _chorales(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Path]:
@@ -151,7 +179,7 @@ def _works(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Work]:
     return lambda: next(turns[draw_weighted(rng, weights)])
 
 
-_MATERIALS: dict[str, Callable[[np.random.Generator, AnyPath], Callable[[], object]]] = {
+_MATERIALS: dict[str, Callable[[np.random.Generator, AnyPath], Callable[[], Material]]] = {
     "accompaniment": _grooves,
     "drum pattern": lambda rng, packages: _grooves(rng, packages, _DRUM_FAMILIES),
     "folk melody": _folk,

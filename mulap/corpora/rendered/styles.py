@@ -59,7 +59,8 @@ PROGRAM_NAMES: dict[int, str] = {
 _OTHER_FAMILIES = {
     "clavinet": "keyboard", "glockenspiel": "mallet", "tubular bells": "mallet",
     "dulcimer": "plucked", "viola": "strings", "timpani": "drums", "tuba": "brass",
-    "piccolo": "flute", "ocarina": "flute", "shamisen": "plucked", "kalimba": "plucked",
+    "piccolo": "flute", "ocarina": "flute", "whistle": "flute", "english horn": "reed",
+    "shamisen": "plucked", "kalimba": "plucked",
     "double bass": "bass", "electric bass": "bass", "synth bass": "bass", "drums": "drums",
 }  # fmt: skip
 FAMILY_OF = {name: instrument.family for name, instrument in INSTRUMENTS.items()} | _OTHER_FAMILIES

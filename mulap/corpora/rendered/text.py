@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 
+from mulap.corpora.rendered.truth import Truth
 from mulap.corpora.rendered.words import (
     METRE_WORDS,
     MOODS,
@@ -16,7 +17,6 @@ from mulap.corpora.rendered.words import (
     STYLES_THAT_ARE_NOUNS,
     TEMPO_BANDS,
     VAGUE_CAPTIONS,
-    ClipFacts,
     find_mentions,
     instrument_words,
     tempo_band,
@@ -30,7 +30,7 @@ _SHORTEST_CAPTION_WORDS = 3
 class Writer:
     """Words for the facts of one clip; every draw comes from the generator it is given."""
 
-    def __init__(self, facts: ClipFacts, rng: np.random.Generator) -> None:
+    def __init__(self, facts: Truth, rng: np.random.Generator) -> None:
         self.facts = facts
         self.rng = rng
 
@@ -221,7 +221,7 @@ def _write_single_aspect(w: Writer) -> str:
     return w.pick(*aspects[name])
 
 
-def write_caption(facts: ClipFacts, kind: str, rng: np.random.Generator) -> str:
+def write_caption(facts: Truth, kind: str, rng: np.random.Generator) -> str:
     """Write one true caption; the kind is "full", "single aspect" or "vague".
 
     It is a sentence or a phrase of 3 to 20 words, capitalised and closed with a full stop or not.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mulap.corpora.rendered.styles import FAMILY_OF, read_table
-from mulap.corpora.rendered.words import ClipFacts
 
 KITS = {
     0: "", 8: "room drum kit", 16: "power drum kit", 24: "electronic drum kit",
@@ -16,7 +15,6 @@ KITS = {
 }  # fmt: skip
 """Drum kits of General MIDI banks with the words for each; not every bank has all of them."""
 
-_MORE_FAMILIES = {"english horn": "reed", "whistle": "flute"}
 _ELECTRONIC = {"synthesizer", "synth bass"}
 _ELECTRIC = {"electric piano", "clavinet", "electric guitar", "distorted guitar", "electric bass"}
 _ELECTRIC |= {"organ"}
@@ -53,10 +51,22 @@ class Drum:
 
 
 @dataclass(frozen=True)
-class Truth(ClipFacts):
-    """All that is known of a clip of `render_music`; empty where it does not apply.
+class Truth:
+    """What is known to be true of a clip; empty where it is not known or does not apply.
 
     Attributes:
+        source: what it is made of: "accompaniment", "folk melody", "chorale" or another key of
+            `plans.KIND_RATES`.
+        style, style_words, style_family: label, what people call it, broad class.
+        texture: "melody" (over an accompaniment), "backing", "drone", "ensemble", "solo" or
+            "drums".
+        tempo_bpm: felt beats a minute.
+        metre: for instance "3/4".
+        key: for instance "D minor".
+        instruments: those that can be heard, the lead first.
+        has_drums: a drum kit plays.
+        description: words about the groove by its author, judged to be true of the clip.
+        region, region_adjective, composer, period: where known.
         voice: precise words for the lead, such as "alto saxophone".
         manner: what a lone instrument plays: "single notes", "melody", "arpeggios", "chords",
             "scales", "riff", "pattern" or "hits".
@@ -71,6 +81,21 @@ class Truth(ClipFacts):
         licence, attribution: of the music; the bank has its own.
     """
 
+    source: str
+    style: str
+    style_words: tuple[str, ...]
+    style_family: str
+    texture: str
+    tempo_bpm: int
+    metre: str
+    key: str
+    instruments: tuple[str, ...]
+    has_drums: bool
+    description: str = ""
+    region: str = ""
+    region_adjective: str = ""
+    composer: str = ""
+    period: str = ""
     voice: str = ""
     manner: str = ""
     register: str = ""
@@ -83,6 +108,11 @@ class Truth(ClipFacts):
     onsets_per_second: float = 0.0
     licence: str = ""
     attribution: str = ""
+
+    @property
+    def lead(self) -> str:
+        """The instrument that the clip is about."""
+        return self.instruments[0] if self.instruments else ""
 
     @property
     def is_electronic(self) -> bool:
@@ -100,7 +130,7 @@ class Truth(ClipFacts):
 
 def family_of(name: str) -> str:
     """Return an instrument's class, "" if it has none."""
-    return _MORE_FAMILIES.get(name) or FAMILY_OF.get(name, "")
+    return FAMILY_OF.get(name, "")
 
 
 def _split(words: Any) -> tuple[str, ...]:

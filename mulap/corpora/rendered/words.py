@@ -1,4 +1,4 @@
-"""Facts about a demo clip, and the words people use for them.
+"""The words people use for facts about a demo clip.
 
 The tables of synonyms serve both ways: `text` picks words from them, and `find_mentions`
 reads a sentence back into the instruments and tempi it names, for the tests and for judging the
@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from mulap.corpora.rendered.styles import FAMILY_OF
+from mulap.corpora.rendered.truth import Truth
 
 # Synonyms, the label first. Those of one instrument are never another's label.
 INSTRUMENT_WORDS = {
@@ -100,45 +101,6 @@ _PROGRAM_TEXT = re.compile(
 
 
 @dataclass(frozen=True)
-class ClipFacts:
-    """What is known to be true of a clip; empty where it is not known.
-
-    Attributes:
-        source: "accompaniment", "folk melody", "chorale" or "drum pattern".
-        style, style_words, style_family: label, what people call it, broad class.
-        texture: "melody" (over an accompaniment), "backing", "drone", "solo" or "drums".
-        tempo_bpm: felt beats a minute.
-        metre: for instance "3/4".
-        key: for instance "D minor".
-        instruments: those that can be heard, the lead first.
-        has_drums: a drum kit plays.
-        description: words about the groove by its author, judged to be true of the clip.
-        region, region_adjective, composer, period: where known.
-    """
-
-    source: str
-    style: str
-    style_words: tuple[str, ...]
-    style_family: str
-    texture: str
-    tempo_bpm: int
-    metre: str
-    key: str
-    instruments: tuple[str, ...]
-    has_drums: bool
-    description: str = ""
-    region: str = ""
-    region_adjective: str = ""
-    composer: str = ""
-    period: str = ""
-
-    @property
-    def lead(self) -> str:
-        """The instrument that the clip is about."""
-        return self.instruments[0] if self.instruments else ""
-
-
-@dataclass(frozen=True)
 class Mentions:
     """What a sentence names: instrument labels, and the tempo bands' numbers."""
 
@@ -185,7 +147,7 @@ def find_mentions(sentence: str) -> Mentions:
     return Mentions(found[0], frozenset(int(band) for band in found[1]))
 
 
-def judge_description(description: str, facts: ClipFacts) -> str:
+def judge_description(description: str, facts: Truth) -> str:
     """Return a groove author's line if a listener could have written it about this clip, else "".
 
     Program text is out, and so is any line that names an instrument or tempo that the clip has not

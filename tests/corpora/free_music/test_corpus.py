@@ -174,7 +174,7 @@ def test_rendered_clips_join_the_table_with_the_columns_of_both(clients, tmp_pat
         row |= {"caption_source": '["truth"]', "split": "train", "group": "w", "key": "C major"}
         missing = {"music21": "is not installed"}
         replaced = [("rendered-000001 (notes)", "too soft to be heard")]
-        return RenderReport(output, [row], 0, replaced, missing, {"score": 1}, hours, 0.0)
+        return RenderReport([row], 0, replaced, missing)
 
     monkeypatch.setattr(corpus, "render_music", render)
     output = tmp_path / "out"

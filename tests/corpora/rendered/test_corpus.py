@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from mulap.corpora.rendered import corpus as demo
 from mulap.corpora.rendered import scores
-from mulap.corpora.rendered.material import SOURCE_RATES, plan_clips
 from mulap.corpora.rendered.melodies import (
     harmonise,
     list_melodies,
@@ -24,6 +23,7 @@ from mulap.corpora.rendered.melodies import (
     read_melody,
     tune_name,
 )
+from mulap.corpora.rendered.plans import DEMO_RATES, plan_demo
 from mulap.corpora.rendered.scores import (
     Groove,
     Key,
@@ -40,11 +40,11 @@ from mulap.corpora.rendered.scores import (
 from mulap.corpora.rendered.sound import mix_parts
 from mulap.corpora.rendered.styles import FAMILY_OF, INSTRUMENTS, PROGRAM_NAMES, STYLES
 from mulap.corpora.rendered.text import LONGEST_CAPTION_WORDS, write_caption
+from mulap.corpora.rendered.truth import Truth
 from mulap.corpora.rendered.words import (
     INSTRUMENT_WORDS,
     METRE_WORDS,
     TEMPO_BANDS,
-    ClipFacts,
     find_mentions,
     judge_description,
     tempo_band,
@@ -53,7 +53,7 @@ from mulap.data.manifest import read_manifest
 
 NUM_CLIPS, SECONDS = 12, 4.0
 KINDS = ("full", "single aspect", "vague")
-BOSSA = ClipFacts(
+BOSSA = Truth(
     "accompaniment", "bossa nova", ("bossa nova", "bossa"), "latin", "melody", 128, "4/4",
     "D minor", ("flute", "classical guitar", "double bass", "drums"), True,
 )  # fmt: skip
@@ -124,14 +124,14 @@ def test_a_table_that_somebody_wrote_is_not_replaced(tmp_path):
 
 
 def test_a_clip_that_fails_is_listed_and_replaced(tmp_path, monkeypatch):
-    render = demo.render_clip
+    render = demo.render_demo_clip
 
     def fail_once(plan, *args):
         if plan.index == 1:
             raise ValueError("the string broke")
         return render(plan, *args)
 
-    monkeypatch.setattr(demo, "render_clip", fail_once)
+    monkeypatch.setattr(demo, "render_demo_clip", fail_once)
     report = demo.make_demo_corpus(tmp_path, 3, 3.0, seed=0, processes=1)
     assert report.num_clips == len(read_rows(tmp_path)) == 3
     assert len(report.failures) == 1
@@ -191,13 +191,13 @@ def test_grooves_are_main_grooves_of_their_style():
 
 
 def test_plans_keep_to_the_rates_and_bring_no_tune_or_groove_back_early():
-    plans = [plan for plan, _ in zip(plan_clips(0), range(400), strict=False)]
-    counts = Counter(plan.source for plan in plans)
-    for source, rate in SOURCE_RATES.items():
+    plans = [plan for plan, _ in zip(plan_demo(0), range(400), strict=False)]
+    counts = Counter(plan.kind for plan in plans)
+    for source, rate in DEMO_RATES.items():
         assert abs(counts[source] - 400 * rate) < 4 * (400 * rate * (1 - rate)) ** 0.5
-    folk = [plan.material for plan in plans if plan.source == "folk melody"]
+    folk = [plan.material for plan in plans if plan.kind == "folk melody"]
     assert len(folk) - len(set(folk)) <= 3  # the smallest regions have a dozen tunes
-    styles = [plan.material.style.file for plan in plans if plan.source == "accompaniment"][
+    styles = [plan.material.style.file for plan in plans if plan.kind == "accompaniment"][
         : len(STYLES)
     ]
     assert len(set(styles)) == len(styles) == len(STYLES)
@@ -294,12 +294,12 @@ def test_a_clip_in_which_the_lead_or_everything_is_silent_is_refused():
 
 
 @st.composite
-def clip_facts(draw) -> ClipFacts:
+def clip_facts(draw) -> Truth:
     style = draw(st.sampled_from(STYLES))
     names = st.sampled_from(sorted({*PROGRAM_NAMES.values(), *INSTRUMENTS}))
     instruments = draw(st.lists(names, min_size=1, max_size=5, unique=True))
     has_drums = draw(st.booleans())
-    facts = ClipFacts(
+    facts = Truth(
         "accompaniment", style.words[0], style.words, style.family,
         draw(st.sampled_from(["melody", "backing", "drone"])), draw(st.integers(45, 250)),
         style.metre, draw(st.sampled_from(["", "C major", "F# minor"])),

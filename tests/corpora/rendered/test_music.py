@@ -33,8 +33,6 @@ def music(tmp_path_factory, packages) -> Path:
     report = render(output, packages)
     assert (report.num_kept, report.failures, report.left_out) == (0, [], {})
     assert len(report.rows) == NUM_CLIPS
-    assert report.hours == pytest.approx(HOURS)
-    assert sum(report.num_by_kind.values()) == NUM_CLIPS
     return output
 
 
