@@ -1,4 +1,4 @@
-"""The table of packages whose music is used (packages.csv), checked when it is read.
+"""The table of packages whose music is used (packages.csv).
 
 Columns of packages.csv:
     package, registry, version    debian or npm; a version for npm only
@@ -17,8 +17,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from mulap.data.splits import SPLITS
 
 MACHINE_MADE = "machine-made"
 """The split of music that a generator made: for evaluation only, in a folder of its own."""
@@ -81,22 +79,3 @@ def is_free(licence: str) -> bool:
         and bool(choice.strip())
         for choice in choices
     )
-
-
-def check_table(sources: Sequence[Source]) -> None:
-    """Raise a ValueError that names the first source with a cell that is missing or wrong."""
-    for source in sources:
-        wrong = [
-            name
-            for name, is_right in (
-                ("registry", source.registry in ("debian", "npm")),
-                ("version", (source.registry == "npm") == bool(source.version)),
-                ("split", source.split in (*SPLITS, MACHINE_MADE)),
-                ("licence", is_free(source.licence)),
-                ("attribution", bool(source.attribution)),
-                ("about", bool(source.about)),
-            )
-            if not is_right
-        ]
-        if wrong:
-            raise ValueError(f"packages.csv: {source.package}: {wrong[0]} is missing or wrong.")

@@ -9,13 +9,14 @@ Near-duplicates: tracks whose mean embeddings, standardized over the corpus, hav
 `SAME_MUSIC` and more. Equal audio has 1. docs/corpus.md says how the threshold was chosen.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from mulap.corpora.described.tracks import HeardTrack
-from mulap.data.splits import SPLITS, choose_group, fold_group
+from mulap.data.splits import SPLITS, fold_group
 
 SAME_MUSIC = 0.975
 
@@ -51,58 +52,28 @@ def assign_groups(
     Returns:
         The tracks that are used, and (track, reason) of the others.
     """
-    order = {split: rank for rank, split in enumerate(SPLITS)}
-    links = find_near_duplicates(np.array([each.vector for each in tracks]), threshold)
-    alike: dict[int, list[int]] = {index: [] for index in range(len(tracks))}
-    for first, second, _ in links:
-        alike[first].append(second)
-        alike[second].append(first)
-    by_group: dict[str, list[int]] = {}
+    folded = [fold_group(each.track.group) for each in tracks]
+    same = np.array(folded)[:, None] == np.array(folded)
+    alike = np.zeros_like(same)
+    for i, j, _ in find_near_duplicates(np.array([each.vector for each in tracks]), threshold):
+        alike[i, j] = alike[j, i] = True
+    ranks = np.array([SPLITS.index(each.track.split) for each in tracks])
+    used, left_out = list[int](), []
     for index, each in enumerate(tracks):
-        by_group.setdefault(fold_group(each.track.group), []).append(index)
-    used, failures, joined = list[int](), [], _Joined()
-    for index, each in enumerate(tracks):
-        same = by_group[fold_group(each.track.group)]
-        held_out = max([*same, *alike[index]], key=lambda other: order[tracks[other].track.split])
-        above = tracks[held_out].track
-        if order[above.split] > order[each.track.split]:
-            what = "has the composer" if held_out in same else "is a version"
-            reason = f"{what} of {above.track_id}, which is held out for {above.split}"
-            failures.append((each.track.track_id, reason))
+        near = [*np.flatnonzero(same[index]), *np.flatnonzero(alike[index])]
+        held_out = max(near, key=lambda other: ranks[other])
+        if ranks[held_out] == ranks[index]:
+            used.append(index)
             continue
-        used.append(index)
-        joined.join(index, fold_group(each.track.group))
-    for first, second, _ in links:
-        if first in joined and second in joined:
-            joined.join(first, second)
-    names: dict[Hashable, str] = {}
-    return [
-        _rename(tracks[i], names.setdefault(joined.root(i), tracks[i].track.group)) for i in used
-    ], failures
-
-
-def _rename(each: HeardTrack, group: str) -> HeardTrack:
-    return replace(each, track=replace(each.track, group=group))
-
-
-def group_of(composer: str, package: str) -> str:
-    """Return the group of a track before near-duplicates are looked for."""
-    return choose_group([composer], package)
-
-
-class _Joined:
-    """Sets of things that belong together (union-find)."""
-
-    def __init__(self) -> None:
-        self._parent: dict[Hashable, Hashable] = {}
-
-    def __contains__(self, thing: Hashable) -> bool:
-        return thing in self._parent
-
-    def root(self, thing: Hashable) -> Hashable:
-        while (parent := self._parent.setdefault(thing, thing)) != thing:
-            thing = parent
-        return thing
-
-    def join(self, first: Hashable, second: Hashable) -> None:
-        self._parent[self.root(first)] = self.root(second)
+        above = tracks[held_out].track
+        what = "has the composer" if same[index, held_out] else "is a version"
+        reason = f"{what} of {above.track_id}, which is held out for {above.split}"
+        left_out.append((each.track.track_id, reason))
+    _, labels = connected_components((same | alike)[np.ix_(used, used)], directed=False)
+    names: dict[int, str] = {}  # of what is joined, the first track's group
+    grouped = []
+    for index, label in zip(used, labels, strict=True):
+        each = tracks[index]
+        group = names.setdefault(label, each.track.group)
+        grouped.append(replace(each, track=replace(each.track, group=group)))
+    return grouped, left_out

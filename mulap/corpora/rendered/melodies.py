@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mulap.corpora.rendered.scores import Key, Note, Part, package_folder
+from mulap.corpora.rendered.scores import NATURALS, Key, Note, Part, package_folder
 from mulap.corpora.rendered.styles import REGIONS, Instrument
 
-_PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 # Metre -> (quarters a bar, quarters a felt beat); melodies in other metres are left out.
 METRES = {"2/4": (2, 1), "3/4": (3, 1), "4/4": (4, 1), "6/8": (3, 1.5)}
 # Triads on I, IV, V and vi (major) or i, iv, v and III (minor), as steps above the tonic.
@@ -95,21 +94,12 @@ def read_melody(path: Path) -> Melody:
     return Melody(path, tuple(notes), metres.pop(), key)
 
 
-def is_playable(path: Path) -> bool:
-    """Say whether `read_melody` takes the file."""
-    try:
-        read_melody(path)
-    except ValueError:
-        return False
-    return True
-
-
 def _believed_key(signature: str, pitches: list[int]) -> Key | None:
     """Major or relative minor by the last note; None where that or too many notes disagree."""
     named = re.fullmatch(r"([A-G])([b#]?)(m?)", signature)
     if not named:
         return None
-    tonic = _PITCH_CLASSES[named[1]] + {"b": -1, "#": 1, "": 0}[named[2]]
+    tonic = NATURALS[named[1]] + {"b": -1, "#": 1, "": 0}[named[2]]
     major = (tonic + (3 if named[3] else 0)) % 12
     for key in (Key(major, "major"), Key((major - 3) % 12, "minor")):
         if pitches[-1] % 12 == key.tonic:

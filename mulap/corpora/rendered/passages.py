@@ -7,11 +7,12 @@ all their range, soft and loud, long and short. Scope: notes and what is true of
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mulap.corpora.rendered.scores import (
+    SCALES,
     Key,
     Note,
     Part,
@@ -21,7 +22,7 @@ from mulap.corpora.rendered.scores import (
     num_bars_for,
     write_melody,
 )
-from mulap.corpora.rendered.styles import STYLES, Instrument
+from mulap.corpora.rendered.styles import STYLES
 from mulap.corpora.rendered.truth import HIGH_PITCH, LOW_PITCH, VOICES, Drum, Truth, Voice
 from mulap.corpora.wording import draw, draw_weighted
 
@@ -34,10 +35,18 @@ _MANNERS = {
     "B": ("riff", "riff", "melody", "arpeggios", "scales"),
 }
 _COMMON = {"keyboard": 4, "guitar": 2, "strings": 2, "drums": 0.4, "voice": 0.7}
-_SCALES = {
-    "major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10),
-    "pentatonic": (0, 2, 4, 7, 9), "chromatic": tuple(range(12)),
-}  # fmt: skip
+_SCALES = (*SCALES.values(), (0, 2, 4, 7, 9), range(12))  # of what is played as a scale
+
+
+@dataclass(frozen=True)
+class _Passage:
+    """What a lone voice plays."""
+
+    voice: Voice
+    key: Key
+    chords: list[str]  # one a bar
+    bar: float  # in seconds
+    beats: int  # in a bar
 
 
 def single_notes(voice: Voice, rng: np.random.Generator, seconds: float) -> tuple[Part, Truth]:
@@ -66,8 +75,7 @@ def passage(voice: Voice, rng: np.random.Generator, seconds: float) -> tuple[Par
     beats = 3 if style.beats_per_bar == 3 else 4
     chords = choose_chords(rng, style, key, num_bars_for(seconds, bar_seconds))
     manner = draw(rng, _MANNERS[voice.roles])
-    write = _WRITERS[manner]
-    notes = write(voice, rng, key, chords, bar_seconds, beats)
+    notes = _WRITERS[manner](_Passage(voice, key, chords, bar_seconds, beats), rng)
     manner = "melody" if manner == "accompanied" else manner
     is_tonal = manner != "scales"
     return _finish(
@@ -136,34 +144,22 @@ def _fill_gaps(notes: list[Note], ring_seconds: float) -> list[Note]:
     return sorted(filled, key=lambda note: note.start_seconds)
 
 
-def _melody(
-    voice: Voice, rng: np.random.Generator, key: Key, chords: list[str], bar: float, beats: int
-) -> list[Note]:
-    low, high = voice.lowest, voice.highest
-    instrument = Instrument(voice.name, voice.program, voice.family, low, high, "L")
-    style = next(s for s in STYLES if s.beats_per_bar == beats)
-    notes = write_melody(rng, style, key, chords, bar, instrument).notes
-    return [
-        Note(n.start_seconds, min(n.duration_seconds, voice.ring_seconds), n.pitch, n.velocity)
-        for n in notes
-    ]
+def _melody(of: _Passage, rng: np.random.Generator) -> list[Note]:
+    style = next(s for s in STYLES if s.beats_per_bar == of.beats)
+    notes = write_melody(rng, style, of.key, of.chords, of.bar, of.voice).notes
+    ring = of.voice.ring_seconds
+    return [replace(n, duration_seconds=min(n.duration_seconds, ring)) for n in notes]
 
 
-def _accompanied(
-    voice: Voice, rng: np.random.Generator, key: Key, chords: list[str], bar: float, beats: int
-) -> list[Note]:
+def _accompanied(of: _Passage, rng: np.random.Generator) -> list[Note]:
     """Play a melody with the right hand, and chords or broken chords with the left."""
-    third, ring = voice.lowest + (voice.highest - voice.lowest) // 3, voice.ring_seconds
-    upper = Voice(voice.program, voice.name, voice.words, third, voice.highest, ring, "P")
-    lower = Voice(voice.program, voice.name, voice.words, voice.lowest, third + 7, ring, "P")
+    low, high = of.voice.lowest, of.voice.highest
+    third = low + (high - low) // 3
+    upper = replace(of, voice=replace(of.voice, lowest=third, roles="P"))
+    lower = replace(of, voice=replace(of.voice, highest=third + 7, roles="P"))
     left = _chords if rng.random() < 0.5 else _arpeggios
-    soft = [
-        Note(n.start_seconds, n.duration_seconds, n.pitch, int(0.72 * n.velocity))
-        for n in left(lower, rng, key, chords, bar, beats)
-    ]
-    return sorted(
-        [*soft, *_melody(upper, rng, key, chords, bar, beats)], key=lambda n: n.start_seconds
-    )
+    soft = [replace(n, velocity=int(0.72 * n.velocity)) for n in left(lower, rng)]
+    return sorted([*soft, *_melody(upper, rng)], key=lambda n: n.start_seconds)
 
 
 def _close_voicing(voice: Voice, chord: str, bottom: int) -> list[int]:
@@ -177,74 +173,66 @@ def _bottom(voice: Voice, rng: np.random.Generator) -> int:
     return int(rng.integers(lowest, max(lowest + 1, min(voice.highest - 12, 72))))
 
 
-def _chords(
-    voice: Voice, rng: np.random.Generator, key: Key, chords: list[str], bar: float, beats: int
-) -> list[Note]:
-    per_bar = draw(rng, (1, 1, 2, beats))
-    length = min(bar / per_bar * float(rng.uniform(0.5, 0.98)), voice.ring_seconds)
-    bottom, velocity = _bottom(voice, rng), int(rng.integers(55, 110))
+def _chords(of: _Passage, rng: np.random.Generator) -> list[Note]:
+    per_bar = draw(rng, (1, 1, 2, of.beats))
+    step = of.bar / per_bar
+    length = min(step * float(rng.uniform(0.5, 0.98)), of.voice.ring_seconds)
+    bottom, velocity = _bottom(of.voice, rng), int(rng.integers(55, 110))
     return [
-        Note(number * bar + part * bar / per_bar, length, pitch, velocity)
-        for number, chord in enumerate(chords)
+        Note(number * of.bar + part * of.bar / per_bar, length, pitch, velocity)
+        for number, chord in enumerate(of.chords)
         for part in range(per_bar)
-        for pitch in _close_voicing(voice, chord, bottom)
+        for pitch in _close_voicing(of.voice, chord, bottom)
     ]
 
 
-def _arpeggios(
-    voice: Voice, rng: np.random.Generator, key: Key, chords: list[str], bar: float, beats: int
-) -> list[Note]:
-    per_bar = beats * draw(rng, (1, 2, 2, 4))
-    while bar / per_bar < 0.09:
+def _arpeggios(of: _Passage, rng: np.random.Generator) -> list[Note]:
+    per_bar = of.beats * draw(rng, (1, 2, 2, 4))
+    while of.bar / per_bar < 0.09:
         per_bar //= 2
-    step, bottom = bar / per_bar, _bottom(voice, rng)
-    held = step * draw(rng, (0.9, 2.5)) if voice.roles == "P" else 0.9 * step
+    step, bottom = of.bar / per_bar, _bottom(of.voice, rng)
+    held = step * draw(rng, (0.9, 2.5)) if of.voice.roles == "P" else 0.9 * step
+    length = min(held, of.voice.ring_seconds)
     velocity, notes = int(rng.integers(60, 110)), []
-    for number, chord in enumerate(chords):
-        tones = _close_voicing(voice, chord, bottom)
-        tones += [tones[0] + 12] if tones[0] + 12 <= voice.highest else []
+    for number, chord in enumerate(of.chords):
+        tones = _close_voicing(of.voice, chord, bottom)
+        tones += [tones[0] + 12] if tones[0] + 12 <= of.voice.highest else []
         row = tones + tones[-2:0:-1]
         notes += [
-            Note(
-                number * bar + i * step, min(held, voice.ring_seconds), row[i % len(row)], velocity
-            )
+            Note(number * of.bar + i * step, length, row[i % len(row)], velocity)
             for i in range(per_bar)
         ]
     return notes
 
 
-def _scales(
-    voice: Voice, rng: np.random.Generator, key: Key, chords: list[str], bar: float, beats: int
-) -> list[Note]:
-    steps = draw(rng, list(_SCALES.values()))
-    low, high = _span(voice, rng)
-    row = [p for p in range(low, high + 1) if (p - key.tonic) % 12 in steps] or [low]
+def _scales(of: _Passage, rng: np.random.Generator) -> list[Note]:
+    steps = draw(rng, _SCALES)
+    low, high = _span(of.voice, rng)
+    row = [p for p in range(low, high + 1) if (p - of.key.tonic) % 12 in steps] or [low]
     row += row[-2:0:-1]
-    step = max(0.1, bar / beats / draw(rng, (1, 2, 2, 4)))
-    length, velocity = min(0.95 * step, voice.ring_seconds), int(rng.integers(60, 110))
-    total = int(len(chords) * bar / step)
+    step = max(0.1, of.bar / of.beats / draw(rng, (1, 2, 2, 4)))
+    length, velocity = min(0.95 * step, of.voice.ring_seconds), int(rng.integers(60, 110))
+    total = int(len(of.chords) * of.bar / step)
     return [Note(i * step, length, row[i % len(row)], velocity) for i in range(total)]
 
 
-def _riff(
-    voice: Voice, rng: np.random.Generator, key: Key, chords: list[str], bar: float, beats: int
-) -> list[Note]:
+def _riff(of: _Passage, rng: np.random.Generator) -> list[Note]:
     """Repeat a figure of one or two bars, moved to the root of each chord."""
-    bars, step = int(rng.integers(1, 3)), bar / beats / 2
-    slots = [i for i in range(bars * beats * 2) if i == 0 or rng.random() < 0.6]
+    bars, step = int(rng.integers(1, 3)), of.bar / of.beats / 2
+    slots = [i for i in range(bars * of.beats * 2) if i == 0 or rng.random() < 0.6]
     degrees = [0, *rng.choice([0, 0, 3, 5, 7, 7, 10, 12], len(slots) - 1)]
-    room = max(1, voice.highest - 12 - voice.lowest)
-    base, velocity = voice.lowest + int(rng.integers(room)), int(rng.integers(70, 115))
-    ends = [*slots[1:], bars * beats * 2]
+    room = max(1, of.voice.highest - 12 - of.voice.lowest)
+    base, velocity = of.voice.lowest + int(rng.integers(room)), int(rng.integers(70, 115))
+    ends = [*slots[1:], bars * of.beats * 2]
     notes = []
-    for number in range(0, len(chords), bars):
-        root = base + (chord_pitch_classes(chords[number])[0] - base) % 12
-        root -= 12 if root + 12 > voice.highest else 0
+    for number in range(0, len(of.chords), bars):
+        root = base + (chord_pitch_classes(of.chords[number])[0] - base) % 12
+        root -= 12 if root + 12 > of.voice.highest else 0
         for slot, end, degree in zip(slots, ends, degrees, strict=True):
-            length = min((end - slot) * step * 0.9, voice.ring_seconds)
+            length = min((end - slot) * step * 0.9, of.voice.ring_seconds)
             pitch = int(root + degree)
-            pitch += 12 if pitch < voice.lowest else 0
-            notes.append(Note(number * bar + slot * step, length, pitch, velocity))
+            pitch += 12 if pitch < of.voice.lowest else 0
+            notes.append(Note(number * of.bar + slot * step, length, pitch, velocity))
     return notes
 
 

@@ -6,10 +6,11 @@ nothing is played.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from mulap.corpora.rendered.tunes import Tune
 from mulap.corpora.rendered.works import Work
 from mulap.corpora.wording import draw, draw_weighted, reshuffled
 from mulap.files import AnyPath
+
+_T = TypeVar("_T")
 
 KIND_RATES = {
     "accompaniment": 0.38, "folk melody": 0.08, "dance tune": 0.07, "chorale": 0.02, "score": 0.11,
@@ -71,10 +74,7 @@ def plan_demo(seed: int) -> Iterator[Plan]:
     """
     rng = np.random.default_rng([seed, 0])
     grooves = {style: reshuffled(rng, scores.read_grooves(style)) for style in STYLES}
-    tunes_of = {
-        start: filter(melodies.is_playable, reshuffled(rng, paths))
-        for start, paths in melodies.list_melodies().items()
-    }
+    tunes_of = _melodies_by_start(rng)
     drum_styles = reshuffled(rng, [s for s in STYLES if s.family in _DEMO_DRUM_FAMILIES])
     styles = reshuffled(rng, STYLES)
     for index in count():
@@ -127,6 +127,21 @@ def _plan(seed: int, materials: dict[str, Callable[[], Material]]) -> Iterator[P
         yield Plan(index, kind, material, group, name, split, bank)
 
 
+def playable(read: Callable[[_T], object], items: Iterable[_T]) -> Iterator[_T]:
+    """Yield the items that a function reads; each is read once."""
+    reads: dict[_T, bool] = {}
+    for item in items:
+        if item not in reads:
+            try:
+                read(item)
+            except ValueError:
+                reads[item] = False
+            else:
+                reads[item] = True
+        if reads[item]:
+            yield item
+
+
 def _split_of(group: str, has_test: bool = True) -> str:
     """Assign a group by its name alone, so that every seed and size agrees."""
     place = int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") / 2**32
@@ -154,18 +169,25 @@ def _grooves(
     return lambda: next(grooves[next(turns)])
 
 
+def _melodies_by_start(rng: np.random.Generator) -> dict[str, Iterator[Path]]:
+    return {
+        start: playable(melodies.read_melody, reshuffled(rng, paths))
+        for start, paths in melodies.list_melodies().items()
+    }
+
+
 def _folk(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Path]:
-    turns = {start: reshuffled(rng, paths) for start, paths in melodies.list_melodies().items()}
-    return lambda: next(filter(melodies.is_playable, turns[draw_weighted(rng, _REGION_WEIGHTS)]))
+    turns = _melodies_by_start(rng)
+    return lambda: next(turns[draw_weighted(rng, _REGION_WEIGHTS)])
 
 
 def _chorales(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Path]:
-    paths = filter(melodies.is_playable, reshuffled(rng, melodies.list_melodies()["chor"]))
+    paths = _melodies_by_start(rng)["chor"]
     return lambda: next(paths)
 
 
 def _tunes(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Tune]:
-    found = filter(tunes.is_playable, reshuffled(rng, tunes.find_tunes(packages)))
+    found = playable(tunes.read_tune, reshuffled(rng, tunes.find_tunes(packages)))
     return lambda: next(found)
 
 
@@ -174,8 +196,12 @@ def _works(rng: np.random.Generator, packages: AnyPath) -> Callable[[], Work]:
     by_form: dict[str, list[Work]] = {}
     for work in works.find_works(packages):
         by_form.setdefault(work.forms[0], []).append(work)
+
+    def read(work: Work) -> works.Score:
+        return works.read_score(work.path)
+
     weights = {f: min(len(some), 40) * _FORM_WEIGHTS.get(f, 1) for f, some in by_form.items()}
-    turns = {f: filter(works.is_playable, reshuffled(rng, some)) for f, some in by_form.items()}
+    turns = {f: playable(read, reshuffled(rng, some)) for f, some in by_form.items()}
     return lambda: next(turns[draw_weighted(rng, weights)])
 
 

@@ -18,12 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from mulap.corpora.rendered.styles import Instrument, Style
+from mulap.corpora.rendered.truth import Voice
 from mulap.corpora.wording import draw
 
 _TIMEOUT_SECONDS = 60
 _RUN_MMA = "from mma.mma import cli; cli()"
+NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+"""Note names without a sign -> pitch classes."""
 _PITCH_NAMES = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-_SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
+SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 # Semitones above the tonic, and the chord's ending as MMA spells it.
 _PROGRESSIONS = {
     "major": (
@@ -98,7 +101,7 @@ class Key:
     @property
     def scale(self) -> set[int]:
         """Its seven pitch classes."""
-        return {(self.tonic + step) % 12 for step in _SCALES[self.mode]}
+        return {(self.tonic + step) % 12 for step in SCALES[self.mode]}
 
 
 def package_folder(package: str) -> Path:
@@ -230,7 +233,7 @@ def write_melody(
     key: Key,
     chords: list[str],
     bar_seconds: float,
-    instrument: Instrument,
+    instrument: Instrument | Voice,
 ) -> Part:
     """Make up a singable melody over the chords: chord notes on the strong beats, steps between.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mulap.corpora.packages import fetch_pip
 from mulap.corpora.rendered.melodies import METRES, Melody
-from mulap.corpora.rendered.scores import Key
+from mulap.corpora.rendered.scores import NATURALS, Key
 from mulap.files import AnyPath
 
 LICENCE = "tune in the public domain; encoding distributed with music21 by its makers' permission"
@@ -30,7 +30,6 @@ DANCES: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "march": (90, 125, ("4/4", "2/4", "6/8")),
     "air": (55, 95, ("4/4", "3/4", "2/4", "6/8")),
 }
-_SCALE = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _MODES = {"": 0, "maj": 0, "ion": 0, "m": 3, "min": 3, "aeo": 3, "mix": 5, "dor": 10, "lyd": 7}
 _SHARPS, _FLATS = "FCGDAEB", "BEADGCF"
 _TOKEN = re.compile(
@@ -101,15 +100,6 @@ def read_tune(tune: Tune) -> Melody:
     return Melody(tune.path, notes, metre, key)
 
 
-def is_playable(tune: Tune) -> bool:
-    """Say whether `read_tune` takes the tune."""
-    try:
-        read_tune(tune)
-    except ValueError:
-        return False
-    return True
-
-
 @lru_cache(maxsize=4096)
 def _split_file(path: Path) -> list[tuple[dict[str, str], str]]:
     """Return the tunes of a file: its first fields, and the lines with notes."""
@@ -134,7 +124,7 @@ def _read_key(text: str, name: str) -> tuple[Key | None, dict[str, int]]:
     mode = found[3].lower()[:3] if found else "?"
     if not found or mode not in _MODES:
         raise ValueError(f"{name}: key {text!r}")
-    tonic = (_SCALE[found[1]] + {"#": 1, "b": -1, "": 0}[found[2]]) % 12
+    tonic = (NATURALS[found[1]] + {"#": 1, "b": -1, "": 0}[found[2]]) % 12
     major = (tonic + {0: 0, 3: 3, 5: 5, 10: 10, 7: 7}[_MODES[mode]]) % 12
     fifths = (major * 7) % 12
     letters, sign = (_SHARPS[:fifths], 1) if fifths <= 6 else (_FLATS[: 12 - fifths], -1)
@@ -211,7 +201,7 @@ class _Reader:
         if found["sign"]:
             self._in_bar[letter] = {"^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}[found["sign"]]
         sign = self._in_bar.get(letter, self._signature.get(letter.upper(), 0))
-        return 12 * octave + _SCALE[letter.upper()] + sign
+        return 12 * octave + NATURALS[letter.upper()] + sign
 
 
 def _duration(found: re.Match[str]) -> Fraction:

@@ -8,14 +8,13 @@ reserves rights is left out. Scope: notes, their players, and what is true of bo
 import re
 import zipfile
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
 from mulap.corpora.packages import fetch_pip
-from mulap.corpora.rendered.scores import Note, Part
+from mulap.corpora.rendered.scores import NATURALS, Note, Part
 from mulap.corpora.rendered.sound import put_in_range
 from mulap.corpora.rendered.styles import read_table
 from mulap.corpora.rendered.truth import VOICE_OF, Truth
@@ -23,7 +22,6 @@ from mulap.corpora.wording import draw
 from mulap.files import AnyPath
 
 LICENCE = "music in the public domain; encoding distributed with music21 by its makers' permission"
-_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _RESERVED = re.compile(r"©|\(c\)|copyright|reserved|edizioni", re.I)
 _FREE = re.compile(r"public domain|creative commons|CC[0-]|freely", re.I)
 _LARGEST_BYTES = 20_000_000  # of one score's XML
@@ -116,16 +114,6 @@ def read_score(path: Path) -> Score:
     return Score(parts, metre, sounds[0] if sounds else 0.0, " ".join(title.split()))
 
 
-@lru_cache(maxsize=4096)
-def is_playable(work: Work) -> bool:
-    """Say whether `read_score` takes the file."""
-    try:
-        read_score(work.path)
-    except ValueError:
-        return False
-    return True
-
-
 def _read_xml(path: Path) -> bytes:
     if path.suffix != ".mxl":
         return path.read_bytes()
@@ -176,7 +164,7 @@ def _add_note(
 ) -> None:
     octave = int(element.findtext("pitch/octave") or 4)
     alter = round(float(element.findtext("pitch/alter") or 0))
-    pitch = 12 * (octave + 1) + _STEPS[element.findtext("pitch/step") or "C"] + alter + shift
+    pitch = 12 * (octave + 1) + NATURALS[element.findtext("pitch/step") or "C"] + alter + shift
     ties = {tie.get("type") for tie in element.findall("tie")}
     if "stop" in ties and pitch in tied:
         place = tied.pop(pitch)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mulap.corpora.rendered.scores import Key
-from mulap.corpora.rendered.tunes import Tune, find_tunes, is_playable, read_tune
+from mulap.corpora.rendered.tunes import Tune, find_tunes, read_tune
 
 HEAD = "X:1\nT:A tune\nR:{dance}\nM:{metre}\nL:1/8\nK:{key}\n"
 FILL = "cdef gabc' | " * 3
@@ -81,6 +81,6 @@ def test_the_collections_are_listed_with_dance_and_region_and_share_groups_by_ti
     assert [(tune.dance, tune.title, tune.region) for tune in tunes] == [
         ("reel", "The Test -- Reel", ""), ("jig", "The Other Test", "Irish"),
     ]  # fmt: skip
-    assert all(is_playable(tune) for tune in tunes)
+    assert all(read_tune(tune).notes for tune in tunes)
     assert tunes[0].group == "tune test"
     assert Tune(Path("x.abc"), 0, "jig", "Test, The", "").group == "tune test"
