@@ -60,7 +60,7 @@ def assign_groups(
     ranks = np.array([SPLITS.index(each.track.split) for each in tracks])
     used, left_out = list[int](), []
     for index, each in enumerate(tracks):
-        near = [*np.flatnonzero(same[index]), *np.flatnonzero(alike[index])]
+        near = [*np.flatnonzero(same[index]).tolist(), *np.flatnonzero(alike[index]).tolist()]
         held_out = max(near, key=lambda other: ranks[other])
         if ranks[held_out] == ranks[index]:
             used.append(index)
