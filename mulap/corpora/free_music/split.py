@@ -22,13 +22,12 @@ SAME_MUSIC = 0.975
 
 
 def find_near_duplicates(
-    vectors: np.ndarray, threshold: float = SAME_MUSIC
+    vectors: np.ndarray,
 ) -> list[tuple[int, int, float]]:
     """Return the pairs of rows that are one piece of music, with their cosines.
 
     Args:
-        vectors: of the tracks, (num_tracks, width).
-        threshold: least cosine of the vectors, standardized over the rows.
+        vectors: of the tracks, (num_tracks, width); they are standardized over the rows.
     """
     if len(vectors) < 2:
         return []
@@ -36,18 +35,17 @@ def find_near_duplicates(
     centred /= np.maximum(centred.std(0), 1e-6)
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
     cosines = np.triu(centred @ centred.T, 1)
-    first, second = np.nonzero(cosines >= threshold)
+    first, second = np.nonzero(cosines >= SAME_MUSIC)
     return [(int(i), int(j), float(cosines[i, j])) for i, j in zip(first, second, strict=True)]
 
 
 def assign_groups(
-    tracks: Sequence[HeardTrack], threshold: float = SAME_MUSIC
+    tracks: Sequence[HeardTrack],
 ) -> tuple[list[HeardTrack], list[tuple[str, str]]]:
     """Give each track its final group, and leave out those that a held-out track is too close to.
 
     Args:
         tracks: their `group` is a composer or a package, their `split` is that of the package.
-        threshold: of `find_near_duplicates`.
 
     Returns:
         The tracks that are used, and (track, reason) of the others.
@@ -55,7 +53,7 @@ def assign_groups(
     folded = [fold_group(each.track.group) for each in tracks]
     same = np.array(folded)[:, None] == np.array(folded)
     alike = np.zeros_like(same)
-    for i, j, _ in find_near_duplicates(np.array([each.vector for each in tracks]), threshold):
+    for i, j, _ in find_near_duplicates(np.array([each.vector for each in tracks])):
         alike[i, j] = alike[j, i] = True
     ranks = np.array([SPLITS.index(each.track.split) for each in tracks])
     used, left_out = list[int](), []
