@@ -4,7 +4,8 @@
 #   bash runs/small.sh             writes small/; fetches 8 GB
 #   bash runs/small.sh --small     a tenth of it in small-tenth/, 7 minutes: to see that everything runs
 #
-# Only --small has been run from end to end: the shipped weights came from the same steps, one by one.
+# The shipped weights came from these steps, one by one; only --small has been run from end to end, on 2026-11-28
+# with one training in place of the two.
 #
 # Needs npm, apt-get and dpkg beside make's set-up. Run it again to resume. The weights that it makes
 # lie in OUT/mulap-small; a release copies them to mulap/weights.
@@ -22,8 +23,12 @@ mkdir -p "$out"
 pip install --quiet --no-deps -r requirements-demo.txt
 
 mulap corpus free-music "$out/corpus" --hours "$hours" ${corpus[@]+"${corpus[@]}"} || [ $? = 3 ]
-mulap pretrain warm --data "$out/corpus" --output "$out/run" ${training[@]+"${training[@]}"}
+features=(--set "data.features_folder=$out/features")  # of both musicnns, computed once
+mulap pretrain warm --data "$out/corpus" --output "$out/warm" "${features[@]}" ${training[@]+"${training[@]}"}
+mulap pretrain joint --data "$out/corpus" --output "$out/run" "${features[@]}" ${training[@]+"${training[@]}"} \
+  --set "model.weights=$out/warm/best"
 python scripts/ship_weights.py "$out/run/best" "$out/mulap-small" --data "$out/corpus"
 
-mulap evaluate "$out/run" --data "$out/corpus" --split test --pool 500
+mulap evaluate "$out/warm" --data "$out/corpus" --split test --pool 200 --per-group 12
+mulap evaluate "$out/run" --data "$out/corpus" --split test --pool 200 --per-group 12
 mulap probe --data "$out/corpus/machine-made/metadata.csv" --label style --backbone "$out/mulap-small" --zero-shot

@@ -30,7 +30,9 @@ from mulap.encoders.zero_shot import Reference, default_tags, hash_sentences
 from mulap.model.bundled import write_sums
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
-from mulap.training.pretrain.features import FEATURES_FOLDER
+from mulap.training.checkpoints import SETTINGS_FILE
+from mulap.training.pretrain.features import FEATURES_FOLDER, features_folder
+from mulap.training.pretrain.settings import load_settings
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 LARGEST_FOLDER = 60 * 2**20  # bytes
@@ -212,7 +214,10 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     num_parameters = write_model(arguments.source, out)
-    cache = arguments.source.parent / FEATURES_FOLDER
+    run = arguments.source.parent
+    cache = run / FEATURES_FOLDER
+    if (run / SETTINGS_FILE).is_file():  # several runs may share one
+        cache = features_folder(load_settings(run / SETTINGS_FILE), run)
     num_reference = make_reference(arguments.source, arguments.data, out, arguments.clips, cache)
     write_licence(out)
     write_sums(out)
