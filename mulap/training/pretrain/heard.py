@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import PreTrainedTokenizerBase
 
@@ -24,13 +24,13 @@ from mulap.encoders.zero_shot import sentences
 from mulap.model.audio_input import valid_mean
 from mulap.model.modeling import MulapModel
 
-SHARPNESS = (
-    2.0  # of the targets: a word that is one deviation more unusual counts e^2 times as much
-)
+# Of the targets: a word that is one deviation more unusual counts e^2 times as much.
+SHARPNESS = 2.0
+MOST_HEARD_CLIPS = 20_000  # that say how usual a word is; their features are read at the start
 _LEAST_DEVIATION = 1e-3
 
 
-class HeardWords:
+class HeardWords(nn.Module):
     """Targets for clips' points, one distribution over words a clip.
 
     Args:
@@ -42,6 +42,11 @@ class HeardWords:
         ValueError: a name is not that of a public tagger.
     """
 
+    _from_tags: Tensor
+    _summaries: Tensor
+    _mean: Tensor
+    _deviation: Tensor
+
     def __init__(
         self, names: Sequence[str], model: MulapModel, tokenizer: PreTrainedTokenizerBase
     ) -> None:
@@ -50,20 +55,24 @@ class HeardWords:
                 f"objectives.tags: model.audio_weights is {unknown[0]}, which has no words for it. "
                 f"Name {' or '.join(TAGGERS)} there, or set objectives.tags to 0."
             )
+        super().__init__()
         backbones = [load_backbone(name) for name in names]
         heads = [load_tagging_head(*each) for each in zip(names, backbones, strict=True)]
-        self._heads = torch.nn.ModuleList(head for head in heads if head is not None)
-        self._heads.requires_grad_(False).to(model.device).eval()
+        self._heads = nn.ModuleList(head for head in heads if head is not None)
+        self._heads.requires_grad_(False).eval()
         self._sizes = [backbone.config.feature_size for backbone in backbones]
-        words, self._from_tags = _words_of(names)
+        words, from_tags = _words_of(names)
         self.words = tuple(words)
-        self._from_tags = self._from_tags.to(model.device)
         lines = [line for word in words for line in sentences(word)]
         tokens = tokenizer(lines, padding=True, return_tensors="pt").to(model.device)
         ids, mask = tokens["input_ids"], tokens["attention_mask"]
         with torch.no_grad():
-            self._summaries = model.summarize_text(model.encode_text(ids, mask), mask)
-        self._mean, self._deviation = torch.zeros(()), torch.ones(())
+            summaries = model.summarize_text(model.encode_text(ids, mask), mask)
+        # The Trainer moves the model to its device later; `loss` follows.
+        self.register_buffer("_from_tags", from_tags)
+        self.register_buffer("_summaries", summaries.cpu())
+        self.register_buffer("_mean", torch.zeros(len(words)))
+        self.register_buffer("_deviation", torch.ones(len(words)))
 
     def fit(self, clips: Iterable[np.ndarray]) -> None:
         """Learn how usual each word is.
@@ -88,6 +97,7 @@ class HeardWords:
         Returns:
             Scalar, the mean over clips.
         """
+        self.to(points.device)
         with torch.no_grad():
             odds = self._hear(features)
             spread = odds.new_zeros(*is_segment.shape, odds.shape[-1])
@@ -102,7 +112,7 @@ class HeardWords:
     @torch.no_grad()
     def _hear(self, features: Tensor) -> Tensor:
         """Return log-odds of the words (M, W) for features (M, A)."""
-        towers = features.to(self._from_tags.device, torch.float32).split(self._sizes, dim=-1)
+        towers = features.float().split(self._sizes, dim=-1)
         odds = [head(part) for head, part in zip(self._heads, towers, strict=True)]
         return torch.cat(odds, dim=-1) @ self._from_tags
 

@@ -41,7 +41,7 @@ from mulap.training.checkpoints import (
 from mulap.training.loop import RunCallback, check_reporting, newest_checkpoint, speed_up
 from mulap.training.pretrain.evaluate import choose_pool
 from mulap.training.pretrain.features import features_folder, use_cached_features
-from mulap.training.pretrain.heard import HeardWords
+from mulap.training.pretrain.heard import MOST_HEARD_CLIPS, HeardWords
 from mulap.training.pretrain.initial import describe_unknown_words, initial_model
 from mulap.training.pretrain.settings import PretrainSettings, is_of_pool, settings_to_dict
 from mulap.training.pretrain.trainer import (
@@ -273,7 +273,9 @@ def _prepare(
     heard = None
     if settings.objectives.tags:
         heard = HeardWords(settings.model.audio_weights, model.mulap, processor.tokenizer)
-        heard.fit(datasets["train"].features_of(index) for index in range(len(datasets["train"])))
+        train = datasets["train"]
+        some = range(0, len(train), 1 + len(train) // MOST_HEARD_CLIPS)
+        heard.fit(train.features_of(index) for index in some)
     parts = model, processor, pretrained, datasets, captions, heard
     trainer = make_trainer(settings, arguments, *parts)
     trainer.add_callback(RunCallback(trainer, run))
