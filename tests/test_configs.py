@@ -25,7 +25,7 @@ def test_a_file_that_is_there_comes_first_and_a_folder_does_not_count(tmp_path, 
 
 
 def test_an_unknown_name_lists_those_of_its_kind():
-    known = "contrastive, official, paper, small, tiny or warm"
+    known = "contrastive, joint, official, paper, scratch, small, tiny or warm"
     message = f"large: neither a file nor a configuration. Give a YAML file, or {known}."
     with pytest.raises(ValueError, match=re.escape(message)):
         find_config("large", "pretrain")

@@ -340,7 +340,7 @@ def test_a_corpus_becomes_a_model_figures_embeddings_and_tags(corpus, tmp_path):
     assert {"loss", "atm/accuracy", "retrieval/atm/R@1"} <= set(figures["trained"])
     assert set(figures["trained"]) == set(figures["untrained"])
     text = call("evaluate", run, "--data", corpus, "--split", "valid", "--no-untrained").stdout
-    assert "interval of the accuracy over all pairs" in text
+    assert "95% intervals over 5 groups: accuracy over all pairs" in text
     assert "untrained" not in text
     empty = call("evaluate", run, "--data", corpus, "--split", "test")
     check_one_line(empty, 1, "name another --split")
