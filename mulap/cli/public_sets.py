@@ -25,8 +25,6 @@ _audio_option = click.option(
     type=UserPath(exists=True, file_okay=False),
     help="Folder of the set's audio, unpacked.",
 )
-
-
 _seconds_option = click.option(
     "--clip-seconds",
     type=Seconds(has_all=True),
@@ -34,6 +32,14 @@ _seconds_option = click.option(
     show_default=True,
     help="Length of a clip; all: whole tracks.",
 )
+
+
+def _cutting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of sets whose tracks are cut and whose captions are written."""
+    options = _seconds_option, max_clips_option, captions_option, seed_option, processes_option
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def _metadata_option(text: str) -> Callable[..., Any]:
@@ -61,11 +67,7 @@ def _metadata_option(text: str) -> Callable[..., Any]:
     show_default=True,
     help="Which of the five official splits.",
 )
-@_seconds_option
-@max_clips_option
-@captions_option
-@seed_option
-@processes_option
+@_cutting_options
 @one_line_errors
 def corpus_mtg_jamendo(
     output: Path, audio: Path, metadata: Path, table: str, split: int, **options: Any
@@ -91,11 +93,7 @@ def corpus_mtg_jamendo(
     show_default=True,
     help="Size; full has the tracks of large, uncut.",
 )
-@_seconds_option
-@max_clips_option
-@captions_option
-@seed_option
-@processes_option
+@_cutting_options
 @one_line_errors
 def corpus_fma(output: Path, audio: Path, metadata: Path, subset: str, **options: Any) -> None:
     """Build a corpus in OUTPUT from FMA; captions come from its genres, tags and titles.

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from mulap.corpora.described.facets import read_words
 from mulap.corpora.described.hear import TAGGERS, tag_names
 from mulap.corpora.described.relative import describe_word
-from mulap.encoders.backbones import load_backbone, load_tagging_head
+from mulap.encoders.backbones import join_backbones, load_backbone, load_tagging_head
 from mulap.encoders.zero_shot import sentences
 from mulap.model.audio_input import valid_mean
 from mulap.model.modeling import MulapModel
@@ -28,6 +28,7 @@ from mulap.model.modeling import MulapModel
 SHARPNESS = 2.0
 MOST_HEARD_CLIPS = 20_000  # that say how usual a word is; their features are read at the start
 _LEAST_DEVIATION = 1e-3
+_HALF_PRECISION = 1e-3
 
 
 class HeardWords(nn.Module):
@@ -39,7 +40,7 @@ class HeardWords(nn.Module):
         tokenizer: of its text model.
 
     Raises:
-        ValueError: a name is not that of a public tagger.
+        ValueError: a name is not that of a public tagger, or the backbone is another one.
     """
 
     _from_tags: Tensor
@@ -57,6 +58,11 @@ class HeardWords(nn.Module):
             )
         super().__init__()
         backbones = [load_backbone(name) for name in names]
+        if not _is_same(join_backbones(names), model.audio_backbone):
+            raise ValueError(
+                f"objectives.tags: {' and '.join(names)} (model.audio_weights) is not the model's "
+                "backbone. Name what it was made of, or set objectives.tags to 0."
+            )
         heads = [load_tagging_head(*each) for each in zip(names, backbones, strict=True)]
         self._heads = nn.ModuleList(head for head in heads if head is not None)
         self._heads.requires_grad_(False).eval()
@@ -115,6 +121,16 @@ class HeardWords(nn.Module):
         towers = features.float().split(self._sizes, dim=-1)
         odds = [head(part) for head, part in zip(self._heads, towers, strict=True)]
         return torch.cat(odds, dim=-1) @ self._from_tags
+
+
+def _is_same(backbone: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have the same weights, but for half precision on disk."""
+    ours, theirs = backbone.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(
+        value.shape == theirs[name].shape
+        and torch.allclose(value, theirs[name].cpu(), rtol=_HALF_PRECISION, atol=1e-6)
+        for name, value in ours.items()
+    )
 
 
 def _words_of(names: Sequence[str]) -> tuple[list[str], Tensor]:

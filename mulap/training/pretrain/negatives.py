@@ -98,35 +98,6 @@ def join_batches(
     )
 
 
-@torch.no_grad()
-def choose_hard(
-    similarity: Tensor, caption_index: Tensor, targets: Targets, share: float = 0.5
-) -> Tensor:
-    """Replace some captions of mismatched pairs by such as the shared space finds alike.
-
-    Random captions are told from a clip's own at a glance. Where the co-attention is to rank again
-    what the shared space found, it must tell apart what lies close there (ALBEF, Li et al. 2021).
-
-    Args:
-        similarity: scaled, of clips and captions (B, C).
-        caption_index: of each pair (P,); pair p has clip p % B.
-        targets: of the batch; its labels stay right.
-        share: of the mismatched pairs that get another caption; the others keep a random one.
-
-    Returns:
-        The captions of the pairs (P,).
-    """
-    clips = torch.arange(len(caption_index), device=caption_index.device) % len(similarity)
-    is_own = targets.clip_hash[:, None] == targets.caption_hash
-    odds = similarity.masked_fill(is_own, -torch.inf)
-    is_chosen = (targets.atm_labels == 0) & (torch.rand_like(targets.atm_labels) < share)
-    is_chosen &= ~is_own.all(dim=1)[clips]
-    if not is_chosen.any():
-        return caption_index
-    drawn = torch.multinomial(odds[clips[is_chosen]].softmax(dim=-1), 1)[:, 0]
-    return caption_index.masked_scatter(is_chosen, drawn)
-
-
 def scale_gradient(loss: Tensor, factor: int) -> Tensor:
     """Return a loss of the same value whose gradient is multiplied."""
     return loss.detach() + factor * (loss - loss.detach())

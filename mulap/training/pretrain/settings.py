@@ -100,23 +100,13 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class MaskingSettings:
-    """What is masked and swapped, for objectives that have a weight; see `PretrainCollator`.
-
-    Attributes:
-        mlm_probability: see there, as all that are not named here.
-        mam_probability: see there.
-        mam_min_masked: see there.
-        atm_probability: see there.
-        atm_negatives: as there, or `hard`: half of the swapped captions are such as the shared
-            space takes for alike. It needs a contrastive head and frozen backbone and text.
-        atm_draws: see there.
-    """
+    """What is masked and swapped, for objectives that have a weight; see `PretrainCollator`."""
 
     mlm_probability: float = 0.15
     mam_probability: float = 0.15
     mam_min_masked: int = 0
     atm_probability: float = 0.5
-    atm_negatives: Literal["batch", "dataset", "hard"] = "batch"
+    atm_negatives: Literal["batch", "dataset"] = "batch"
     atm_draws: int = 1
 
 
@@ -267,12 +257,6 @@ def _check_objectives(settings: PretrainSettings, where: str) -> None:
         raise ValueError(
             f"{where}: objectives.tags has a weight, which needs objectives.contrastive and "
             "model.freeze: [backbone, text]. Set them, or objectives.tags to 0."
-        )
-    has_space = model.has_contrastive_head or model.weights
-    if settings.masking.atm_negatives == "hard" and not (has_space and is_frozen):
-        raise ValueError(
-            f"{where}: masking.atm_negatives is hard, which needs model.has_contrastive_head and "
-            "model.freeze: [backbone, text]. Set them, or masking.atm_negatives to batch."
         )
 
 

@@ -18,20 +18,13 @@ from mulap.data.clips import Clip
 from mulap.data.collator import PretrainCollator
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.model.features import MulapFeatureExtractor
-from mulap.model.modeling import MulapModel
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 from mulap.objectives.losses import compute_losses, feature_spread, weighted_sum
 from mulap.training.loop import KeyedTrainer, make_arguments
 from mulap.training.pretrain.evaluate import EVALUATION_SEED, evaluate, split_batch
 from mulap.training.pretrain.heard import HeardWords
-from mulap.training.pretrain.negatives import (
-    Embedded,
-    choose_hard,
-    embed_ahead,
-    join_batches,
-    scale_gradient,
-)
+from mulap.training.pretrain.negatives import Embedded, embed_ahead, join_batches, scale_gradient
 from mulap.training.pretrain.parts import hold_frozen, is_in
 from mulap.training.pretrain.settings import PretrainSettings, TrainingSettings
 from mulap.training.pretrain.summaries import TextSummaries
@@ -76,7 +69,7 @@ def check_negatives(settings: PretrainSettings) -> None:
     is_alone = in_one_process or not settings.objectives.over_processes
     has_more = settings.objectives.whole_batch and settings.training.batch_size > 1
     lacking = {
-        "atm": settings.masking.atm_negatives != "dataset",
+        "atm": settings.masking.atm_negatives == "batch",
         "contrastive": is_alone and not has_more,
     }
     for name in (each for each in weights if lacking.get(each)):
@@ -155,7 +148,6 @@ class MulapTrainer(KeyedTrainer):
     ) -> None:
         self.settings = settings
         self._heard = heard
-        self._picks_hard = settings.masking.atm_negatives == "hard"
         self.processor = processor
         self._summaries = TextSummaries()
         self._batches: Sequence[dict[str, torch.Tensor]] = ()  # of the step at hand
@@ -197,11 +189,6 @@ class MulapTrainer(KeyedTrainer):
                 batches = [self._with_summary(base, batch) for batch in self._batches]
                 self._ahead = embed_ahead(base.mulap, batches, shared)
         model_inputs, targets = split_batch(self._with_summary(base, inputs))
-        if self._picks_hard and model.training:
-            index = choose_hard(
-                _similarity(base.mulap, model_inputs), inputs["caption_index"], targets
-            )
-            model_inputs["caption_index"] = index
         outputs = model(**model_inputs, fuses=options.needs_coattention)
         if options.contrastive and (shared.count > 1 or self._ahead):
             scale = base.mulap.logit_scale
@@ -229,8 +216,7 @@ class MulapTrainer(KeyedTrainer):
     ) -> dict[str, torch.Tensor]:
         """Return a batch on the model's device, with the summaries of what a frozen text reads."""
         batch = self._prepare_inputs(batch)
-        is_read = self.settings.objectives.contrastive or self._picks_hard
-        if not (is_read and "text" in self.settings.model.freeze):
+        if not (self.settings.objectives.contrastive and "text" in self.settings.model.freeze):
             return batch
         return self._summaries.add_to(batch, model.mulap)
 
@@ -248,15 +234,6 @@ class MulapTrainer(KeyedTrainer):
             count_workers(self.settings),
             self.processes,
         ).metrics
-
-
-@torch.no_grad()
-def _similarity(model: MulapModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return scaled similarities (B, C) of a batch's features and summaries."""
-    audio = model.get_audio_features(inputs["input_features"], inputs["audio_attention_mask"])
-    if model.logit_scale is None:
-        raise ValueError("masking.atm_negatives is hard, but the model has no contrastive head")
-    return model.logit_scale.exp() * audio @ model.project_text(inputs["text_summary"]).T
 
 
 def held_out_clips(
@@ -311,9 +288,6 @@ def _make_collator(
     """Make a collator that masks and swaps only what an objective with a weight scores."""
     masking, weights = settings.masking, settings.objectives.weights()
     extractor = processor.feature_extractor
-    is_hard = options.get("atm_negatives") == "hard"
-    if is_hard:  # drawn as the paper's; the trainer replaces some
-        options["atm_negatives"] = "batch"
     return PretrainCollator(
         tokenizer=processor.tokenizer,
         seed=seed,
@@ -322,7 +296,7 @@ def _make_collator(
         mam_probability=masking.mam_probability if "mam" in weights else 0.0,
         mam_min_masked=masking.mam_min_masked if "mam" in weights else 0,
         atm_probability=atm_probability if "atm" in weights else 0.0,
-        keeps_captions="mlm" in weights and ("contrastive" in weights or is_hard),
+        keeps_captions={"mlm", "contrastive"} <= weights.keys(),
         is_floored_together=extractor.variant == "port" and extractor.db_reference == "batch",
         **options,
     )

@@ -10,7 +10,6 @@ from torch.nn.functional import normalize
 from mulap.encoders.backbones import join_backbones
 from mulap.encoders.embedder import Embedder
 from mulap.model.musicnn import MusicnnForTagging
-from mulap.training.pretrain import trainer
 from mulap.training.pretrain.heard import HeardWords
 from mulap.training.pretrain.initial import initial_model
 from mulap.training.pretrain.run import pretrain
@@ -122,28 +121,15 @@ def test_a_run_learns_what_is_heard(tmp_path):
     assert total["loss"] == pytest.approx(parts, rel=1e-3)
 
 
-def test_a_run_may_train_its_co_attention_on_captions_that_the_space_takes_for_alike(
-    tmp_path, monkeypatch
-):
-    drawn = []
-    choose = trainer.choose_hard
+def test_a_model_with_another_backbone_than_its_taggers_is_one_clear_line():
+    settings = ModelSettings(**SETTINGS["model"] | WARM | {"audio_weights": ["musicnn-mtt"]})
+    model, processor, _ = initial_model(settings, CAPTIONS, 0)
+    for names in (["musicnn-msd"], BOTH):
+        with pytest.raises(ValueError, match="is not the model's backbone"):
+            HeardWords(names, model.mulap, processor.tokenizer)
 
-    def remember(similarity, *rest):
-        drawn.append(similarity)
-        return choose(similarity, *rest)
 
-    monkeypatch.setattr(trainer, "choose_hard", remember)
-    corpus = write_corpus(tmp_path / "corpus", num_train=8, num_valid=2)
-    path = write_settings(
-        tmp_path / "settings.yaml",
-        model=WARM,
-        data={"cache_features": False},
-        masking={"atm_negatives": "hard"},
-        objectives={"atm": 1.0, "contrastive": 0.0},
-        training={"num_epochs": 1, "batch_size": 4, "micro_batch_size": 4},
-    )
-    report = pretrain(load_settings(path), corpus, tmp_path / "run")
-    assert [tuple(each.shape) for each in drawn] == [(4, 4)] * 2
-    assert 0 <= report.metrics["atm/pair_accuracy"] <= 1
-    with pytest.raises(ValueError, match="masking.atm_negatives is hard, which needs"):
-        load_settings(path, ["model.freeze=[text]"])
+def test_half_precision_on_disk_is_no_other_backbone():
+    settings = ModelSettings(**SETTINGS["model"] | WARM | {"weights": "mulap-small"})
+    model, processor, _ = initial_model(settings, CAPTIONS, 0)
+    assert HeardWords(BOTH, model.mulap, processor.tokenizer).words

@@ -4,14 +4,9 @@ import pytest
 import torch
 from tiny import make_collator, make_items, make_model
 
-from mulap.objectives.losses import LossOptions, Targets, compute_losses
+from mulap.objectives.losses import LossOptions, compute_losses
 from mulap.training.pretrain.evaluate import split_batch
-from mulap.training.pretrain.negatives import (
-    choose_hard,
-    embed_ahead,
-    join_batches,
-    scale_gradient,
-)
+from mulap.training.pretrain.negatives import embed_ahead, join_batches, scale_gradient
 from mulap.training.processes import ALONE
 
 OPTIONS = LossOptions(mlm=0.0, mam=0.0, atm=0.0, contrastive=1.0)
@@ -80,43 +75,3 @@ def test_captions_are_embedded_ahead_without_masks():
     with torch.no_grad():
         expected = model.mulap.get_text_features(batch["whole_input_ids"], batch["attention_mask"])
     torch.testing.assert_close(embed_ahead(model.mulap, [batch], ALONE)[0].text, expected)
-
-
-def test_hard_negatives_are_what_the_space_takes_for_alike_and_never_a_clip_s_own():
-    labels = torch.tensor([1.0, 0.0, 0.0, 0.0] * 2)
-    targets = Targets(
-        atm_labels=labels,
-        audio_attention_mask=torch.ones(4, 1),
-        is_masked_segment=torch.zeros(4, 1, dtype=torch.bool),
-        clip_hash=torch.tensor([1, 2, 3, 3]),
-        caption_hash=torch.tensor([1, 2, 3, 3]),
-    )
-    similarity = torch.full((4, 4), -40.0)
-    similarity[range(4), range(4)] = 40.0
-    similarity[2, 3] = 40.0  # the same words as its own
-    for clip, alike in enumerate([1, 0, 1, 0]):
-        similarity[clip, alike] = 20.0
-    given = torch.tensor([0, 2, 0, 1, 0, 3, 0, 1])
-    hard = choose_hard(similarity, given, targets, share=1.0)
-    assert hard.tolist() == [0, 0, 1, 0, 0, 0, 1, 0]
-    assert choose_hard(similarity, given, targets, share=0.0).tolist() == given.tolist()
-    torch.manual_seed(0)
-    mixed = choose_hard(similarity, given, targets, share=0.5)
-    assert given.tolist() != mixed.tolist() != hard.tolist()
-    assert all(
-        each in pair
-        for each, pair in zip(
-            mixed.tolist(), zip(given.tolist(), hard.tolist(), strict=True), strict=True
-        )
-    )
-
-
-def test_where_all_captions_are_equal_none_is_harder():
-    targets = Targets(
-        atm_labels=torch.zeros(2),
-        audio_attention_mask=torch.ones(2, 1),
-        is_masked_segment=torch.zeros(2, 1, dtype=torch.bool),
-        clip_hash=torch.tensor([1, 1]),
-        caption_hash=torch.tensor([1, 1]),
-    )
-    assert choose_hard(torch.zeros(2, 2), torch.tensor([0, 1]), targets, 1.0).tolist() == [0, 1]
