@@ -4,13 +4,16 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 from tiny import write_corpus, write_settings
 
 from mulap.data import reader
 from mulap.data.reader import decode_files
+from mulap.tasks.bootstrap import bootstrap_interval
 from mulap.training.pretrain import comparison as report
-from mulap.training.pretrain.comparison import evaluate_run
+from mulap.training.pretrain.comparison import RunEvaluation, evaluate_run
+from mulap.training.pretrain.evaluate import Evaluation
 from mulap.training.pretrain.run import pretrain
 from mulap.training.pretrain.settings import load_settings
 
@@ -191,3 +194,15 @@ def test_a_tokenizer_without_a_token_that_is_needed_is_a_line(finished, run, nam
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"has no processor: .*no {name} token"):
         evaluate_run(run, finished / "corpus", "valid", False)
+
+
+def test_intervals_draw_whole_groups_and_not_clips():
+    groups = np.repeat(np.arange(4), 25)
+    ranks = np.where(groups < 2, 1.0, 50.0)  # a group is found or is not
+    found = Evaluation({}, (groups % 2).astype(float), {"atm": ranks}, groups)
+    figures = RunEvaluation("test", 100, found, None, []).as_dict()["trained"]
+    assert figures["retrieval/groups"] == 4
+    for name, values in (("retrieval/atm/R@10", ranks <= 10), ("atm/pair_accuracy", groups % 2)):
+        low, high = figures[f"{name}/95%"]
+        assert (low, high) == bootstrap_interval(np.asarray(values, float), groups)
+        assert high - low > 0.7  # over clips it would be some 0.2
