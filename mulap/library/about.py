@@ -1,0 +1,98 @@
+"""library.json: which embedding space answers, which one is being filled, and the music's folders.
+
+LIB/
+  library.json    this file, replaced atomically
+  files.journal   every known file: its version, and its audio's key or why it cannot be used
+  lance/          two tables per embedding space, see `mulap.library.store`
+  lock            held by the one process that writes
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mulap.files import AnyPath, atomic_path
+from mulap.locks import hold_lock
+
+FILE = "library.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Space:
+    """An embedding space of a library."""
+
+    name: str  # NAME@HASH: the model's name and the first 8 hex digits of its weights' hash
+    model: str  # what `load_encoder` takes
+    size: int  # length D of a point
+
+    @property
+    def hash(self) -> str:
+        """The 8 hex digits after the name."""
+        return self.name.rpartition("@")[2]
+
+
+@dataclass(frozen=True)
+class About:
+    """What library.json says."""
+
+    space: Space  # the one that answers
+    filling: Space | None = None  # the one that `index --upgrade` is filling
+    roots: tuple[str, ...] = ()  # absolute paths of the folders and files that were indexed
+    last_run: dict[str, Any] = field(default_factory=dict)  # what the last finished run did
+
+    def write(self, folder: AnyPath) -> None:
+        """Replace library.json."""
+        with atomic_path(Path(folder) / FILE) as temporary:
+            text = json.dumps({"format": _FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def switched(self) -> "About":
+        """Return the same library with the filled space in the place of the old one."""
+        assert self.filling
+        return replace(self, space=self.filling, filling=None)
+
+
+def is_library(folder: AnyPath) -> bool:
+    """Return whether a folder is a library."""
+    return os.path.isfile(os.path.join(folder, FILE))
+
+
+def read_about(folder: AnyPath) -> About:
+    """Read library.json.
+
+    Raises:
+        ValueError: the folder is not a library, or library.json is damaged or of a later mulap.
+    """
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise ValueError(f"{folder}: is not a library. Make one: mulap index MUSIC --library DIR.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("format") > _FORMAT:
+            raise ValueError(f"{path}: was written by a later mulap. Install that version.")
+        space, filling = Space(**values.pop("space")), values.pop("filling")
+        roots = tuple(values.pop("roots"))
+        return About(space, Space(**filling) if filling else None, roots, **values)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: is damaged. Remove the library's folder and run mulap index again."
+        ) from error
+
+
+@contextmanager
+def writing(folder: AnyPath) -> Iterator[None]:
+    """Make a library's folder if it is missing, and be the only one that writes to it.
+
+    Raises:
+        ValueError: another process writes to it.
+        OSError: the folder is read-only, or is a file.
+    """
+    os.makedirs(folder, exist_ok=True)
+    busy = f"{folder}: another mulap index is writing to this library. Wait for it to end."
+    with hold_lock(Path(folder) / "lock", busy):
+        yield
