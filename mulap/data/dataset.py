@@ -191,7 +191,7 @@ class ClipDataset(Dataset[Item]):
             generator = keyed_generator(self.seed, epoch, index, "caption")
             caption_index = int(generator.integers(len(clip.captions)))
         features = self._read(index, (epoch, index))
-        if self._features is None:
+        if not self.gives_features:
             features = self.reader.amplify(features, (epoch, index))
         return Item((epoch, index), features, clip.captions[caption_index])
 
@@ -211,6 +211,11 @@ class ClipDataset(Dataset[Item]):
             decoding = Decoding(reader.extractor.sampling_rate)
             seconds = decode_file(decoding, clip.audio_path).duration_seconds
         return reader.read(clip, key, seconds)
+
+    @property
+    def gives_features(self) -> bool:
+        """Whether items hold a backbone's features in place of log-mels."""
+        return self._features is not None
 
     def features_of(self, index: int) -> np.ndarray:
         """Return a backbone's features of a whole clip, float32 (T, A); see `use_features`."""

@@ -73,7 +73,7 @@ class Reference(NamedTuple):
         if not path.is_file():
             raise ValueError(
                 f"{folder}: has no {REFERENCE_FILE}, the average track that scores are compared "
-                "with. Make it with scripts/ship_weights.py."
+                "with. Runs that end now write it; call `mulap pretrain` of this run again."
             )
         try:
             with safe_open(path, framework="np") as file:

@@ -5,7 +5,7 @@ OUT/lengths.json                 how long each file is, for random crops
 OUT/features/                    of a frozen backbone, computed once (data.features_folder)
 OUT/failures.jsonl               rows and files that could not be used
 OUT/checkpoint-N/                the newest and the best, with the optimiser's state
-OUT/best/, OUT/last/             the models alone
+OUT/best/, OUT/last/             the models alone, with the average track of a joint space
 OUT/log.jsonl                    losses and evaluations by step
 """
 
@@ -39,6 +39,7 @@ from mulap.training.checkpoints import (
     remove_incomplete,
 )
 from mulap.training.loop import RunCallback, check_reporting, newest_checkpoint, speed_up
+from mulap.training.pretrain.average import write_average_track
 from mulap.training.pretrain.evaluate import choose_pool
 from mulap.training.pretrain.features import features_folder, use_cached_features
 from mulap.training.pretrain.heard import MOST_HEARD_CLIPS, HeardWords
@@ -234,6 +235,8 @@ def pretrain(
         with fail_together(processes):
             if processes.is_main:
                 export_models(run, trainer.state.best_global_step)
+                for name in ("best", "last"):
+                    write_average_track(run / name, datasets["train"])
     return RunReport(
         best=run / "best",
         last=run / "last",
