@@ -7,7 +7,7 @@ built: the tensors of the backbone are picked out of the safetensors by name. No
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -248,8 +248,13 @@ def hash_weights(network: torch.nn.Module) -> str:
 
     It is the same whatever file the tensors came from, unlike the hash of that file.
     """
+    return hash_tensors(network.state_dict())
+
+
+def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """As `hash_weights`, of tensors by name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -32,9 +32,11 @@ from mulap.model.audio_input import FeatureNorm, audio_projection
 from mulap.model.bundled import locate_weights
 from mulap.model.config import MulapConfig
 from mulap.model.modeling import MulapModel
+from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
 
 _SENTENCES_AT_ONCE = 64
+_TEXT = ("model", "processor")
 
 
 class AudioProjection(nn.Module):
@@ -58,6 +60,7 @@ class JointSpace:
 
     Attributes:
         folder: of the model.
+        config: of the model.
         size: D.
         projection: of the audio, in evaluation mode, float32, on the CPU.
 
@@ -67,14 +70,14 @@ class JointSpace:
 
     def __init__(self, name_or_path: str | os.PathLike[str]) -> None:
         self.folder = Path(locate_weights(name_or_path)).absolute()
-        config = _read_config(os.fspath(name_or_path), self.folder)
+        self.config = config = _read_config(os.fspath(name_or_path), self.folder)
         weights = read_weights(self.folder, ("mulap.", ""), ("feature_norm.", "audio_projection."))
         self.size: int = config.projection_dim
         self.projection = load_part(AudioProjection, config, weights, self.folder)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the text branch out of what is sent to other processes, which embed audio."""
-        return {name: value for name, value in self.__dict__.items() if name != "_text"}
+        return {name: value for name, value in self.__dict__.items() if name not in _TEXT}
 
     @torch.inference_mode()
     def project(self, features: np.ndarray) -> np.ndarray:
@@ -102,15 +105,16 @@ class JointSpace:
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             raise ValueError("there is no sentence to embed. Give one or more.")
-        model, processor = self._text
-        length = min(
-            processor.tokenizer.model_max_length, model.config.text_config.max_position_embeddings
-        )
+        model, processor = self.model, self.processor
+        if isinstance(model, MulapForPreTraining):
+            model = model.mulap
         points = np.empty((len(texts), self.size), np.float32)
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding
         for start in range(0, len(texts), _SENTENCES_AT_ONCE):
             some = order[start : start + _SENTENCES_AT_ONCE]
-            inputs = processor([texts[i] for i in some], max_length=length, return_tensors="pt")
+            inputs = processor(
+                [texts[i] for i in some], max_length=self.max_tokens, return_tensors="pt"
+            )
             points[some] = model.get_text_features(**inputs).numpy()
         return points
 
@@ -134,15 +138,32 @@ class JointSpace:
         is_stored = tags == known and reference.sentences_sha256 == hash_sentences(known)
         if is_stored and reference.tag_points is not None:
             return ZeroShot(tags, reference.tag_points, reference)
-        tokenizer = self._text[1].tokenizer
+        tokenizer = self.processor.tokenizer
         unknown = [tag for tag in tags if tokenizer.unk_token_id in tokenizer(tag)["input_ids"]]
         return ZeroShot(tags, self.embed_tags(tags), reference, tuple(unknown))
 
     @cached_property
-    def _text(self) -> tuple[MulapModel, MulapProcessor]:
-        model = load_whole(MulapModel, self.folder).float().eval()
+    def model(self) -> MulapModel | MulapForPreTraining:
+        """The whole model, in evaluation mode, float32, on the CPU."""
+        kind = MulapForPreTraining if self.has_heads else MulapModel
+        return load_whole(kind, self.folder).float().eval()
+
+    @cached_property
+    def processor(self) -> MulapProcessor:
+        """Its feature extractor and its tokenizer."""
         with loading(f"{self.folder}: has no tokenizer"):
-            return model, MulapProcessor.from_pretrained(self.folder)
+            return MulapProcessor.from_pretrained(self.folder)
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a sentence the text model takes."""
+        longest = self.config.text_config.max_position_embeddings
+        return min(self.processor.tokenizer.model_max_length, longest)
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether the weights hold the heads of pre-training, as matching needs."""
+        return MulapForPreTraining.__name__ in (self.config.architectures or ())
 
 
 class NoJointSpace(ValueError):

@@ -11,6 +11,7 @@ the audio and text streams, D the width of the stream at hand, H heads.
 This file knows neither log-mels nor tokens: hidden states in, hidden states out.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
@@ -55,22 +56,31 @@ class Attention(nn.Module):
         Returns:
             Tensor (B, L, D).
         """
-        query, key, value = (
-            projection(states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for projection, states in (
-                (self.query, hidden_states),
-                (self.key, memory),
-                (self.value, memory),
-            )
-        )  # (B, H, L or S, D/H)
         context = scaled_dot_product_attention(
-            query,
-            key,
-            value,
+            self._heads(self.query(hidden_states)),
+            self._heads(self.key(memory)),
+            self._heads(self.value(memory)),
             attn_mask=memory_mask[:, None, None, :].bool(),
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.output(context.transpose(1, 2).flatten(2))
+
+    def weights(self, hidden_states: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
+        """Return how much each query attends to each place of the memory (B, H, L, S).
+
+        Args:
+            hidden_states: as `forward`, like the others.
+            memory: (B, S, memory_size).
+            memory_mask: (B, S).
+        """
+        query, key = self._heads(self.query(hidden_states)), self._heads(self.key(memory))
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        is_hidden = ~memory_mask[:, None, None, :].bool()
+        return scores.masked_fill(is_hidden, -torch.inf).softmax(-1)
+
+    def _heads(self, states: Tensor) -> Tensor:
+        """Share the width of (B, L, D) among the heads (B, H, L, D/H)."""
+        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class TransformerLayer(nn.Module):

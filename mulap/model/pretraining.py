@@ -241,6 +241,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
         captions_at_once: int = 32,
         pairs_at_once: int = 512,
         fuses: bool = True,
+        hidden: Iterable[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Score every clip against every caption, by each head that can; the model is in eval mode.
 
@@ -255,6 +256,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
             captions_at_once: captions that pass the text-only layers together.
             pairs_at_once: pairs that pass the co-attention together. Both bound the memory.
             fuses: False leaves out the co-attention, and `atm` with it.
+            hidden: bool (T,) of each clip, True where a segment is hidden, as in training.
 
         Returns:
             Scores (A, C) by head: `atm`, log-odds of a match, and, with a contrastive head,
@@ -267,6 +269,7 @@ class MulapForPreTraining(MulapPreTrainedModel):
             log_mel = clip[None].to(self.device)
             features.append(self.mulap.encode_audio(log_mel, masks[-1][None])[0])
         audio, is_segment = (pad_sequence(each, batch_first=True) for each in (features, masks))
+        is_hidden = None if hidden is None else pad_sequence(list(hidden), batch_first=True)
         chunks = input_ids.split(captions_at_once), attention_mask.split(captions_at_once)
         text = torch.cat([self.mulap.encode_text(*chunk) for chunk in zip(*chunks, strict=True)])
         scores = {}
@@ -276,7 +279,8 @@ class MulapForPreTraining(MulapPreTrainedModel):
             for pairs in number.split(pairs_at_once):
                 clip, caption = pairs // len(text), pairs % len(text)
                 fused = audio[clip], text[caption], is_segment[clip], attention_mask[caption]
-                audio_states, text_states = self.mulap.fuse(*fused)
+                masked = None if is_hidden is None else is_hidden.to(self.device)[clip]
+                audio_states, text_states = self.mulap.fuse(*fused, masked)
                 log_odds.append(self.atm_head(audio_states[:, 0], text_states[:, 0]))
             scores["atm"] = torch.cat(log_odds).view(len(audio), len(text))
         if self.config.has_contrastive_head:

@@ -1,0 +1,263 @@
+"""What a model says of audio and text together, as numpy arrays: all that `mulap.use` needs of it.
+
+    engine = load_engine("mulap-small")
+    features = engine.backbone.embed("song.mp3").embeddings      # (T, A), of 3-second segments
+    engine.project(features), engine.embed_text(["calm piano"])  # points of one space (., D)
+    engine.match(features, ["calm piano", "loud guitar"])        # probabilities of a match (2,)
+    engine.score_words(features, tokens, is_asked)               # the masked-word head (K, V)
+    engine.attend(features, "calm piano")                        # the co-attention's weights
+
+The text branch, the co-attention and its heads are loaded when they are used first, and run on the
+CPU. The co-attention was trained on clips of some segments and has learnt no position beyond them:
+longer tracks pass it in windows of `WINDOW` segments.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from mulap.encoders.backbones import hash_tensors, read_weights
+from mulap.encoders.embedder import Embedder
+from mulap.encoders.joint import JointSpace
+from mulap.encoders.load import load_encoder
+from mulap.model.coattention import CoAttentionBlock
+from mulap.model.pretraining import MulapForPreTraining
+from mulap.vectors.store import fingerprint
+
+WINDOW = 6  # segments: 18 seconds, the clips that mulap-small was trained on
+# What makes the points of audio and text; the co-attention and the heads do not.
+_MAKES_POINTS = (
+    *("audio_backbone.", "feature_norm.", "audio_projection."),
+    *("text_encoder.", "upper_text.", "text_projection."),
+)
+
+
+class Tokens(NamedTuple):
+    """Sentences as the text model reads them, padded to the longest.
+
+    Attributes:
+        ids: of the tokens, int64 (N, L).
+        mask: 1 where there is a token, int64 (N, L).
+    """
+
+    ids: np.ndarray
+    mask: np.ndarray
+
+
+class Vocabulary(NamedTuple):
+    """What writes sentences of tokens.
+
+    Attributes:
+        words: of each id (V,); what continues a word begins with ##.
+        start: the id before a sentence.
+        end: the id after it.
+        mask: the id that stands for a hidden word.
+        padding: the id where there is no token.
+        special: ids that are not words.
+    """
+
+    words: tuple[str, ...]
+    start: int
+    end: int
+    mask: int
+    padding: int
+    special: frozenset[int]
+
+
+class Attention(NamedTuple):
+    """What each stream of the co-attention looks at, in each layer and head (K, H).
+
+    Attributes:
+        tokens: of the sentence, [CLS] and [SEP] with them (L,).
+        of_words: from each token to the whole track and its segments (K, H, L, 1 + T).
+        of_audio: from the whole track and its segments to each token (K, H, 1 + T, L).
+    """
+
+    tokens: tuple[str, ...]
+    of_words: np.ndarray
+    of_audio: np.ndarray
+
+
+class Engine:
+    """A model with a joint space.
+
+    Args:
+        name_or_path: a bundled name or a folder.
+        device: where the audio backbone runs, as `load_encoder` takes it.
+
+    Attributes:
+        name: of the model.
+        size: D, of the joint space.
+
+    Raises:
+        ValueError: there is no such model or device, or it shares no space with text.
+    """
+
+    def __init__(self, name_or_path: str | os.PathLike[str], device: str = "auto") -> None:
+        backbone = load_encoder(name_or_path, device)
+        encoder = backbone.in_joint_space()
+        assert isinstance(backbone, Embedder)  # no other has a joint space
+        self.backbone, self.encoder = backbone, encoder
+        self.name: str = backbone.name
+        self._joint: JointSpace = backbone.joint
+        self.size = self._joint.size
+
+    @cached_property
+    def space(self) -> str:
+        """The model's name and 8 digits of the hash of what makes its points."""
+        tensors = read_weights(self._joint.folder, ("mulap.", ""), _MAKES_POINTS)
+        making = {
+            "weights": hash_tensors(tensors),
+            "features": self.encoder.feature_extractor.log_mel_settings(),
+            "words": self.vocabulary.words,
+        }
+        return f"{Path(self.name).name}@{fingerprint(making)[:8]}"
+
+    @property
+    def can_match(self) -> bool:
+        """Whether it has a co-attention and the heads on it."""
+        return self._joint.has_heads
+
+    def project(self, features: np.ndarray) -> np.ndarray:
+        """Map features, float32 (M, A), to points of unit length, float32 (M, D).
+
+        A track's point is the projection of the mean of its segments' features.
+        """
+        return self._joint.project(features)
+
+    def embed_text(self, texts: str | Sequence[str]) -> np.ndarray:
+        """Embed sentences: points of unit length, float32 (N, D)."""
+        return self._joint.embed_text(texts)
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Turn sentences into tokens; those too long for the text model are cut."""
+        length = self._joint.max_tokens
+        tokens = self._joint.processor(texts, max_length=length, return_tensors="np")
+        return Tokens(tokens["input_ids"], tokens["attention_mask"])
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words that the text model knows."""
+        tokenizer: Any = self._joint.processor.tokenizer
+        size = self._joint.config.text_config.vocab_size
+        return Vocabulary(
+            tuple(tokenizer.convert_ids_to_tokens(range(min(size, len(tokenizer))))),
+            tokenizer.cls_token_id,
+            tokenizer.sep_token_id,
+            tokenizer.mask_token_id,
+            tokenizer.pad_token_id,
+            frozenset(tokenizer.all_special_ids),
+        )
+
+    def match(
+        self,
+        tracks: np.ndarray | Sequence[np.ndarray],
+        texts: Sequence[str],
+        hidden: Sequence[np.ndarray] | None = None,
+        window: int = WINDOW,
+    ) -> np.ndarray:
+        """Say how likely tracks and sentences belong together, by the co-attention.
+
+        Each track and each sentence is encoded once; each pair passes the co-attention.
+
+        Args:
+            tracks: features of one track (T, A), or of several.
+            texts: N sentences, at least one.
+            hidden: bool (T,) of each track, True where a segment is hidden. One track may be given
+                several times, each with other segments hidden.
+            window: segments that pass together. A longer track is cut into windows of about equal
+                length, of whose log-odds the mean is taken.
+
+        Returns:
+            Probabilities, float32 (N,) of one track, (M, N) of several.
+
+        Raises:
+            ValueError: there is nothing to match, or the model has no co-attention.
+        """
+        several = [tracks] if isinstance(tracks, np.ndarray) else list(tracks)
+        if not (several and texts and all(map(len, several))):
+            raise ValueError("there is nothing to match. Give features of tracks, and sentences.")
+        counts = [-(-len(track) // window) for track in several]
+        pieces = [each for pair in zip(several, counts, strict=True) for each in _cut(*pair)]
+        masks = None
+        if hidden is not None:
+            masks = [each for pair in zip(hidden, counts, strict=True) for each in _cut(*pair)]
+        ids, mask = map(torch.from_numpy, self.tokenize(texts))
+        log_odds = self._heads.pairs(pieces, ids, mask, hidden=masks)["atm"]
+        of_tracks = torch.stack([each.mean(0) for each in log_odds.split(counts)])
+        scores = of_tracks.sigmoid().numpy()
+        return scores[0] if isinstance(tracks, np.ndarray) else scores
+
+    @torch.inference_mode()
+    def score_words(self, features: np.ndarray, tokens: Tokens, is_asked: np.ndarray) -> np.ndarray:
+        """Score the vocabulary at places of sentences, as seen beside a clip.
+
+        Args:
+            features: of one clip (T, A), at most `WINDOW` segments that fit the training.
+            tokens: of N sentences, with `Vocabulary.mask` where words are hidden.
+            is_asked: bool (N, L), at K places.
+
+        Returns:
+            Scores before softmax, float32 (K, V), in order of sentences and places.
+        """
+        _, text = self._fuse(features, tokens)
+        return self._heads.mlm_head(text[torch.from_numpy(is_asked)]).numpy()
+
+    @torch.inference_mode()
+    def attend(self, features: np.ndarray, text: str) -> Attention:
+        """Return where the co-attention looks, for a clip's features (T, A) and a sentence."""
+        tokens = self.tokenize([text])
+        of_words, of_audio = [], []
+
+        def look(block: CoAttentionBlock, streams: tuple[torch.Tensor, ...]) -> None:
+            audio, text, audio_mask, text_mask = streams
+            of_words.append(block.text.attention.weights(text, audio, audio_mask))
+            of_audio.append(block.audio.attention.weights(audio, text, text_mask))
+
+        blocks = [
+            block
+            for block in self._heads.mulap.coattention.blocks
+            if isinstance(block, CoAttentionBlock)
+        ]
+        handles = [block.register_forward_pre_hook(look) for block in blocks]
+        try:
+            self._fuse(features, tokens)
+        finally:
+            for handle in handles:
+                handle.remove()
+        words = tuple(self.vocabulary.words[index] for index in tokens.ids[0])
+        return Attention(words, torch.cat(of_words).numpy(), torch.cat(of_audio).numpy())
+
+    def _fuse(self, features: np.ndarray, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pass one clip and N sentences through the co-attention; see `MulapModel.fuse`."""
+        model = self._heads.mulap
+        ids, mask = map(torch.from_numpy, tokens)
+        is_segment = torch.ones(len(ids), len(features), dtype=torch.long)
+        audio = model.encode_audio(torch.from_numpy(features)[None], is_segment[:1])
+        audio = audio.expand(len(ids), -1, -1)
+        return model.fuse(audio, model.encode_text(ids, mask), is_segment, mask)
+
+    @property
+    def _heads(self) -> MulapForPreTraining:
+        model = self._joint.model
+        if not isinstance(model, MulapForPreTraining):
+            raise ValueError(
+                f"{self.name}: has no co-attention that matches audio and text. Give a model of "
+                "mulap pretrain, such as mulap-small."
+            )
+        return model
+
+
+def load_engine(name: str | os.PathLike[str] = "mulap-small", device: str = "auto") -> Engine:
+    """Load an engine; see `Engine`."""
+    return Engine(name, device)
+
+
+def _cut(rows: np.ndarray, count: int) -> list[torch.Tensor]:
+    """Cut rows into so many pieces of about equal length."""
+    return [torch.from_numpy(each) for each in np.array_split(rows, count)]
