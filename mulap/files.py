@@ -124,6 +124,12 @@ def sha256_of(path: AnyPath) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def user_cache() -> Path:
+    """Return the folder for what may be lost and made again, as the XDG specification says."""
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(folder if os.path.isabs(folder) else Path.home() / ".cache") / "mulap"
+
+
 @dataclass
 class FailureLog:
     """The inputs that a run could not use, each with its reason."""

@@ -147,7 +147,15 @@ def read_tags(path: str | os.PathLike[str]) -> list[str]:
 
 
 @cache
+def tags_by_kind() -> dict[str, list[str]]:
+    """Return the tags that come with mulap by kind: genre, instrument, voice, mood, sound, use."""
+    found: dict[str, list[str]] = {}
+    for line in _TAGS_FILE.read_text(encoding="utf-8").splitlines()[1:]:
+        tag, kind = line.split(",")
+        found.setdefault(kind, []).append(tag)
+    return found
+
+
 def default_tags() -> tuple[str, ...]:
-    """Return the tags that come with mulap: genres, instruments, moods, voices, tempo, use."""
-    lines = _TAGS_FILE.read_text(encoding="utf-8").splitlines()
-    return tuple(line.partition(",")[0] for line in lines[1:])
+    """Return all tags that come with mulap."""
+    return tuple(tag for tags in tags_by_kind().values() for tag in tags)
