@@ -187,6 +187,7 @@ def tag(
     if as_json:
         refuse_given("does nothing with --json, which prints all tags. Leave it out.", "top")
     quiet_transformers()
+    from mulap.encoders.known_words import warning
     from mulap.encoders.load import load_encoder
     from mulap.encoders.zero_shot import read_tags
     from mulap.use.tag import tag_files
@@ -197,8 +198,8 @@ def tag(
         asked = read_tags(Path(tags[1:]).expanduser()) if tags[:1] == "@" else tags.split(",")
     encoder = load_encoder(model, device)
     zero_shot = None if asked is None and encoder.tags else encoder.zero_shot(asked)
-    for unknown in zero_shot.unknown if zero_shot else ():
-        warn(f"--tags {unknown}: the text model does not know this word; its score says nothing.")
+    if zero_shot and zero_shot.unknown:
+        warn(f"--tags {warning(zero_shot.unknown)}")
     count = top or (10 if asked is None else None)
     left_aside = Counter[str]()
     num_failures = 0

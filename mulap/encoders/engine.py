@@ -25,6 +25,7 @@ from mulap.encoders.backbones import hash_tensors, read_weights
 from mulap.encoders.embedder import Embedder
 from mulap.encoders.joint import JointSpace
 from mulap.encoders.load import load_encoder
+from mulap.encoders.neutral import Neutral, load_neutral
 from mulap.model.coattention import CoAttentionBlock
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.vectors.store import fingerprint
@@ -133,6 +134,15 @@ class Engine:
     def embed_text(self, texts: str | Sequence[str]) -> np.ndarray:
         """Embed sentences: points of unit length, float32 (N, D)."""
         return self._joint.embed_text(texts)
+
+    @cached_property
+    def neutral(self) -> Neutral:
+        """What says how well sentences fit a track, as percentiles; see `load_neutral`."""
+        return load_neutral(self.backbone)
+
+    def hardly_known(self, texts: Sequence[str]) -> list[str]:
+        """Return those of some sentences whose words the text model hardly knows."""
+        return self._joint.hardly_known(texts)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Turn sentences into tokens; those too long for the text model are cut."""

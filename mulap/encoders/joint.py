@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mulap.encoders.backbones import hash_weights, load_part, load_whole, loading, read_weights
+from mulap.encoders.known_words import hardly_known
 from mulap.encoders.zero_shot import (
     Reference,
     ZeroShot,
@@ -138,9 +139,11 @@ class JointSpace:
         is_stored = tags == known and reference.sentences_sha256 == hash_sentences(known)
         if is_stored and reference.tag_points is not None:
             return ZeroShot(tags, reference.tag_points, reference)
-        tokenizer = self.processor.tokenizer
-        unknown = [tag for tag in tags if tokenizer.unk_token_id in tokenizer(tag)["input_ids"]]
-        return ZeroShot(tags, self.embed_tags(tags), reference, tuple(unknown))
+        return ZeroShot(tags, self.embed_tags(tags), reference, tuple(self.hardly_known(tags)))
+
+    def hardly_known(self, texts: Sequence[str]) -> list[str]:
+        """Return those of some texts whose words the text model hardly knows."""
+        return hardly_known(texts, self.processor.tokenizer)
 
     @cached_property
     def model(self) -> MulapModel | MulapForPreTraining:

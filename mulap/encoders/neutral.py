@@ -108,7 +108,11 @@ def _speech(rng: np.random.Generator, seconds: int) -> np.ndarray:
         if kind < 0.62:
             glide = rng.uniform(-0.25, 0.25) + np.linspace(0, rng.uniform(-0.15, 0.15), length)
             pitch = rng.uniform(150, 240) * 2**glide
-            part = _vowel(pitch, draw(rng, _VOWELS)) * np.sqrt(window) * rng.uniform(0.3, 0.6)
+            part = (
+                _vowel(pitch, _VOWELS[rng.integers(len(_VOWELS))])
+                * np.sqrt(window)
+                * rng.uniform(0.3, 0.6)
+            )
         elif kind < 0.82:
             hiss = rng.standard_normal(length + 1) * 0.06
             part = (hiss[1:] - 0.9 * hiss[:-1]) * window
@@ -169,7 +173,7 @@ class Neutral:
 
     def is_music(self, tracks: np.ndarray) -> np.ndarray:
         """Return which tracks (N, D) are not like silence, noise, one tone or speech (N,)."""
-        return ~(_unit(tracks) @ self.sounds.T >= self.least).any(1)
+        return (self.least - _unit(tracks) @ self.sounds.T).min(axis=1) > 0
 
 
 def load_neutral(encoder: "Embedder") -> Neutral:
@@ -206,13 +210,14 @@ def _compute(encoder: "Embedder") -> Neutral:
 
 def embed_sounds(encoder: "Embedder") -> tuple[np.ndarray, np.ndarray]:
     """Return `Neutral.sounds` and `Neutral.least` of a model's joint space."""
-    least, sounds = zip(*neutral_sounds(), strict=True)
-    clips = [samples.astype(np.float32) for samples in sounds]
+    pairs = neutral_sounds()
+    clips = [samples.astype(np.float32) for _, samples in pairs]
     points = np.concatenate(encoder.in_joint_space().embed_waveform(clips, "track", _RATE))
+    least = np.array([cosine for cosine, _ in pairs], np.float32)
     cosines = (points @ points.T)[np.triu_indices(len(points), 1)]
-    if np.median(cosines) >= _AS_SPEECH:  # untrained weights take all for alike, and for music
-        least = (np.inf,) * len(points)
-    return _unit(points), np.float32(least)
+    if np.median(cosines) >= _AS_SPEECH:
+        least[:] = np.inf  # untrained weights: all sounds are alike, so that nothing is like these
+    return _unit(points), least
 
 
 def word(percentile: float) -> str:

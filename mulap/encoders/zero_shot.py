@@ -93,7 +93,7 @@ class ZeroShot:
         tags: what is asked, each once.
         points: of the tags, the mean of their sentences' points (num_tags, D).
         reference: the average track.
-        unknown: those of the tags with words that the text model does not know.
+        unknown: those of the tags whose words the text model hardly knows.
     """
 
     tags: tuple[str, ...]

@@ -141,5 +141,5 @@ def test_words_are_printed_best_first_with_what_they_say(small, song, tmp_path):
 def test_a_word_that_the_text_model_does_not_know_is_told_and_scored(small, song):
     done = call("tag", song, "--model", small, "--tags", "piano,zither", "--json", "-q")
     assert set(json.loads(done.stdout)["tags"]) == {"piano", "zither"}
-    assert done.stderr.startswith("--tags zither: the text model does not know this word")
+    assert done.stderr.startswith("--tags 'zither': the text model hardly knows such words")
     check_one_line(call("tag", song, "--model", small, "--tags", "a,,b"), 1, "a tag is empty")

@@ -151,7 +151,9 @@ def test_neutral_points_are_computed_once_for_a_model(encoder, capsys, monkeypat
     assert first.is_music(encoder.in_joint_space().embed_waveform(tone(0, 3.1))).all()
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_harmless(encoder, capsys, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_is_said_and_harmless(
+    encoder, capsys, monkeypatch, tmp_path
+):
     (tmp_path / "mulap").write_text("a file, no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with shown():

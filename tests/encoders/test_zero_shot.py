@@ -133,7 +133,3 @@ def test_encoders_without_text_say_what_they_can_do(folder):
     for name in ("random", "mel"):
         with pytest.raises(ValueError, match=f"^{name}: has no tags. Give musicnn-mtt"):
             mulap.load(name).tag(tone(0, 3.1), 16_000)
-
-
-def test_words_of_another_script_or_none_are_named(folder):
-    assert mulap.load(folder).zero_shot(["piano", "ночь", "zither"]).unknown == ("ночь", "zither")
