@@ -137,6 +137,13 @@ space_option = click.option(
     help="backbone: the network's features. joint: points of the space that mulap-small, or a "
     "model trained with a contrastive head, shares with text.",
 )
+library_option = click.option(
+    "--library",
+    envvar="MULAP_LIBRARY",
+    type=UserPath(),
+    callback=lambda _, __, given: given or _default_library(),
+    help="Folder of the library. [default: $MULAP_LIBRARY, or ~/.local/share/mulap/library]",
+)
 set_option = click.option(
     "--set",
     "-s",
@@ -146,6 +153,12 @@ set_option = click.option(
     help="Override a setting of CONFIG.",
 )
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _default_library() -> Path:
+    from mulap.library.about import default_library
+
+    return default_library()
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -160,6 +173,9 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise  # the reader of our output is gone, as in `| head`: click ends quietly
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
+            if package == "lancedb":
+                message = "the package lancedb is missing. Run pip install 'mulap[search]'"
+                raise click.ClickException(message) from error
             if package not in _OPTIONAL_PACKAGES:
                 raise
             raise click.ClickException(_describe_missing(package)) from error

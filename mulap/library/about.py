@@ -48,13 +48,19 @@ class About:
     def write(self, folder: AnyPath) -> None:
         """Replace library.json."""
         with atomic_path(Path(folder) / FILE) as temporary:
-            text = json.dumps({"format": _FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
+            text = json.dumps({"format": _FORMAT, **asdict(self)}, indent=2)
             temporary.write_text(text + "\n", encoding="utf-8")
 
     def switched(self) -> "About":
         """Return the same library with the filled space in the place of the old one."""
         assert self.filling
         return replace(self, space=self.filling, filling=None)
+
+
+def default_library() -> Path:
+    """Return the library's folder if none is named, in the user's data folder."""
+    home = os.environ.get("XDG_DATA_HOME") or os.path.join("~", ".local", "share")
+    return Path(home).expanduser() / "mulap" / "library"
 
 
 def is_library(folder: AnyPath) -> bool:
@@ -94,5 +100,9 @@ def writing(folder: AnyPath) -> Iterator[None]:
     """
     os.makedirs(folder, exist_ok=True)
     busy = f"{folder}: another mulap index is writing to this library. Wait for it to end."
-    with hold_lock(Path(folder) / "lock", busy):
-        yield
+    try:
+        with hold_lock(Path(folder) / "lock", busy):
+            yield
+    finally:
+        if not os.listdir(folder):  # nothing came of a new one
+            os.rmdir(folder)

@@ -214,12 +214,13 @@ class Store:
             for table in (self._tracks, self._windows):
                 table.optimize(cleanup_older_than=_KEEP_VERSIONS)
 
-    def drop(self) -> None:
-        """Remove both tables, once another space answers."""
+    def drop_others(self, kept: Sequence[Space]) -> None:
+        """Remove the tables of all spaces but some; a reader of one is told to open it again."""
+        hashes = {space.hash for space in kept}
         with self._in_our_words():
-            for name in ("tracks", "windows"):
-                name = f"{name}_{self.space.hash}"
-                self._db.drop_table(name, ignore_missing=True)  # pyright: ignore[reportCallIssue]
+            for name in self._db.list_tables().tables:
+                if name.rpartition("_")[2] not in hashes:
+                    self._db.drop_table(name)
 
     def _table(self, name: str, schema: pa.Schema, is_writer: bool) -> Any:
         name = f"{name}_{self.space.hash}"

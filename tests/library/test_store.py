@@ -164,8 +164,9 @@ def test_a_reader_whose_version_was_cleaned_up_looks_again(store, monkeypatch):
 def test_a_reader_of_a_space_that_was_replaced_says_so(store):
     store.add(*rows(["a"]))
     reader = Store.open(store.folder)
-    About(Space("tiny@ffff0000", "tiny", SIZE)).write(store.folder)
-    store.drop()
+    other = Space("tiny@ffff0000", "tiny", SIZE)
+    About(other).write(store.folder)
+    Store.write(store.folder, other).drop_others([other])
     with pytest.raises(ValueError, match="tiny@ffff0000 now. Open it again"):
         reader.nearest(unit(1)[0], 5)
 
@@ -175,7 +176,7 @@ def test_two_spaces_live_side_by_side(store):
     store.add(*rows(["a"]))
     other.add(*rows(["b"]))
     assert (keys_of(Store.open(store.folder)), keys_of(other)) == (["a"], ["b"])
-    other.drop()
+    other.drop_others([SPACE])
     assert keys_of(store) == ["a"]
 
 
