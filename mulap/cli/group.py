@@ -137,11 +137,15 @@ space_option = click.option(
     help="backbone: the network's features. joint: points of the space that mulap-small, or a "
     "model trained with a contrastive head, shares with text.",
 )
+# Of an option or argument that names a library.
+LIBRARY = {
+    "envvar": "MULAP_LIBRARY",
+    "type": UserPath(),
+    "callback": lambda _, __, given: given or _default_library(),
+}
 library_option = click.option(
     "--library",
-    envvar="MULAP_LIBRARY",
-    type=UserPath(),
-    callback=lambda _, __, given: given or _default_library(),
+    **LIBRARY,
     help="Folder of the library. [default: $MULAP_LIBRARY, or ~/.local/share/mulap/library]",
 )
 set_option = click.option(

@@ -10,6 +10,7 @@ import click
 from tqdm import tqdm
 
 from mulap.cli.group import (
+    LIBRARY,
     UserPath,
     device_option,
     end_with_failures,
@@ -101,15 +102,17 @@ def _list_failures(library: Path) -> None:
 
 
 @main.command()
-@click.argument("library", required=False, type=UserPath())
+@click.argument("library", required=False, **LIBRARY)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
 @one_line_errors
-def info(library: Path | None, as_json: bool) -> None:
-    """Describe LIBRARY: its tracks, files, size, failures and last run."""
-    from mulap.library.about import default_library
+def info(library: Path, as_json: bool) -> None:
+    """Describe LIBRARY: its tracks, files, size, failures and last run.
+
+    Without LIBRARY, $MULAP_LIBRARY or ~/.local/share/mulap/library.
+    """
     from mulap.library.info import library_info
 
-    about = library_info(library or default_library())
+    about = library_info(library)
     if as_json:
         click.echo(json.dumps(about, ensure_ascii=False))
         return
