@@ -1,16 +1,25 @@
 """The command line: each command parses, calls one function and prints.
 
-Reading order: `group` (shared by all commands), then `corpora`, `public_sets`, `config`,
-`training`, `inference`, `library` and `transfer`. Heavy imports stand inside the commands, so that
-`mulap --help` needs no torch.
+`group` is shared by all commands. Heavy imports stand inside the commands, so that `mulap --help`
+needs no torch.
 """
 
-from mulap.cli import config, corpora, inference, library, public_sets, training, transfer
+from mulap.cli import (
+    config,
+    corpora,
+    explain,
+    inference,
+    library,
+    public_sets,
+    training,
+    transfer,
+)
 from mulap.cli.group import main
 
 __all__ = [
     "config",
     "corpora",
+    "explain",
     "inference",
     "library",
     "main",

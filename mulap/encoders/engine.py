@@ -26,6 +26,7 @@ from mulap.encoders.embedder import Embedder
 from mulap.encoders.joint import JointSpace
 from mulap.encoders.load import load_encoder
 from mulap.encoders.neutral import Neutral, load_neutral
+from mulap.encoders.zero_shot import Reference
 from mulap.model.coattention import CoAttentionBlock
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.vectors.store import fingerprint
@@ -118,6 +119,11 @@ class Engine:
             "words": self.vocabulary.words,
         }
         return f"{Path(self.name).name}@{fingerprint(making)[:8]}"
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The average track that scores are compared with; ValueError if it has none."""
+        return Reference.load(self._joint.folder)
 
     @property
     def can_match(self) -> bool:

@@ -71,7 +71,8 @@ def test_the_commands_are_those_the_documentation_tells_of():
         "evaluate",
     }
     transfer = {"download", "task", "probe", "pretrain-supervised", "benchmark", "report"}
-    assert names == {"", "config", "corpus", "embed", "prepare", "tag"} | training | transfer
+    use = {"embed", "explain", "index", "info", "tag"}
+    assert names == {"", "config", "corpus", "prepare"} | use | training | transfer
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
