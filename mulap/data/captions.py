@@ -201,7 +201,7 @@ def leave_out_sources(manifest: Manifest, sources: Sequence[str]) -> tuple[Manif
     if not any(clip.caption_sources for clip in manifest.clips):
         raise ValueError(
             "data.leave_out_sources: the data name no sources of captions. Give a corpus with a "
-            "column caption_source, not what mulap prepare made of it."
+            "column caption_source, or what this version of mulap prepare makes of it."
         )
     for clip in manifest.clips:
         own = clip.caption_sources or [""] * len(clip.captions)

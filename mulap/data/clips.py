@@ -68,7 +68,7 @@ class Clip:
     # what `mulap prepare` made of the file; None where it is to be decoded
     stored: Stored | None = None
     # where each caption comes from, such as "title" or "heard+measured"; empty where no column
-    # caption_source says so, and of prepared clips
+    # caption_source says so
     caption_sources: tuple[str, ...] = ()
 
 

@@ -119,6 +119,9 @@ def _unpack_once(
     return index
 
 
+_LISTS = ("text", "caption", "caption_source")  # of a JSON, which may be lists
+
+
 class _TarReader:
     """Reads one tar from front to back: writes its audio out and pairs it with its JSON."""
 
@@ -206,7 +209,7 @@ class _TarReader:
         self.texts[key] = {
             name: value
             for name, value in values.items()
-            if (isinstance(value, str | int | float) or name in ("text", "caption"))
+            if (isinstance(value, str | int | float) or name in _LISTS)
             and name not in ("file_name", "audio_path", SOURCE_KEY, PROBLEM_KEY)
         }
         return None

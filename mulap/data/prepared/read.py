@@ -213,9 +213,20 @@ class PreparedClips(LazyClips):
     def _make_clips(self, rows: np.ndarray, said: pa.Table | pa.RecordBatch) -> Iterator[Clip]:
         names = ("captions", "track_id", "group", "split", "source")
         columns = [said.column(name).to_pylist() for name in names]
-        for row, captions, *names in zip(rows.tolist(), *columns, strict=True):
+        sources: list[list[str]] = [[]] * len(rows)
+        if "caption_sources" in said.schema.names:  # version 0.1 did not keep them
+            sources = said.column("caption_sources").to_pylist()
+        for row, of_captions, captions, *names in zip(
+            rows.tolist(), sources, *columns, strict=True
+        ):
             stored = StoredTrack(self.data, row)
-            yield Clip(self.data.folder, tuple(captions), *names, stored=stored)
+            yield Clip(
+                self.data.folder,
+                tuple(captions),
+                *names,
+                stored=stored,
+                caption_sources=tuple(of_captions),
+            )
 
 
 def is_prepared(folder: AnyPath) -> bool:

@@ -1,7 +1,7 @@
 """Writes one shard of a prepared data set: clips -> an Arrow stream, or a tar of FLAC files.
 
-    Arrow   track_id | captions | group | split | source | log_mel (T x F x N)
-                                                         | pcm, pcm_step, duration_seconds
+    Arrow   track_id | captions | group | split | source | caption_sources | log_mel (T x F x N)
+                                                                           | pcm, pcm_step, ...
     tar     000000017.flac 000000017.json {"text": [...], "track_id", "group", "split"} ...
 
 A shard's bytes depend on its clips and the recipe alone. Arrow's stream format and the names of the
@@ -42,6 +42,7 @@ CLIP_FIELDS = pa.schema(
         pa.field("group", pa.string()),
         pa.field("split", pa.string()),
         pa.field("source", pa.string()),
+        pa.field("caption_sources", pa.list_(pa.string())),  # not of version 0.1
     ]
 )
 _BATCH_BYTES = 4 * 2**20  # of audio: rows are gathered up to this before they are written
@@ -136,6 +137,8 @@ def _write_tar(
         for number, clip, decoded in _decode_clips(clips, recipe, report):
             row = describe_clip(clip)
             said = {"text": row["captions"]} | {k: row[k] for k in ("track_id", "group", "split")}
+            if row["caption_sources"]:
+                said["caption_source"] = row["caption_sources"]
             key = f"{first_index + number:09d}"
             _add_file(tar, f"{key}.flac", decoded["flac"])
             _add_file(tar, f"{key}.json", json.dumps(said).encode("ascii"))
@@ -151,8 +154,10 @@ def describe_clip(clip: Clip) -> dict[str, Any]:
     """Return the values of `CLIP_FIELDS` of a clip."""
     values: dict[str, Any] = {name: getattr(clip, name) for name in CLIP_FIELDS.names}
     # A lone surrogate, of a file name that is not UTF-8, cannot be stored: it becomes an escape.
-    values = {k: _as_utf8(v) for k, v in values.items() if k != "captions"}
-    return values | {"captions": [_as_utf8(caption) for caption in clip.captions]}
+    return {
+        name: [*map(_as_utf8, value)] if isinstance(value, tuple) else _as_utf8(value)
+        for name, value in values.items()
+    }
 
 
 def _as_utf8(text: str) -> str:

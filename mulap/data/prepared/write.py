@@ -140,11 +140,13 @@ def _make_plan(manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
     for clip in manifest.clips:
         status = clip.audio_path.stat()  # a file that changed is not gone on with
         version = (status.st_size, status.st_mtime_ns)
-        row = (clip.track_id, clip.group, clip.split, *clip.captions, *version)
+        captions = (*clip.captions, *clip.caption_sources)
+        row = (clip.track_id, clip.group, clip.split, *captions, *version)
         digest.update(json.dumps(row).encode())
     num_clips = len(manifest.clips)
     shards = math.ceil(num_clips / clips_per_shard(num_clips, recipe))
-    source = {"num_clips": num_clips, "sha256": digest.hexdigest()}
+    columns = CLIP_FIELDS.names  # what another version began has others
+    source = {"num_clips": num_clips, "sha256": digest.hexdigest(), "columns": columns}
     plan = {"version": VERSION, "recipe": asdict(recipe), "source": source, "num_shards": shards}
     return json.loads(json.dumps(plan))
 

@@ -7,19 +7,21 @@ import shutil
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from tiny import make_extractor, write_corpus, write_settings
 from torch.utils.data import DataLoader
 
 from mulap import audio
-from mulap.data.captions import clean_manifest
+from mulap.data.captions import clean_manifest, leave_out_sources
 from mulap.data.clips import CaptionPool
 from mulap.data.dataset import ClipDataset, ClipReader
 from mulap.data.manifest import read_manifest
 from mulap.data.prepared.read import PreparedClips, verify_prepared
 from mulap.data.prepared.shards import make_recipe
 from mulap.data.prepared.write import prepare
+from mulap.files import sha256_of
 from mulap.model.features import MulapFeatureExtractor
 from mulap.training.pretrain.comparison import evaluate_run
 from mulap.training.pretrain.run import pretrain
@@ -349,3 +351,43 @@ def test_a_summary_that_was_changed_is_refused_in_a_line(make, tmp_path, key, va
         with pytest.raises(ValueError, match="prepared.json: damaged: ") as raised:
             use(folder)
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("store", ["log-mel", "pcm", "tars"])
+def test_where_captions_come_from_is_kept(tmp_path, store):
+    folder = write_corpus(tmp_path / "corpus", 3, 2)
+    rows = [
+        {"file_name": f"clip-{k:02d}.wav", "caption": ["waltz", "slow"], "caption_source": names}
+        for k, names in enumerate((["truth", "heard+measured"], ["", "title"], ["title", ""]))
+    ]
+    (folder / "metadata.csv").unlink()
+    lines = "\n".join(
+        json.dumps(row) for row in [*rows, {"file_name": "clip-03.wav", "caption": "x"}]
+    )
+    (folder / "metadata.jsonl").write_text(lines)
+    prepare(folder, tmp_path / "out", make_recipe(store))
+    clips, plain = (read_manifest(each).clips for each in (tmp_path / "out", folder))
+    named = [sorted(clip.caption_sources for clip in some) for some in (clips, plain)]
+    assert named[0] == named[1]
+    left, line = leave_out_sources(read_manifest(tmp_path / "out"), ["title"])
+    kept = sorted(clip.captions for clip in left.clips)
+    assert kept == [("slow",), ("waltz",), ("waltz", "slow"), ("x",)]
+    assert line.startswith("left out by source: 2 captions")
+
+
+def test_what_version_0_1_prepared_names_no_sources(make, tmp_path):
+    shutil.copytree(make("log-mel"), tmp_path / "old")
+    summary = json.loads((tmp_path / "old" / "prepared.json").read_text())
+    for file in [*summary["shards"], summary["clips"]]:
+        path = tmp_path / "old" / file["file"]
+        table = pa.ipc.open_stream(path.read_bytes()).read_all().drop_columns(["caption_sources"])
+        with pa.OSFile(str(path), "wb") as out, pa.ipc.new_stream(out, table.schema) as writer:
+            writer.write_table(table)
+        file["bytes"], file["sha256"] = path.stat().st_size, sha256_of(path)
+    (tmp_path / "old" / "prepared.json").write_text(json.dumps(summary))
+    verify_prepared(tmp_path / "old")
+    old, new = (read_manifest(each).clips for each in (tmp_path / "old", make("log-mel")))
+    assert [(c.captions, c.group, c.split) for c in old] == [
+        (c.captions, c.group, c.split) for c in new
+    ]
+    assert {clip.caption_sources for clip in old} == {()}
