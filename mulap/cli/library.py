@@ -69,7 +69,8 @@ def index(music: tuple[Path, ...], library: Path, failures: bool, **options: Any
         options["prune"],
         options["upgrade"],
     )
-    say_left_aside(report.left_aside)
+    if report.counts["new"]:  # else it was said before
+        say_left_aside(report.left_aside)
     for file, reason in report.failures:
         warn(f"left out: {file}: {reason}")
     if not report.is_changed:
@@ -77,7 +78,7 @@ def index(music: tuple[Path, ...], library: Path, failures: bool, **options: Any
     else:
         left_out = f" {report.num_left_out:,} left out: mulap index --failures"
         say(
-            f"Done in {tqdm.format_interval(report.seconds)}. "
+            f"Done in {_minutes(report.seconds)}. "
             f"{counted(report.num_tracks, 'track')} can be searched."
             + (left_out if report.num_left_out else "")
         )
@@ -120,6 +121,11 @@ def info(library: Path, as_json: bool) -> None:
         click.echo(f"{name:<11}{text}")
 
 
+def _minutes(seconds: float) -> str:
+    """Write 4:47, or 1:02:03."""
+    return tqdm.format_interval(seconds).removeprefix("0")
+
+
 def _lines(about: dict[str, Any]) -> dict[str, str]:
     lines = {
         "library": about["library"],
@@ -137,6 +143,7 @@ def _lines(about: dict[str, Any]) -> dict[str, str]:
         lines["upgrade"] = f"to {about['filling']}: {counted(about['filled'], 'track')} so far"
     if run := about["last_run"]:
         ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["ended"]))
-        took = tqdm.format_interval(run["seconds"])
-        lines["last run"] = f"{ended}, {took}, {counted(run['num_embedded'], 'track')} embedded"
+        lines["last run"] = (
+            f"{ended}, {_minutes(run['seconds'])}, {counted(run['num_embedded'], 'track')} embedded"
+        )
     return lines

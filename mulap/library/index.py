@@ -84,11 +84,12 @@ def index_music(
             roots = _merge_roots([*given, *_kept_roots(about, known)])
             if not roots:
                 raise ValueError(f"{folder}: no music was named yet. Run mulap index MUSIC.")
-            scan = scan_files(roots if upgrade else given or roots, known)
+            scanned = roots if upgrade else given or roots
+            scan = scan_files(scanned, known)
             if not (scan.versions or len(known)):
-                raise no_audio(roots, scan.failures, scan.left_aside)
+                raise no_audio(scanned, scan.failures, scan.left_aside)
             if not prune:
-                check_disks(roots, known, scan)
+                check_disks(scanned, known, scan)
             run = _Run(folder, known, scan, load)
             run.open(about, roots, model, upgrade)
             run.report.is_changed = run.bring_up_to_date()

@@ -39,6 +39,7 @@ _ROWS_AT_ONCE = 5_000  # keys of one filter, rows of one commit
 _LOOK_AGAIN = timedelta(seconds=2)  # how old a reader's view may be
 _KEEP_VERSIONS = timedelta(hours=1)  # longer than any reader's query
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_NO_TABLE = re.compile("Table '.*' was not found")
 _Result = TypeVar("_Result")
 
 _TRACK_FIELDS = [
@@ -290,25 +291,26 @@ class Store:
         try:
             yield
         except (RuntimeError, ValueError, OSError) as error:
-            raise _in_our_words(error, self.folder) from error
+            ours = _in_our_words(error, self.folder)
+            raise ours from (None if ours is error else error)
 
 
 def _in_our_words(error: Exception, folder: Path) -> Exception:
     text = str(error)
     if number := _OS_ERROR.search(text):
         return OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(folder))
-    if isinstance(error, OSError) and error.filename:
-        return error
-    if "was not found" in text:
+    if _NO_TABLE.match(text):
         return ValueError(f"{folder}: has no tables for its model. Run mulap index again.")
+    if not isinstance(error, RuntimeError):
+        return error  # one of ours, or of a filter that names no column
+    if "Cast error" in text:
+        return ValueError(f"{folder}: a filter compares a column with a value of another kind.")
     if "onflict" in text:
         return ValueError(f"{folder}: another program changed it meanwhile. Run it again.")
-    if "lance" in text.lower() or isinstance(error, RuntimeError):
-        return ValueError(
-            f"{folder}: its tables cannot be read; a file is damaged or gone. Remove the library's "
-            "folder and run mulap index again."
-        )
-    return error
+    return ValueError(
+        f"{folder}: its tables cannot be read; a file is damaged or gone. Remove the library's "
+        "folder and run mulap index again."
+    )
 
 
 def _select(table: Any, where: Expr | None, columns: Sequence[str]) -> pa.Table:

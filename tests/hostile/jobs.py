@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +15,7 @@ import soundfile as sf
 import toy_task
 import yaml
 from hostile.kit import Child, Template, contents
-from tiny import write_corpus, write_settings
+from tiny import write_corpus, write_joint_model, write_settings
 
 from mulap.encoders.load import load_encoder
 from mulap.encoders.mel import mel_encoder
@@ -70,6 +72,15 @@ def _music() -> Path:
 
 
 @cache
+def _music_to_index() -> Path:
+    """The same without the broken file, which only the first run reports; a model with text."""
+    folder = toy_task.temporary_folder("mulap-hostile-index-")
+    shutil.copytree(_music() / "music", folder / "music", ignore=lambda *_: ["broken.mp3"])
+    write_joint_model(folder / "model")
+    return folder
+
+
+@cache
 def _labelled() -> Path:
     """The toy task as a table of one's own."""
     folder = toy_task.temporary_folder("mulap-hostile-labels-")
@@ -94,6 +105,25 @@ def _captioned() -> Path:
     training = {"save_every_steps": 1, "num_epochs": 2}
     write_settings(folder / "settings.yaml", training=training)
     return folder
+
+
+def _indexed(folder: Path) -> dict[str, str]:
+    """The rows of a library; LanceDB's files have names of their own."""
+    from library.listening import contents as library_contents
+
+    found = library_contents(folder / "out")
+    text = json.dumps(found, sort_keys=True).replace(f"{os.path.realpath(folder)}/", "")
+    left = {path.name for path in (folder / "out").iterdir()}
+    return {"rows": text, "files": str(sorted(left))}
+
+
+def _indexed_keys(folder: Path) -> set[str]:
+    from mulap.library.about import is_library
+    from mulap.library.store import Store
+
+    if not (is_library(folder / "out") and len(list(folder.glob("out/lance/*.lance"))) == 2):
+        return set()
+    return set(Store.open(folder / "out").tracks().column("key").to_pylist())
 
 
 def _embedded(folder: Path) -> dict[str, str]:
@@ -217,4 +247,12 @@ BENCHMARK = Job(
     _probed,
     _benchmark_rows,
 )
-JOBS = {job.name: job for job in (EMBED, PROBE, PRETRAIN, PREPARE, BENCHMARK)}
+INDEX = Job(
+    "index",
+    ("index", "in/music", "--model", "in/model", "--library", "out"),
+    _music_to_index,
+    _indexed,
+    _indexed_keys,
+    patches=(("mulap.library.index:_WINDOWS_OF_COMMIT", 2),),
+)
+JOBS = {job.name: job for job in (EMBED, PROBE, PRETRAIN, PREPARE, BENCHMARK, INDEX)}

@@ -4,6 +4,7 @@ The disk is a small tmpfs, filled but for a random rest. Where none may be mount
 size of a file stands in: the error has another number then, all else is the same.
 """
 
+import json
 import random
 import re
 
@@ -104,3 +105,21 @@ def test_an_earlier_output_outlives_a_full_disk(template, disk: Disk | None, tmp
     ended = template.mulap(*argv, "--force", cwd=folder, **limits).wait()
     check_failed_in_a_line(ended, "out.parquet")
     assert (folder / "out.parquet").read_bytes() == before
+
+
+def test_a_library_on_a_read_only_disk_answers_and_is_not_written(
+    template, disk: Disk | None, tmp_path
+):
+    if not disk:
+        pytest.skip("no disk can be mounted here")
+    job = JOBS["index"]
+    folder = job.prepare(disk.path / "library")
+    assert job.start(template, folder).wait().code == 0
+    disk.set_writable(False)
+    try:
+        ended = template.mulap("info", "out", "--json", cwd=folder).wait()
+        assert json.loads(ended.out)["tracks"] == 8
+        check_failed_in_a_line(job.start(template, folder).wait(), "out", "Read-only file system")
+        assert job.results(folder)
+    finally:
+        disk.set_writable(True)

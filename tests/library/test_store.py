@@ -100,6 +100,15 @@ def test_a_filter_is_a_typed_expression_and_applies_before_the_search(store):
     assert evil.column("key").to_pylist() == ["c"]
 
 
+def test_a_filter_that_makes_no_sense_is_an_error_in_a_line(store):
+    store.add(*rows(["a"]))
+    with pytest.raises(ValueError, match="No field named nope"):
+        store.tracks(col("nope") == lit("x"))
+    with pytest.raises(ValueError, match="a value of another kind") as caught:
+        store.tracks(col("year") == lit("abc"))
+    assert ".rs" not in str(caught.value)
+
+
 def test_windows_come_in_order_of_track_and_start(store):
     store.add(*rows(["b", "a", "c"], 3))
     found = store.windows_of(["b", "a", "nobody"])
@@ -202,6 +211,8 @@ def test_lancedb_s_error_of_a_full_disk_becomes_the_system_s():
     error = RuntimeError("lance error: LanceError(IO): No space left (os error 28), /x/y.rs:258:9")
     ours = store_module._in_our_words(error, "lib")
     assert (type(ours), ours.errno, ours.filename) == (OSError, 28, "lib")
+    ours = ValueError("/home/lance/conflict: was not found")
+    assert store_module._in_our_words(ours, "lib") is ours
     conflict = store_module._in_our_words(RuntimeError("lance error: Commit conflict"), "lib")
     assert "another program changed it" in str(conflict)
 
