@@ -20,10 +20,10 @@ from mulap.data.manifest import read_manifest
 from mulap.encoders.engine import Engine, load_engine
 from mulap.encoders.zero_shot import tags_by_kind
 from mulap.tasks.bootstrap import bootstrap_interval
-from mulap.use.explain import explain
+from mulap.use.explain import explain_features
 
 OTHER = "other words"
-CAPTIONS_OF_A_CLIP = 3
+CAPTIONS_OF_A_CLIP = 2
 LONGEST_PHRASE = 4  # words
 
 
@@ -92,7 +92,7 @@ def analyse(engine: Engine, corpus: Path, split: str, num_clips: int) -> dict:
                 places = [place for _, each in words[first:last] for place in each]
                 found[kind].append((weights[places].mean(), odds[0] - left, clip.group))
             for by in ("joint", "match"):
-                of_clip = explain(engine, clip.audio_path, text, by)
+                of_clip = explain_features(engine, features, text, by)
                 if of_clip.agreement is None:
                     continue
                 effects = np.array([part.effect for part in of_clip.parts])

@@ -113,10 +113,17 @@ def explain(
         ValueError: there is no text, the model has no average track to compare with, or `match`
             without a co-attention.
     """
+    embedding = engine.backbone.embed(audio, sampling_rate)
+    return explain_features(engine, embedding.embeddings, text, by, os.fspath(embedding.file))
+
+
+def explain_features(
+    engine: Engine, features: np.ndarray, text: str, by: By = "joint", file: str = ""
+) -> Explanation:
+    """As `explain`, of the backbone's features of a track (T, A)."""
     if not (words := text.split()):
         raise ValueError('there is no text to explain. Give words, such as "upbeat guitar".')
-    embedding = engine.backbone.embed(audio, sampling_rate)
-    features, stride = embedding.embeddings, engine.backbone.stride_seconds
+    stride = engine.backbone.stride_seconds
     parts = _parts(len(features))
     score = {"joint": _deviations, "match": _log_odds}[by]
     whole = np.zeros(len(features), bool)
@@ -132,7 +139,7 @@ def explain(
     if attention is not None and len(parts) >= _LEAST_PARTS:
         agreement = rank_correlation(effects, attention)
     return Explanation(
-        os.fspath(embedding.file),
+        file,
         text,
         by,
         float(of_track[0]),
