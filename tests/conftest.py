@@ -14,6 +14,7 @@ _CACHE = tempfile.mkdtemp(prefix="mulap-tests-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ.update(
     HF_HOME=_CACHE,
+    XDG_CACHE_HOME=_CACHE,
     HF_HUB_OFFLINE="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",

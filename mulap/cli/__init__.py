@@ -11,6 +11,7 @@ from mulap.cli import (
     inference,
     library,
     public_sets,
+    tag,
     training,
     transfer,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "library",
     "main",
     "public_sets",
+    "tag",
     "training",
     "transfer",
 ]

@@ -18,8 +18,9 @@ import torch
 
 from mulap.encoders.backbones import hash_weights, load_backbone, load_tagging_head
 from mulap.encoders.devices import computing_on
-from mulap.encoders.encoder import Encoder, Level, Rows, Space
+from mulap.encoders.encoder import Embedding, Encoder, Level, Rows, Space, Tags
 from mulap.encoders.joint import JointSpace, NoJointSpace
+from mulap.encoders.neutral import Neutral, load_neutral
 from mulap.encoders.stream import stream_log_mels
 from mulap.encoders.zero_shot import ZeroShot
 from mulap.fast.frozen import FrozenBackbone, is_freezable
@@ -107,6 +108,26 @@ class Embedder(Encoder):
         other = copy.copy(self)
         other.space, other.embedding_size, other.head, other.tags = "joint", size, None, ()
         return other
+
+    def in_backbone_space(self) -> "Embedder":
+        """Return an embedder of the same backbone, whose vectors are its features."""
+        other = copy.copy(self)
+        other.space, other.embedding_size = "backbone", self.backbone.config.feature_size
+        return other
+
+    @cached_property
+    def neutral(self) -> Neutral:
+        """What tells how well words fit a point of the joint space; see `load_neutral`."""
+        return load_neutral(self)
+
+    def tag_clip(self, clip: Embedding, zero_shot: ZeroShot | None = None) -> Tags:
+        """See `Encoder.tag_clip`."""
+        if zero_shot is None:
+            return super().tag_clip(clip)
+        features = np.vstack([clip.embeddings, clip.embeddings.mean(0, dtype=np.float64)])
+        points = self.joint.project(features.astype(np.float32))
+        scores = self.neutral.percentile(points, zero_shot.points)
+        return Tags(clip.file, zero_shot.tags, scores[:-1], clip.start_seconds, scores[-1])
 
     def zero_shot(self, tags: Sequence[str] | None = None) -> ZeroShot:
         """See `Encoder.zero_shot`."""

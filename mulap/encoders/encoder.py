@@ -4,6 +4,7 @@
     encoder.embed("song.mp3").embeddings                      # (segments, 1506)
     encoder.embed([first, second], sampling_rate=44_100)      # a list of two
     encoder.tag("song.mp3").top(3)                            # {"rock": 0.31, ...}
+    encoder.tag("song.mp3").scores                            # when: (segments, tags)
 
 Every segment of a clip is taken, in order, and nothing is random; a track's vector is the mean of
 its segments'. Many files into one table: `mulap.embedding.embed`.
@@ -62,24 +63,26 @@ class Embedding:
 class Tags:
     """The scores of one clip's tags: independent yes-or-no questions, which do not add up to one.
 
-    A tagger's are not calibrated: compare the tags of a clip, and not a score with a threshold.
-    A joint space's are standard deviations from an average track, and compare between clips too.
+    A tagger's are between 0 and 1 and not calibrated: compare the tags of a clip, and not a score
+    with a threshold. A joint space's are percentiles, see `mulap.encoders.neutral`.
 
     Attributes:
         file: its path; empty for an array.
         tags: their names.
-        scores: of a tagger between 0 and 1, float32 (T, num_tags); of a joint space any number,
-            and those of the whole clip (1, num_tags).
+        scores: of each segment, float32 (T, num_tags).
         start_seconds: where each segment starts, float64 (T,).
+        whole: of the clip, float32 (num_tags,). A tagger's are the mean over segments; a joint
+            space compares the whole clip.
     """
 
     file: str
     tags: tuple[str, ...]
     scores: np.ndarray
     start_seconds: np.ndarray
+    whole: np.ndarray
 
     def top(self, count: int | None = None) -> dict[str, float]:
-        """Return the tags of the highest mean score over the clip, best first.
+        """Return the tags that score highest for the whole clip, best first.
 
         Args:
             count: how many; None for all.
@@ -89,7 +92,8 @@ class Tags:
         """
         if count is not None and count < 1:
             raise ValueError(f"top({count}): gives no tags. Give a count of 1 or more.")
-        return rank_tags(self.tags, self.scores.mean(0, dtype=np.float64), count)
+        order = np.argsort(-self.whole, kind="stable")[:count]
+        return {self.tags[index]: float(self.whole[index]) for index in order}
 
     def __repr__(self) -> str:
         """Name the highest tags: a notebook shows it."""
@@ -182,6 +186,10 @@ class Encoder(ABC):
         """Return this encoder with points of the joint space as vectors, where there is one."""
         raise NotImplementedError
 
+    def in_backbone_space(self) -> "Encoder":
+        """Return this encoder with the backbone's features as vectors."""
+        return self
+
     @property
     def stride_seconds(self) -> float:
         """Distance between the starts of two segments."""
@@ -227,18 +235,23 @@ class Encoder(ABC):
             AudioError: as of `embed`.
             ValueError: as of `embed` and `zero_shot`.
         """
-        if tags is None and self.tags:
-            names, score_tags = self.tags, self.score_tags
-            embedded = self.embed(audio, sampling_rate)
-        else:
-            zero_shot = self.zero_shot(tags)
-            names, score_tags = zero_shot.tags, zero_shot.score
-            embedded = self.in_joint_space().embed(audio, sampling_rate, "track")
+        zero_shot = None if tags is None and self.tags else self.zero_shot(tags)
+        encoder = self.in_backbone_space() if zero_shot else self
+        embedded = encoder.embed(audio, sampling_rate)
+        if isinstance(embedded, list):
+            return [self.tag_clip(clip, zero_shot) for clip in embedded]
+        return self.tag_clip(embedded, zero_shot)
 
-        def score(clip: Embedding) -> Tags:
-            return Tags(clip.file, names, score_tags(clip.embeddings), clip.start_seconds)
+    def tag_clip(self, clip: Embedding, zero_shot: ZeroShot | None = None) -> Tags:
+        """Score tags of a clip whose segments are embedded.
 
-        return [score(clip) for clip in embedded] if isinstance(embedded, list) else score(embedded)
+        Args:
+            clip: the vectors of its segments, which `in_backbone_space` gives.
+            zero_shot: from `zero_shot`; None for a tagger's own tags.
+        """
+        scores = self.score_tags(clip.embeddings)
+        whole = scores.mean(0, dtype=np.float64).astype(np.float32)
+        return Tags(clip.file, self.tags, scores, clip.start_seconds, whole)
 
     def embed_waveform(
         self, waveform: Any, level: Level = "segment", sampling_rate: int | None = None
@@ -365,14 +378,6 @@ def check_finite(path: str | os.PathLike[str], rows: Rows) -> Rows:
             where = f"near {start_seconds[0]:.0f} s"
             raise AudioError(path, f"has no finite embedding {where}. Export it at a usual level.")
         yield start_seconds, vectors
-
-
-def rank_tags(
-    tags: tuple[str, ...], scores: np.ndarray, count: int | None = None
-) -> dict[str, float]:
-    """Return the tags with the highest scores, best first; all of them if there is no count."""
-    order = np.argsort(-scores, kind="stable")[:count]
-    return {tags[index]: float(scores[index]) for index in order}
 
 
 def _cut(samples: np.ndarray, rate: int) -> Iterator[np.ndarray]:

@@ -25,7 +25,7 @@ from mulap.encoders.backbones import hash_tensors, read_weights
 from mulap.encoders.embedder import Embedder
 from mulap.encoders.joint import JointSpace
 from mulap.encoders.load import load_encoder
-from mulap.encoders.neutral import Neutral, load_neutral
+from mulap.encoders.neutral import Neutral
 from mulap.encoders.zero_shot import Reference
 from mulap.model.coattention import CoAttentionBlock
 from mulap.model.pretraining import MulapForPreTraining
@@ -144,7 +144,7 @@ class Engine:
     @cached_property
     def neutral(self) -> Neutral:
         """What says how well sentences fit a track, as percentiles; see `load_neutral`."""
-        return load_neutral(self.backbone)
+        return self.backbone.neutral
 
     def hardly_known(self, texts: Sequence[str]) -> list[str]:
         """Return those of some sentences whose words the text model hardly knows."""

@@ -1,13 +1,15 @@
 """Many files -> their tags, by the same pass on all cores as `mulap embed`, in constant memory.
 
-A tagger's score of a file is the mean of its segments' scores. Any other words are scored by the
-space that audio and text share: by how many standard deviations the file differs from an average
-track.
+    file -> features of its segments -> scores of all tags, of each segment and of the whole file
+
+A tagger's score of a file is the mean of its segments' scores. How well any other words fit is
+judged in the space that audio and text share, see `mulap.encoders.neutral`. The network hears a
+segment once, and the text model reads a tag once, however many there are.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from mulap.audio import find_audio, no_audio
 from mulap.embedding.pipeline import Embedded, FileToEmbed, embed_missing
-from mulap.encoders.encoder import Encoder, rank_tags
+from mulap.encoders.encoder import Embedding, Encoder, Tags
 from mulap.encoders.zero_shot import ZeroShot
 from mulap.terminal import Progress
 from mulap.vectors.keys import file_name
@@ -26,13 +28,15 @@ class TaggedFile(NamedTuple):
 
     Attributes:
         file: its path.
-        scores: tag -> score, best first; empty if the file cannot be used.
+        tags: their scores; None if the file cannot be used.
         reason: why it cannot be used; empty if it can.
+        matches: of each tag, what `match` returned; None without it.
     """
 
     file: str
-    scores: dict[str, float]
+    tags: Tags | None
     reason: str
+    matches: np.ndarray | None = None
 
 
 def tag_files(
@@ -40,6 +44,7 @@ def tag_files(
     encoder: Encoder,
     others: Counter[str] | None = None,
     tags: Sequence[str] | ZeroShot | None = None,
+    match: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None,
 ) -> Iterator[TaggedFile]:
     """Tag files, and the files in folders.
 
@@ -50,6 +55,7 @@ def tag_files(
             complete before the first file comes.
         tags: any words, or what `encoder.zero_shot` made of them. None for a tagger's own, or for
             the list that comes with mulap.
+        match: judges the tags by features (T, A), such as `Engine.match`.
 
     Yields:
         Folders that cannot be listed, then the files in order.
@@ -62,28 +68,25 @@ def tag_files(
     found = find_audio(paths, closed, others)
     if not found:
         raise no_audio(paths, closed, others)
-    is_tagger = tags is None and bool(encoder.tags)
-    zero_shot = None if is_tagger else tags
-    if not (is_tagger or isinstance(zero_shot, ZeroShot)):
-        zero_shot = encoder.zero_shot(zero_shot)
-    names, score_tags, level = encoder.tags, encoder.score_tags, "segment"
-    if isinstance(zero_shot, ZeroShot):
-        names, score_tags, level = zero_shot.tags, zero_shot.score, "track"
-        encoder = encoder.in_joint_space()
-    scores: dict[str, dict[str, float]] = {}  # by the key of the audio
+    if isinstance(tags, ZeroShot):
+        zero_shot = tags
+    else:
+        zero_shot = None if tags is None and encoder.tags else encoder.zero_shot(tags)
+    hears = encoder.in_backbone_space() if zero_shot else encoder
+    last: list[TaggedFile] = []
 
     def add(index: int, embedded: Embedded, blocks: Iterable[np.ndarray]) -> None:
-        total, num_rows = np.zeros(len(names)), 0
-        for some in map(score_tags, blocks):
-            total += some.sum(0, dtype=np.float64)
-            num_rows += len(some)
-        scores[embedded.key] = rank_tags(names, total / num_rows)
+        features = np.concatenate(list(blocks))
+        starts = np.arange(len(features)) * encoder.stride_seconds
+        clip = Embedding(file_name(found[index]), features, starts)
+        tagged = encoder.tag_clip(clip, zero_shot)
+        last[:] = [TaggedFile(clip.file, tagged, "", match and match(features, tagged.tags))]
 
-    yield from (TaggedFile(folder, {}, reason) for folder, reason in closed)
-    files = [FileToEmbed(path) for path in found]
-    missing = embed_missing(encoder, files, lambda _: False, add, level)
+    yield from (TaggedFile(folder, None, reason) for folder, reason in closed)
+    # Copies are heard again: the scores of all files would not fit into memory.
+    missing = embed_missing(hears, [FileToEmbed(path) for path in found], None, add)
     with Progress("tagging", len(found)) as progress, closing(missing) as done:
         for path, embedded in zip(found, done, strict=True):
             progress.advance()
-            of_file = {} if embedded.reason else scores[embedded.key]
-            yield TaggedFile(file_name(path), of_file, embedded.reason)
+            failed = TaggedFile(file_name(path), None, embedded.reason)
+            yield failed if embedded.reason else last.pop()

@@ -6,6 +6,7 @@ import soundfile as sf
 from tiny import tone, write_joint_model, write_reference
 
 import mulap
+from mulap.encoders.neutral import load_neutral
 from mulap.encoders.zero_shot import (
     REFERENCE_FILE,
     Reference,
@@ -14,7 +15,6 @@ from mulap.encoders.zero_shot import (
     default_tags,
     hash_sentences,
     read_tags,
-    says,
     sentences,
 )
 
@@ -62,12 +62,6 @@ def test_a_reference_that_is_missing_or_damaged_is_one_line(tmp_path):
         Reference.load(tmp_path)
 
 
-def test_words_of_scores():
-    assert [says(score) for score in (2.9, 1.5, 1.49, 0.5, 0.49, -1.8)] == [
-        *("yes", "yes", "maybe", "maybe", "no", "no")
-    ]
-
-
 def test_tags_are_cleaned_kept_in_order_and_never_empty(tmp_path):
     assert check_tags([" jazz ", "slow\tpiano", "jazz"]) == ("jazz", "slow piano")
     for bad in ([], [""], ["jazz", "  "]):
@@ -90,21 +84,26 @@ def folder(tmp_path_factory):
     return write_reference(write_joint_model(tmp_path_factory.mktemp("model")))
 
 
-def test_an_encoder_tags_a_clip_by_its_point_and_the_mean_of_sentences(folder, tmp_path):
+def test_an_encoder_tags_a_clip_and_its_segments_by_percentiles_of_their_points(folder, tmp_path):
     encoder = mulap.load(folder)
-    sf.write(tmp_path / "a.wav", tone(5, 7.0), 16_000, subtype="FLOAT")
+    sf.write(tmp_path / "a.wav", tone(5, 9.2), 16_000, subtype="FLOAT")
     tags = ["piano", "loud drums"]
     found = encoder.tag(tmp_path / "a.wav", tags=tags)
-    assert (found.tags, found.scores.shape) == (("piano", "loud drums"), (1, 2))
-    point = mulap.load(folder, space="joint").embed(tmp_path / "a.wav", level="track").embeddings
+    assert found.tags == ("piano", "loud drums")
+    assert (found.scores.shape, found.whole.shape) == ((3, 2), (2,))
+    np.testing.assert_allclose(found.start_seconds, np.arange(3) * encoder.stride_seconds)
     points = np.stack([encoder.embed_text(sentences(tag)).mean(0) for tag in tags])
-    expected = ZeroShot(tuple(tags), points, Reference.load(folder)).score(point)
-    np.testing.assert_allclose(found.scores, expected, atol=1e-3)
-    several = encoder.tag([tone(5, 7.0), tone(6, 4.0)], 16_000, tags)
-    np.testing.assert_allclose(several[0].scores, found.scores, atol=1e-3)
-    both = mulap.load(folder, space="joint").tag(tone(5, 7.0), 16_000, tags)
+    joint = mulap.load(folder, space="joint")
+    for level, scores in (("segment", found.scores), ("track", found.whole[None])):
+        of_audio = joint.embed(tmp_path / "a.wav", level=level).embeddings
+        expected = load_neutral(encoder).percentile(of_audio, points)
+        np.testing.assert_allclose(scores, expected, atol=0.3)  # of 950 sentences, two are 0.2
+    assert found.top() == pytest.approx(dict(zip(tags, found.whole, strict=True)), abs=1e-5)
+    several = encoder.tag([tone(5, 9.2), tone(6, 4.0)], 16_000, tags)
+    np.testing.assert_allclose(several[0].scores, found.scores, atol=0.3)
+    both = joint.tag(tone(5, 9.2), 16_000, tags)
     np.testing.assert_array_equal(both.scores, several[0].scores)
-    assert encoder.tag(tone(5, 7.0), 16_000).tags == default_tags()
+    assert encoder.tag(tone(5, 9.2), 16_000).tags == default_tags()
 
 
 def test_stored_points_stand_for_the_sentences_that_made_them_only(folder, tmp_path):
