@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 from tqdm import tqdm
 
 from mulap.cli.group import (
@@ -29,6 +28,8 @@ from mulap.cli.group import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mulap.encoders.encoder import Encoder, Tags
     from mulap.use.tag import TaggedFile
 
@@ -190,9 +191,10 @@ class _Shown:
     def _ranked(self, tagged: "TaggedFile") -> list[tuple[int, str, dict[str, Any]]]:
         """Return the best tags: the place of each, its name and what is said of it."""
         tags, matches = _of(tagged), tagged.matches
-        order = np.argsort(-(tags.whole if matches is None else matches), kind="stable")
+        keys = (tags.whole if matches is None else matches).tolist()
+        order = sorted(range(len(keys)), key=lambda place: -keys[place])
         ranked = []
-        for place in order[: self.count].tolist():
+        for place in order[: self.count]:
             said = self._said(float(tags.whole[place]))
             if matches is not None:
                 said["rerank"] = round(float(matches[place]), 3)
@@ -208,14 +210,15 @@ class _Shown:
     def _rounded(self, score: float) -> float:
         return round(float(score), 1 if self.is_percentile else 4)
 
-    def _when(self, scores: np.ndarray, starts: np.ndarray) -> str:
+    def _when(self, scores: "np.ndarray", starts: "np.ndarray") -> str:
         """Say where scores are highest; on a terminal, draw them as bars before that."""
         most = f"most at {_minutes(starts[scores.argmax()])}"
         if not sys.stdout.isatty():
             return most
-        pieces = np.array_split(scores, min(len(scores), _MOST_BARS))
-        heights = np.array([piece.max() for piece in pieces]) / (100 if self.is_percentile else 1)
-        bars = "".join(_BARS[min(int(each * len(_BARS)), len(_BARS) - 1)] for each in heights)
+        step, most_score = -(-len(scores) // _MOST_BARS), 100 if self.is_percentile else 1
+        highest = [scores[start : start + step].max() for start in range(0, len(scores), step)]
+        heights = (int(len(_BARS) * score / most_score) for score in highest)
+        bars = "".join(_BARS[min(height, len(_BARS) - 1)] for height in heights)
         return f"{_minutes(starts[0])} {bars} {_minutes(starts[-1])}  {most}"
 
 

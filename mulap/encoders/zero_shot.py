@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 TEMPLATES = ("{}", "{} music", "{} track", "this is {} music")
-YES = 1.5  # standard deviations: 93 of 100 tracks are below, if they are normal
+YES, MAYBE = 1.5, 0.5  # standard deviations: 93 and 69 of 100 tracks are below, if they are normal
 REFERENCE_FILE = "reference.safetensors"
 _LEAST_DEVIATION = 1e-6  # of cosines; less is rounding
 _TAGS_FILE = Path(__file__).with_name("tags.csv")
@@ -121,6 +121,11 @@ def hash_sentences(tags: Sequence[str]) -> str:
     """Return the SHA-256 of all sentences that stand for some tags."""
     lines = "\n".join(sentence for tag in tags for sentence in sentences(tag))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def says(score: float) -> str:
+    """Return a word for a score: `yes`, `maybe` or `no`."""
+    return "yes" if score >= YES else "maybe" if score >= MAYBE else "no"
 
 
 def check_tags(tags: Sequence[str]) -> tuple[str, ...]:

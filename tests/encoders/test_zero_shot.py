@@ -15,6 +15,7 @@ from mulap.encoders.zero_shot import (
     default_tags,
     hash_sentences,
     read_tags,
+    says,
     sentences,
 )
 
@@ -60,6 +61,12 @@ def test_a_reference_that_is_missing_or_damaged_is_one_line(tmp_path):
     (tmp_path / REFERENCE_FILE).write_bytes(b"\0" * 20)
     with pytest.raises(ValueError, match=r"reference.safetensors: cannot be read, .* Copy it"):
         Reference.load(tmp_path)
+
+
+def test_words_of_scores():
+    assert [says(score) for score in (2.9, 1.5, 1.49, 0.5, 0.49, -1.8)] == [
+        *("yes", "yes", "maybe", "maybe", "no", "no")
+    ]
 
 
 def test_tags_are_cleaned_kept_in_order_and_never_empty(tmp_path):
