@@ -51,6 +51,19 @@ class Reference(NamedTuple):
         values, directions = np.linalg.eigh(np.cov(points - mean, rowvar=False, bias=True))
         return cls(mean, np.sqrt(values.clip(0))[:, None] * directions.T)
 
+    def deviation(self, points: np.ndarray) -> np.ndarray:
+        """Return the standard deviation over tracks of the cosine with each point (N, D): (N,)."""
+        return np.linalg.norm(points @ self.factor.T, axis=1).clip(_LEAST_DEVIATION)
+
+    def deviations(self, tracks: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Return by how many of them tracks (N, D) are nearer than the average to points (M, D).
+
+        Returns:
+            float32 (N, M).
+        """
+        cosines = (tracks - self.mean) @ points.T
+        return (cosines / self.deviation(points)).astype(np.float32)
+
     def save(self, folder: Path) -> None:
         """Write it beside a model's weights; matrices in half precision."""
         tensors = {
@@ -107,9 +120,7 @@ class ZeroShot:
         Returns:
             Standard deviations from the average track, float32 (N, num_tags).
         """
-        deviations = np.linalg.norm(self.points @ self.reference.factor.T, axis=1)
-        scores = (tracks - self.reference.mean) @ self.points.T
-        return (scores / deviations.clip(_LEAST_DEVIATION)).astype(np.float32)
+        return self.reference.deviations(tracks, self.points)
 
 
 def sentences(tag: str) -> list[str]:
