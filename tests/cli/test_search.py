@@ -34,7 +34,7 @@ def test_the_table_shows_where_to_listen_and_a_word_for_each_match(folder):
     for number, line in enumerate(rows, 1):
         assert re.match(rf" {number}  (strong|fair|weak) +\d:\d\d  Artist \d – Song \d", line)
     said = done.stderr.splitlines()
-    assert said[0] == f"Read as: {QUERY}; not: drums"
+    assert f"Read as: {QUERY}; not: drums" in said
     assert re.match(r"\d+ ms, 6 tracks\. strong: fits better than 99 of 100 neutral", said[-1])
 
 
