@@ -60,7 +60,8 @@ class Vocabulary(NamedTuple):
         end: the id after it.
         mask: the id that stands for a hidden word.
         padding: the id where there is no token.
-        special: ids that are not words.
+        never: ids that no sentence holds: special tokens and unused ones.
+        parts: ids of what continues a word.
     """
 
     words: tuple[str, ...]
@@ -68,7 +69,8 @@ class Vocabulary(NamedTuple):
     end: int
     mask: int
     padding: int
-    special: frozenset[int]
+    never: np.ndarray
+    parts: np.ndarray
 
 
 class Attention(NamedTuple):
@@ -160,14 +162,18 @@ class Engine:
     def vocabulary(self) -> Vocabulary:
         """The words that the text model knows."""
         tokenizer: Any = self._joint.processor.tokenizer
-        size = self._joint.config.text_config.vocab_size
+        size = min(len(tokenizer), self._joint.config.text_config.vocab_size)
+        words = tuple(tokenizer.convert_ids_to_tokens(range(size)))
+        special = set(tokenizer.all_special_ids)
+        never = [i for i in range(size) if i in special or words[i].startswith("[unused")]
         return Vocabulary(
-            tuple(tokenizer.convert_ids_to_tokens(range(min(size, len(tokenizer))))),
+            words,
             tokenizer.cls_token_id,
             tokenizer.sep_token_id,
             tokenizer.mask_token_id,
             tokenizer.pad_token_id,
-            frozenset(tokenizer.all_special_ids),
+            np.array(never),
+            np.array([i for i, word in enumerate(words) if word.startswith("##")], np.int64),
         )
 
     def match(
