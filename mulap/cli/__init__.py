@@ -5,6 +5,7 @@ needs no torch.
 """
 
 from mulap.cli import (
+    caption,
     config,
     corpora,
     explain,
@@ -19,6 +20,7 @@ from mulap.cli import (
 from mulap.cli.group import main
 
 __all__ = [
+    "caption",
     "config",
     "corpora",
     "explain",

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from mulap.corpora.wording import draw, seeded
+from mulap.encoders.kept import kept
 from mulap.encoders.zero_shot import default_tags, tags_by_kind
-from mulap.files import atomic_path, sha256_of, user_cache
+from mulap.files import sha256_of
 from mulap.terminal import say
 
 if TYPE_CHECKING:
@@ -186,20 +185,7 @@ def load_neutral(encoder: "Embedder") -> Neutral:
     making = hashlib.sha256("\n".join(neutral_sentences()).encode())
     for path in (Path(__file__), *sorted(folder.glob("*.safetensors"))):
         making.update(sha256_of(path).encode())
-    cached = user_cache() / "neutral" / f"{making.hexdigest()[:32]}.safetensors"
-    try:
-        return Neutral(**load_file(cached))
-    except FileNotFoundError:
-        pass
-    except (SafetensorError, OSError, TypeError) as error:
-        say(f"{cached}: cannot be read, {error}. Its numbers are computed again.")
-    neutral = _compute(encoder)
-    try:
-        with atomic_path(cached) as path:
-            save_file(vars(neutral), path)
-    except OSError as error:
-        say(f"{cached}: cannot be written, {error.strerror}. Its numbers are computed each time.")
-    return neutral
+    return Neutral(**kept("neutral", making.hexdigest(), lambda: vars(_compute(encoder))))
 
 
 def _compute(encoder: "Embedder") -> Neutral:

@@ -1,0 +1,93 @@
+"""The command that captions files."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from mulap.cli.group import (
+    DEFAULT_ENCODER,
+    UserPath,
+    device_option,
+    end_with_failures,
+    main,
+    one_line_errors,
+    quiet_transformers,
+    refuse_given,
+    say_left_aside,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from mulap.use.captions import Caption
+
+HOW = {"retrieved": "nearest known sentence", "written": "written by the model"}
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=UserPath())
+@click.option(
+    "--model",
+    default=DEFAULT_ENCODER,
+    show_default=True,
+    help="mulap-small, or a model of mulap pretrain that shares a space with text.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(list(HOW)),
+    default="retrieved",
+    show_default=True,
+    help="retrieved: the nearest of some 2,000 known sentences. written: by the masked-word head, "
+    "which is slower and worse.",
+)
+@click.option(
+    "--sentences",
+    type=UserPath(exists=True, dir_okay=False),
+    help="Text file of your own sentences to choose from, one per line.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per file.")
+@device_option
+@one_line_errors
+def caption(
+    paths: tuple[Path, ...],
+    model: str,
+    method: Any,
+    sentences: Path | None,
+    as_json: bool,
+    device: str,
+) -> None:
+    """Describe audio files, each by a sentence.
+
+    A sentence is strong if it fits the file better than 99 of 100 neutral sentences do, and fair
+    from 95. Below, nothing stands out.
+    """
+    if method == "written":
+        refuse_given("works only with --method retrieved. Leave it out.", "sentences")
+    quiet_transformers()
+    from mulap.encoders.engine import load_engine
+    from mulap.use.captions import Captioner, caption_files, read_sentences
+
+    given = None if sentences is None else read_sentences(sentences)
+    captioner = Captioner(load_engine(model, device), method, given)
+    left_aside = Counter[str]()
+    num_failures = 0
+    for found in caption_files(paths, captioner, left_aside):
+        if found.reason:
+            num_failures += 1
+            warn(f"left out: {found.file}: {found.reason}")
+            continue
+        line = json.dumps(found.to_dict(), ensure_ascii=False) if as_json else _line(found)
+        with tqdm.external_write_mode():  # the bar is taken away meanwhile
+            click.echo(line)
+    say_left_aside(left_aside)
+    end_with_failures(num_failures, "the lines above")
+
+
+def _line(found: "Caption") -> str:
+    how = HOW[found.method]
+    if found.match == "weak":
+        return f"{found.file}  Nothing stands out. ({how}: {found.caption})"
+    return f"{found.file}  {found.caption}  ({how}, {found.match})"
