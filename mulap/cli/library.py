@@ -58,7 +58,6 @@ def index(music: tuple[Path, ...], library: Path, failures: bool, **options: Any
         )
         _list_failures(library)
         return
-    quiet_transformers()
     from mulap.library.index import index_music
 
     report = index_music(
@@ -86,6 +85,7 @@ def index(music: tuple[Path, ...], library: Path, failures: bool, **options: Any
 
 
 def _load(model: str, device: str) -> Any:
+    quiet_transformers()
     from mulap.encoders.engine import load_engine
 
     return load_engine(model, device)

@@ -1,8 +1,7 @@
 """Bring a library up to date with the music's folders: what changed is looked at, nothing else.
 
     folders -> scan: new, changed, moved, gone        `mulap.library.scan`
-    files   -> keys and features, on all cores        `mulap.embedding.pipeline`
-            -> rows, committed by thousands           `mulap.library.rows`, `.store`
+    files   -> points, on all cores, committed        `mulap.library.embed`
     files of each key -> rows that differ are replaced, rows without a file removed
 
 The last step compares what the files say with what the tables hold. So a killed run needs no
@@ -11,28 +10,27 @@ repair: the next one does the rest, and ends with the tables that a fresh build 
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from lancedb.expr import col
 
 from mulap.audio import no_audio
-from mulap.embedding.pipeline import Embedded, FileToEmbed, embed_missing
 from mulap.files import AnyPath
 from mulap.library.about import About, Space, is_library, read_about, writing
 from mulap.library.known import JOURNAL, Known, LibraryFiles
-from mulap.library.rows import Batch, Listener, read_tags
+from mulap.library.rows import LibraryFile, Listener, read_tags
 from mulap.library.scan import Scan, check_disks, is_within, scan_files
 from mulap.library.store import Store, points_of, track_schema, with_points
-from mulap.terminal import Progress, counted, say
+from mulap.terminal import counted, say
+
+if TYPE_CHECKING:
+    from mulap.embedding.pipeline import Embedded
 
 DEFAULT_MODEL = "mulap-small"
 Load = Callable[[str], Listener]
-_WINDOWS_OF_COMMIT = 5_000
-_SECONDS_OF_COMMIT = 30.0
 _TRACKS_AT_ONCE = 1_000  # whose rows are replaced together
 _KEPT = ("num_files", "counts", "num_embedded", "seconds")  # of the report, in library.json
 
@@ -173,37 +171,12 @@ class _Run:
 
     def _embed(self, todo: list[str], keys: set[str]) -> None:
         """Look at files, and embed the audio that has no row; `keys` are of the rows."""
-        listener = self._listen()
+        # torch takes seconds to import, and a run that finds nothing needs none.
+        from mulap.library.embed import embed_into  # noqa: PLC0415
+
         files = [self._file(file) for file in todo]
-        batch, last_time = Batch(listener), time.monotonic()
-
-        def add(index: int, embedded: Embedded, blocks: Iterable[np.ndarray]) -> None:
-            file = todo[index]
-            batch.add(embedded.key, file, embedded.version, files[index].path, blocks)
-            self.report.num_embedded += 1
-            if (
-                batch.num_windows >= _WINDOWS_OF_COMMIT
-                or time.monotonic() - last_time >= _SECONDS_OF_COMMIT
-            ):
-                commit()
-
-        def commit() -> None:
-            nonlocal last_time
-            if len(batch):
-                self.store.add(*batch.tables())
-            batch.clear()
-            last_time = time.monotonic()
-
-        missing = embed_missing(listener.backbone, files, keys.__contains__, add)
-        with Progress("indexing", len(todo)) as progress, closing(missing) as done:
-            try:
-                for file, embedded in zip(todo, done, strict=True):
-                    self._note(file, embedded)
-                    progress.advance()
-            except KeyboardInterrupt:
-                commit()
-                raise
-        commit()
+        listener = self._listen()
+        self.report.num_embedded = embed_into(self.store, listener, files, keys, self._note)
 
     def _listen(self) -> Listener:
         """Load the model.
@@ -220,15 +193,15 @@ class _Run:
             )
         return listener
 
-    def _file(self, file: str) -> FileToEmbed:
+    def _file(self, file: str) -> LibraryFile:
         """Return a file with its key, if that is known for sure."""
         known, version = self.known.get(file), self.scan.versions[file]
         key = self.scan.moved.get(file)
         if not key and known and known.is_final and known.version == version:
             key = known.key
-        return FileToEmbed(self.scan.paths[file], key or None, version if key else "")
+        return LibraryFile(file, self.scan.paths[file], key or None, version if key else "")
 
-    def _note(self, file: str, embedded: Embedded) -> None:
+    def _note(self, file: str, embedded: "Embedded") -> None:
         """Remember what became of a file."""
         version = embedded.version or self.scan.versions[file]
         if embedded.reason:

@@ -8,18 +8,29 @@ A point belongs to the mean of some segments' features, as in training and in `m
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from mulap.audio import AudioError, probe_audio
 from mulap.corpora.tags import describe_tags
-from mulap.encoders.encoder import Encoder
 from mulap.library.store import now, track_schema, window_schema, with_points
+
+if TYPE_CHECKING:
+    from mulap.encoders.encoder import Encoder
 
 SEGMENTS_OF_WINDOW = 3
 _TAGS = ("title", "artist", "album", "genre")
+
+
+class LibraryFile(NamedTuple):
+    """A file to look at."""
+
+    file: str  # its name in the library
+    path: Path
+    key: str | None  # of its audio, if it is known for sure
+    version: str  # that has this key; empty if there is none
 
 
 class Listener(Protocol):
@@ -36,7 +47,7 @@ class Listener(Protocol):
         ...
 
     @property
-    def backbone(self) -> Encoder:
+    def backbone(self) -> "Encoder":
         """Makes the features."""
         ...
 

@@ -253,6 +253,6 @@ INDEX = Job(
     _music_to_index,
     _indexed,
     _indexed_keys,
-    patches=(("mulap.library.index:_WINDOWS_OF_COMMIT", 2),),
+    patches=(("mulap.library.embed:_WINDOWS_OF_COMMIT", 2),),
 )
 JOBS = {job.name: job for job in (EMBED, PROBE, PRETRAIN, PREPARE, BENCHMARK, INDEX)}

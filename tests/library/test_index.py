@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from library.listening import (
     write_sound,
 )
 
+from mulap.library import embed as embed_module
 from mulap.library import index as index_module
 from mulap.library.about import read_about
 from mulap.library.index import index_music
@@ -84,6 +87,17 @@ def test_nothing_to_do_loads_no_model_and_changes_no_file(music, library):
     report = index_music([], library, never)
     assert (report.is_changed, report.num_tracks) == (False, 6)
     assert {p: p.stat().st_mtime_ns for p in library.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_that_finds_nothing_needs_no_torch(music, library):
+    index(music, library)
+    code = f"""if True:
+        import sys
+        from mulap.library.index import index_music
+        assert not index_music([], {str(library)!r}, None).is_changed
+        assert "torch" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_new_changed_moved_and_gone_files_are_told_apart_and_each_audio_embedded_once(
@@ -286,19 +300,6 @@ def test_two_indexers_at_once_and_a_folder_of_something_else_are_refused(music, 
     assert not (tmp_path / "new").exists()
 
 
-def test_rows_are_committed_by_number_and_by_time(music, library, monkeypatch):
-    sizes = []
-    add = Store.add
-    monkeypatch.setattr(Store, "add", lambda *given: sizes.append(len(given[1])) or add(*given))
-    monkeypatch.setattr(index_module, "_WINDOWS_OF_COMMIT", 4)
-    index(music, library)
-    monkeypatch.setattr(index_module, "_WINDOWS_OF_COMMIT", 1_000)
-    monkeypatch.setattr(index_module, "_SECONDS_OF_COMMIT", 0.0)
-    index(music, library.with_name("other"))
-    assert sizes == [4, 2, 1, 1, 1, 1, 1, 1]
-    assert contents(library) == contents(library.with_name("other"))
-
-
 class Killed(BaseException):
     """In the place of a kill."""
 
@@ -353,7 +354,7 @@ class AnyHistory(RuleBasedStateMachine):
         table = Store._table
         self.patch.setattr(Store, "_table", lambda *a: FusedTable(table(*a), self.fuse))
         self.patch.setattr(index_module.About, "write", self.fuse(index_module.About.write))
-        self.patch.setattr(index_module, "_WINDOWS_OF_COMMIT", 2)
+        self.patch.setattr(embed_module, "_WINDOWS_OF_COMMIT", 2)
         self.patch.setattr(index_module, "_TRACKS_AT_ONCE", 1)
 
     def path(self, name):
