@@ -234,10 +234,11 @@ class _Run:
         rows = found.drop_columns(["point"]).to_pylist()
         for row in rows:
             files = wanted[row["key"]]
-            row |= {"files": files, "file": files[0]}
-            if row["version"] != (version := self._version(files[0])) or row["file"] != files[0]:
+            first = {"file": files[0], "version": self._version(files[0])}
+            if first != {name: row[name] for name in first}:
                 path = self.scan.paths.get(files[0], Path(files[0]))
-                row |= {"version": version, **read_tags(path, row["seconds"])}
+                row |= {**first, **read_tags(path, row["seconds"])}
+            row["files"] = files
         columns = {name: [row[name] for row in rows] for name in schema.names if name != "point"}
         self.store.update(with_points(schema, columns, points_of(found)))
 
