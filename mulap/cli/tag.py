@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_BARS = 60
+_NO_MUSIC = "it sounds like silence, noise, one tone or speech"
 
 
 @main.command()
@@ -174,6 +175,8 @@ class _Shown:
         tags, ranked = _of(tagged), self._ranked(tagged)
         width = max(len(name) for _, name, _ in ranked)
         lines = [tagged.file]
+        if self.is_percentile and not tags.whole.any():
+            return f"{tagged.file}\n  nothing stands out: {_NO_MUSIC}"
         if self.is_percentile and all(said["match"] == "weak" for _, _, said in ranked):
             lines.append("  nothing stands out")
         for place, name, said in ranked:

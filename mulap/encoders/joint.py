@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mulap.encoders.backbones import hash_weights, load_part, load_whole, loading, read_weights
+from mulap.encoders.kept import kept
 from mulap.encoders.known_words import hardly_known
 from mulap.encoders.zero_shot import (
     Reference,
@@ -29,14 +30,18 @@ from mulap.encoders.zero_shot import (
     sentences,
 )
 from mulap.fast.threads import one_torch_thread
+from mulap.files import sha256_of
 from mulap.model.audio_input import FeatureNorm, audio_projection
 from mulap.model.bundled import locate_weights
 from mulap.model.config import MulapConfig
 from mulap.model.modeling import MulapModel
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
+from mulap.terminal import Progress
+from mulap.vectors.store import fingerprint
 
 _SENTENCES_AT_ONCE = 64
+_TAGS_AT_ONCE, _LEAST_TAGS_KEPT = 256, 300
 _TEXT = ("model", "processor")
 
 
@@ -120,9 +125,26 @@ class JointSpace:
         return points
 
     def embed_tags(self, tags: Sequence[str]) -> np.ndarray:
-        """Return the mean of each tag's sentences' points, float32 (num_tags, D)."""
-        points = self.embed_text([sentence for tag in tags for sentence in sentences(tag)])
-        return points.reshape(len(tags), -1, self.size).mean(1)
+        """Return the mean of each tag's sentences' points, float32 (num_tags, D).
+
+        Those of hundreds of tags take many seconds and are kept in the user's cache.
+        """
+
+        def compute() -> dict[str, np.ndarray]:
+            points = np.empty((len(tags), self.size), np.float32)
+            with Progress("reading tags", len(tags), "tags") as progress:
+                for start in range(0, len(tags), _TAGS_AT_ONCE):
+                    some = tags[start : start + _TAGS_AT_ONCE]
+                    of_lines = self.embed_text([line for tag in some for line in sentences(tag)])
+                    rows = of_lines.reshape(len(some), -1, self.size).mean(1)
+                    points[start : start + len(some)] = rows
+                    progress.advance(len(some))
+            return {"points": points}
+
+        if len(tags) < _LEAST_TAGS_KEPT:
+            return compute()["points"]
+        making = fingerprint({"tags": hash_sentences(tags), "files": self.files_sha256})
+        return kept("tags", making, compute)["points"]
 
     def zero_shot(self, tags: Sequence[str] | None = None) -> ZeroShot:
         """Return what scores tags of tracks.
@@ -156,6 +178,12 @@ class JointSpace:
         """Its feature extractor and its tokenizer."""
         with loading(f"{self.folder}: has no tokenizer"):
             return MulapProcessor.from_pretrained(self.folder)
+
+    @cached_property
+    def files_sha256(self) -> str:
+        """The hash of its weights and its tokenizer, as files."""
+        files = [*self.folder.glob("*.safetensors"), *self.folder.glob("tokenizer*.json")]
+        return fingerprint({path.name: sha256_of(path) for path in sorted(files)})
 
     @property
     def max_tokens(self) -> int:

@@ -7,6 +7,7 @@ unless they are among the tags that come with mulap. How often that errs is in d
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from mulap.encoders.zero_shot import default_tags
@@ -59,11 +60,15 @@ def _is_hardly_known(text: str, tokenizer: Any) -> bool:
         return True
     if not _FOREIGN.isdisjoint(words):
         return True
-    own = {word for tag in default_tags() for word in _WORD.findall(tag)}
-    pieces = [1 if word in own else len(tokenizer.tokenize(word)) for word in words]
+    pieces = [1 if word in _own_words() else len(tokenizer.tokenize(word)) for word in words]
     if len(words) < 2:
         return sum(pieces) >= _SPELT_PIECES - 1
     return max(pieces) >= _SPELT_PIECES or 2 * sum(count > 1 for count in pieces) > len(words)
+
+
+@cache
+def _own_words() -> frozenset[str]:
+    return frozenset(word for tag in default_tags() for word in _WORD.findall(tag))
 
 
 def warning(texts: Sequence[str]) -> str:

@@ -10,9 +10,7 @@ So a track that everything fits a little has no high percentiles, and neither ha
 music. A cosine has no meaning of its own; what this one is worth is in docs/zero-shot.md.
 """
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +20,7 @@ from mulap.encoders.kept import kept
 from mulap.encoders.zero_shot import default_tags, tags_by_kind
 from mulap.files import sha256_of
 from mulap.terminal import say
+from mulap.vectors.store import fingerprint
 
 if TYPE_CHECKING:
     from mulap.encoders.embedder import Embedder
@@ -181,11 +180,15 @@ def load_neutral(encoder: "Embedder") -> Neutral:
     Raises:
         ValueError: the model shares no space with text.
     """
-    folder = encoder.joint.folder
-    making = hashlib.sha256("\n".join(neutral_sentences()).encode())
-    for path in (Path(__file__), *sorted(folder.glob("*.safetensors"))):
-        making.update(sha256_of(path).encode())
-    return Neutral(**kept("neutral", making.hexdigest(), lambda: vars(_compute(encoder))))
+    # This module's code makes the sounds.
+    making = fingerprint(
+        {
+            "files": encoder.joint.files_sha256,
+            "sentences": neutral_sentences(),
+            "code": sha256_of(__file__),
+        }
+    )
+    return Neutral(**kept("neutral", making, lambda: vars(_compute(encoder))))
 
 
 def _compute(encoder: "Embedder") -> Neutral:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from command_line import call, check_one_line
 from tiny import tone, write_joint_model, write_reference
 
 from mulap.cli import tag as module
+from mulap.encoders.encoder import Tags
 from mulap.encoders.engine import load_engine
 from mulap.encoders.load import load_encoder
+from mulap.use.tag import TaggedFile
 
 
 @pytest.fixture
@@ -135,6 +138,17 @@ def test_bars_are_drawn_on_a_terminal_only(monkeypatch):
     assert shown._when(scores, starts) == "0:00 ▁▂▄██▆ 0:15  most at 0:12"
     hour = shown._when(np.linspace(0, 100, 1200), np.arange(1200) * 3.0)
     assert re.fullmatch(r"0:00 [▁▂▃▄▅▆▇█]{60} 59:57  most at 59:57", hour)
+
+
+def test_what_is_no_music_gets_one_line_on_that(monkeypatch):
+    tags = Tags("a.wav", ("jazz", "piano"), np.zeros((1, 2)), np.zeros(1), np.zeros(2))
+    shown = module._Shown(is_percentile=True, count=None, has_segments=False)
+    assert shown.as_text(TaggedFile("a.wav", tags, "")) == (
+        "a.wav\n  nothing stands out: it sounds like silence, noise, one tone or speech"
+    )
+    weak = replace(tags, whole=np.array([40.0, 94.9]))
+    _, line, *rows = shown.as_text(TaggedFile("a.wav", weak, "")).splitlines()
+    assert (line, len(rows)) == ("  nothing stands out", 2)
 
 
 def test_rerank_sorts_by_the_co_attention(small, song):

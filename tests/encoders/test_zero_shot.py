@@ -133,6 +133,17 @@ def test_stored_points_stand_for_the_sentences_that_made_them_only(folder, tmp_p
         write_reference(folder)
 
 
+def test_hundreds_of_tags_are_read_once_for_a_model(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    tags = [f"piano {index}" for index in range(600)]
+    first = mulap.load(folder).joint.embed_tags(tags)
+    some = mulap.load(folder).joint.embed_tags(tags[250:260])  # of two batches
+    np.testing.assert_allclose(first[250:260], some, atol=1e-5)
+    again = mulap.load(folder).joint
+    monkeypatch.setattr(again, "embed_text", None)
+    np.testing.assert_array_equal(again.embed_tags(tags), first)
+
+
 def test_encoders_without_text_say_what_they_can_do(folder):
     with pytest.raises(ValueError, match="musicnn-mtt: scores its own tags only"):
         mulap.load("musicnn-mtt").tag(tone(0, 3.1), 16_000, tags=["jazz"])
