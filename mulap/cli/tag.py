@@ -168,7 +168,8 @@ class _Shown:
         """Return the names of the columns."""
         start = ["start_seconds"] if self.has_segments else []
         rerank = ["rerank"] if has_matches else []
-        return ",".join(["file", "tag", *start, *self._said(0.0), *rerank])
+        deviation = _said_of_deviation(0.0) if self.is_percentile else []
+        return ",".join(["file", "tag", *start, *self._said(0.0), *deviation, *rerank])
 
     def as_text(self, tagged: "TaggedFile") -> str:
         """Return the file's name, and a line per tag; say so where no tag is strong or fair."""
@@ -194,11 +195,14 @@ class _Shown:
     def _ranked(self, tagged: "TaggedFile") -> list[tuple[int, str, dict[str, Any]]]:
         """Return the best tags: the place of each, its name and what is said of it."""
         tags, matches = _of(tagged), tagged.matches
-        keys = (tags.whole if matches is None else matches).tolist()
-        order = sorted(range(len(keys)), key=lambda place: -keys[place])
+        keys = tags.whole if matches is None else matches
+        equal = tags.whole if tags.deviations is None else tags.deviations  # decide between equals
+        order = sorted(range(len(keys)), key=lambda place: (-keys[place], -equal[place]))
         ranked = []
         for place in order[: self.count]:
             said = self._said(float(tags.whole[place]))
+            if tags.deviations is not None:
+                said |= _said_of_deviation(float(tags.deviations[place]))
             if matches is not None:
                 said["rerank"] = round(float(matches[place]), 3)
             ranked.append((place, tags.tags[place], said))
@@ -223,6 +227,12 @@ class _Shown:
         heights = (int(len(_BARS) * score / most_score) for score in highest)
         bars = "".join(_BARS[min(height, len(_BARS) - 1)] for height in heights)
         return f"{_minutes(starts[0])} {bars} {_minutes(starts[-1])}  {most}"
+
+
+def _said_of_deviation(deviation: float) -> dict[str, Any]:
+    from mulap.encoders.zero_shot import says
+
+    return {"z": round(deviation, 3), "says": says(deviation)}
 
 
 def _of(tagged: "TaggedFile") -> "Tags":

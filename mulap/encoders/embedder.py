@@ -127,7 +127,10 @@ class Embedder(Encoder):
         features = np.vstack([clip.embeddings, clip.embeddings.mean(0, dtype=np.float64)])
         points = self.joint.project(features.astype(np.float32))
         scores = self.neutral.percentile(points, zero_shot.points)
-        return Tags(clip.file, zero_shot.tags, scores[:-1], clip.start_seconds, scores[-1])
+        deviations = zero_shot.score(points[-1:])[0]
+        return Tags(
+            clip.file, zero_shot.tags, scores[:-1], clip.start_seconds, scores[-1], deviations
+        )
 
     def zero_shot(self, tags: Sequence[str] | None = None) -> ZeroShot:
         """See `Encoder.zero_shot`."""

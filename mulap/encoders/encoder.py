@@ -73,6 +73,9 @@ class Tags:
         start_seconds: where each segment starts, float64 (T,).
         whole: of the clip, float32 (num_tags,). A tagger's are the mean over segments; a joint
             space compares the whole clip.
+        deviations: only of a joint space: by how many standard deviations the clip lies above an
+            average track, float32 (num_tags,). Percentiles order the tags of a clip best, these the
+            clips of a tag (docs/zero-shot.md).
     """
 
     file: str
@@ -80,6 +83,7 @@ class Tags:
     scores: np.ndarray
     start_seconds: np.ndarray
     whole: np.ndarray
+    deviations: np.ndarray | None = None
 
     def top(self, count: int | None = None) -> dict[str, float]:
         """Return the tags that score highest for the whole clip, best first.

@@ -17,6 +17,7 @@ from mulap.cli import tag as module
 from mulap.encoders.encoder import Tags
 from mulap.encoders.engine import load_engine
 from mulap.encoders.load import load_encoder
+from mulap.encoders.zero_shot import says
 from mulap.use.tag import TaggedFile
 
 
@@ -68,8 +69,12 @@ def test_any_words_are_scored_for_any_file(small, song, tmp_path):
         assert scores == sorted(scores, reverse=True)
         for each in answer["tags"].values():
             assert each["match"] == expected_word(each["percentile"])
-    scores = load_encoder(small).tag(song, tags=["piano", "loud drums"]).top()
+            assert each["says"] == says(each["z"])
+    tags = load_encoder(small).tag(song, tags=["piano", "loud drums"])
+    scores = tags.top()
     found = next(each for each in answers if each["file"] == str(song))
+    deviations = [found["tags"][tag]["z"] for tag in tags.tags]
+    assert deviations == pytest.approx(tags.deviations, abs=2e-3)
     got = {tag: each["percentile"] for tag, each in found["tags"].items()}
     assert got == pytest.approx(scores, abs=0.3)
 
@@ -110,10 +115,10 @@ def test_segments_say_when_as_json_and_csv(small, song):
     for name, of_file in answer["tags"].items():
         whole, *parts = [row for row in rows if row["tag"] == name]
         assert (whole["file"], whole["start_seconds"]) == (str(song), "")
-        assert (whole["match"], float(whole["percentile"])) == tuple(of_file.values())
+        assert [whole[key] for key in of_file] == [*map(str, of_file.values())]
         assert [float(each["percentile"]) for each in parts] == answer["segments"][name]
     plain = list(csv.DictReader(call(*asked, "--csv", "--top", 1).stdout.splitlines()))
-    assert [[*row] for row in plain] == [["file", "tag", "match", "percentile"]]
+    assert [[*row] for row in plain] == [["file", "tag", "match", "percentile", "z", "says"]]
     assert "segments" not in json.loads(call(*asked, "--json").stdout)
 
 
@@ -162,5 +167,5 @@ def test_rerank_sorts_by_the_co_attention(small, song):
     assert order == sorted(order, reverse=True)
     done = call("tag", song, "--model", small, "--tags", "piano", "--rerank", "--csv")
     header, row = csv.reader(done.stdout.splitlines())
-    assert header == ["file", "tag", "match", "percentile", "rerank"]
+    assert header == ["file", "tag", "match", "percentile", "z", "says", "rerank"]
     assert len(row) == len(header)
