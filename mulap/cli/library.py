@@ -92,8 +92,8 @@ def _load(model: str, device: str) -> Any:
 
 
 def _list_failures(library: Path) -> None:
-    from mulap.library.about import read_about
-    from mulap.library.known import JOURNAL, LibraryFiles
+    from mulap.library.about import JOURNAL, read_about
+    from mulap.library.known import LibraryFiles
 
     read_about(library)
     failed = LibraryFiles(library / JOURNAL).failures()
@@ -127,6 +127,7 @@ def _minutes(seconds: float) -> str:
 
 
 def _lines(about: dict[str, Any]) -> dict[str, str]:
+    indexed = about["tracks"] - about["unindexed"]
     lines = {
         "library": about["library"],
         "music": ", ".join(about["music"]),
@@ -137,7 +138,9 @@ def _lines(about: dict[str, Any]) -> dict[str, str]:
         "disk": f"{about['bytes'] / 1e6:,.1f} MB",
         "failures": f"{about['failures']:,}"
         + (" (mulap index --failures)" * bool(about["failures"])),
-        "unindexed": counted(about["unindexed"], "track"),
+        "index": f"{indexed:,} tracks; {about['unindexed']:,} not in it yet"
+        if indexed
+        else "none; a search compares all tracks",
     }
     if about["filling"]:
         lines["upgrade"] = f"to {about['filling']}: {counted(about['filled'], 'track')} so far"

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mulap.files import AnyPath, atomic_path
+from mulap.files import AnyPath, atomic_path, leftover_path, remove_leftover
 from mulap.locks import hold_lock
 
 FILE = "library.json"
+JOURNAL = "files.journal"
 _FORMAT = 1
 
 
@@ -102,6 +103,8 @@ def writing(folder: AnyPath) -> Iterator[None]:
     busy = f"{folder}: another mulap index is writing to this library. Wait for it to end."
     try:
         with hold_lock(Path(folder) / "lock", busy):
+            for name in (FILE, JOURNAL):
+                remove_leftover(leftover_path(Path(folder) / name))  # of a kill
             yield
     finally:
         if not os.listdir(folder):  # nothing came of a new one

@@ -19,8 +19,8 @@ from lancedb.expr import col
 
 from mulap.audio import no_audio
 from mulap.files import AnyPath
-from mulap.library.about import About, Space, is_library, read_about, writing
-from mulap.library.known import JOURNAL, Known, LibraryFiles
+from mulap.library.about import JOURNAL, About, Space, is_library, read_about, writing
+from mulap.library.known import Known, LibraryFiles
 from mulap.library.rows import LibraryFile, Listener, read_tags
 from mulap.library.scan import Scan, check_disks, is_within, scan_files
 from mulap.library.store import Store, points_of, track_schema, with_points

@@ -4,8 +4,8 @@ import os
 from typing import Any
 
 from mulap.files import AnyPath
-from mulap.library.about import read_about
-from mulap.library.known import JOURNAL, LibraryFiles
+from mulap.library.about import JOURNAL, Space, read_about
+from mulap.library.known import LibraryFiles
 from mulap.library.store import Store
 
 
@@ -30,10 +30,17 @@ def library_info(folder: AnyPath) -> dict[str, Any]:
         "unindexed": store.unindexed(),
         "bytes": _count_bytes(folder),
         "filling": about.filling.name if about.filling else None,
-        "filled": len(Store(folder, about.filling)) if about.filling else None,
+        "filled": _count_filled(folder, about.filling) if about.filling else None,
         "music": list(about.roots),
         "last_run": about.last_run or None,
     }
+
+
+def _count_filled(folder: AnyPath, space: Space) -> int:
+    try:
+        return len(Store(folder, space))
+    except ValueError:  # an upgrade was stopped before it made its tables
+        return 0
 
 
 def _count_bytes(folder: AnyPath) -> int:

@@ -12,7 +12,6 @@ from pathlib import Path
 from mulap.files import atomic_path
 from mulap.vectors.journal import Journal, read_journal
 
-JOURNAL = "files.journal"
 # A file may be written again within one tick of its clock, unseen: the younger are hashed again.
 _SETTLED_NANOSECONDS = 2_000_000_000
 _MOST_LINES = 2  # a file, before the journal is written again without the outdated ones

@@ -52,10 +52,13 @@ def run_cli(argv: list[str], hostility: dict[str, Any]) -> None:
             names a file for how often it did; `max_file_bytes` and `max_memory_bytes` are limits;
             `patches` sets names of modules; `pickles` names a file for all that pickles named.
     """
+    # A command that imports these itself reports control-C in a line; nobody does so here.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     for where, value in hostility.get("patches", ()):
         module, _, name = where.partition(":")
         assert hasattr(importlib.import_module(module), name), where
         setattr(importlib.import_module(module), name, value)
+    signal.signal(signal.SIGINT, before)
     limits = {"max_file_bytes": resource.RLIMIT_FSIZE, "max_memory_bytes": resource.RLIMIT_AS}
     for name, kind in limits.items():
         if name in hostility:

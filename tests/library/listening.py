@@ -8,9 +8,9 @@ import numpy as np
 import soundfile as sf
 
 from mulap.encoders.segments import SegmentEncoder
-from mulap.library.about import read_about
+from mulap.library.about import JOURNAL, read_about
 from mulap.library.index import index_music
-from mulap.library.known import JOURNAL, LibraryFiles
+from mulap.library.known import LibraryFiles
 from mulap.library.store import Store, points_of
 from mulap.model.config import MulapAudioConfig
 from mulap.model.features import MulapFeatureExtractor

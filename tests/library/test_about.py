@@ -1,0 +1,44 @@
+"""library.json: whole, or refused in a line; one writer."""
+
+import pytest
+
+from mulap.library.about import FILE, About, Space, is_library, read_about, writing
+
+SPACE = Space("tiny@0123abcd", "tiny", 8)
+
+
+def test_what_is_written_is_read(tmp_path):
+    about = About(SPACE, Space("b@00000001", "b", 4), ("/music", "/\udcff"), {"ended": 1})
+    about.write(tmp_path)
+    assert is_library(tmp_path)
+    assert read_about(tmp_path) == about
+    assert about.switched().space.hash == "00000001"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1}', '{"format": 1, "space": 3}'])
+def test_a_damaged_file_is_refused_in_a_line(tmp_path, text):
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(ValueError, match="library.json: is damaged"):
+        read_about(tmp_path)
+
+
+def test_a_later_format_is_refused(tmp_path):
+    (tmp_path / FILE).write_text('{"format": 2}')
+    with pytest.raises(ValueError, match="by a later mulap"):
+        read_about(tmp_path)
+
+
+def test_one_process_writes_and_nothing_is_left_of_a_library_that_came_to_nothing(tmp_path):
+    folder = tmp_path / "new" / "lib"
+    with writing(folder), pytest.raises(ValueError, match="another mulap index is writing"):
+        with writing(folder):
+            pass
+    assert not folder.exists()
+
+
+def test_what_a_kill_left_of_a_write_is_removed(tmp_path):
+    About(SPACE).write(tmp_path)
+    (tmp_path / ".library.partial.json").write_text("{")
+    (tmp_path / ".files.partial.journal").touch()
+    with writing(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {FILE, "lock"}
