@@ -131,7 +131,7 @@ def search(query: tuple[str, ...], library: Path, device: str, **options: Any) -
         _write_csv(hits)
     elif hits:
         click.echo("\n".join(_table(hits)))
-    _conclude(hits, options)
+    _conclude(hits, options["where"], bool(query))
 
 
 def _ask(library: "Library", query: tuple[str, ...], options: dict[str, Any]) -> "Hits":
@@ -201,14 +201,14 @@ def _write_csv(hits: "Hits") -> None:
         writer.writerow(values | {"why": "; ".join(values["why"])})
 
 
-def _conclude(hits: "Hits", options: dict[str, Any]) -> None:
+def _conclude(hits: "Hits", where: tuple[str, ...], has_words: bool) -> None:
     """Say how long it took, what was left out, and what the words mean."""
     gone = [hit.file for hit in hits if not os.path.exists(hit.file)]
     if gone:
         named = f"{gone[0]} and {len(gone) - 1} more" if len(gone) > 1 else gone[0]
         warn(f"no longer there: {named}. Run mulap index to tidy up.")
     if not hits:
-        hint = " = compares all of a text, ~ finds a part." if options["where"] else ""
+        hint = " = compares all of a text, ~ finds a part." if where else ""
         say(f"No track matches.{hint}")
         return
     if all(hit.match == "weak" for hit in hits):
@@ -217,4 +217,7 @@ def _conclude(hits: "Hits", options: dict[str, Any]) -> None:
     if hits.num_left_out:
         left_out = f" ({hits.num_left_out:,} under 0:30 or over 15:00 left out: --any-length)"
     took = f"{1000 * hits.seconds:.0f} ms, {counted(hits.num_tracks, 'track')}{left_out}"
-    say(f"{took}. strong: fits better than 99 of 100 neutral sentences; fair: 95.")
+    than = "fits better than 99 of 100 neutral sentences"
+    if not has_words:
+        than = "more alike than 99 of 100 average tracks"
+    say(f"{took}. strong: {than}; fair: 95.")

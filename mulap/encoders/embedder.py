@@ -145,6 +145,36 @@ class Embedder(Encoder):
         """Embed sentences in the joint space; see `JointSpace.embed_text`."""
         return self.joint.embed_text(texts)
 
+    get_text_features = embed_text  # as CLAP calls it
+
+    def get_audio_features(self, audio: Any, sampling_rate: int | None = None) -> np.ndarray:
+        """Embed files or arrays in the joint space, as CLAP calls it.
+
+        Args:
+            audio: as `embed` takes it.
+            sampling_rate: likewise.
+
+        Returns:
+            A point of unit length per clip, float32 (N, D); of one clip (1, D).
+
+        Raises:
+            ValueError: as of `embed`, or the model shares no space with text.
+        """
+        clips = self.in_joint_space().embed(audio, sampling_rate, "track")
+        points = [clip.embeddings for clip in (clips if isinstance(clips, list) else [clips])]
+        points = np.concatenate(points)
+        return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+    def similarity(
+        self, audio: Any, texts: str | Sequence[str], sampling_rate: int | None = None
+    ) -> np.ndarray:
+        """Return the cosines of files or arrays and sentences, float32 (N, M).
+
+        They rank the clips for a sentence, and the sentences for a clip, and no more: what a cosine
+        is worth, `tag` says. See `get_audio_features`.
+        """
+        return self.get_audio_features(audio, sampling_rate) @ self.embed_text(texts).T
+
     def describe(self, level: Level = "segment") -> dict[str, Any]:
         """Return what makes the vectors, for the table's metadata.
 

@@ -9,6 +9,7 @@ Audio needs the projection alone. The text branch is loaded when a sentence is e
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from mulap.vectors.store import fingerprint
 
 _SENTENCES_AT_ONCE = 64
 _TAGS_AT_ONCE, _LEAST_TAGS_KEPT = 256, 300
+_FEW_SENTENCES = 4
 _TEXT = ("model", "processor")
 
 
@@ -116,12 +118,14 @@ class JointSpace:
             model = model.mulap
         points = np.empty((len(texts), self.size), np.float32)
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding
-        for start in range(0, len(texts), _SENTENCES_AT_ONCE):
-            some = order[start : start + _SENTENCES_AT_ONCE]
-            inputs = processor(
-                [texts[i] for i in some], max_length=self.max_tokens, return_tensors="pt"
-            )
-            points[some] = model.get_text_features(**inputs).numpy()
+        # More threads gain nothing on a query, and wait for each other on a busy machine.
+        with one_torch_thread() if len(texts) <= _FEW_SENTENCES else nullcontext():
+            for start in range(0, len(texts), _SENTENCES_AT_ONCE):
+                some = order[start : start + _SENTENCES_AT_ONCE]
+                inputs = processor(
+                    [texts[i] for i in some], max_length=self.max_tokens, return_tensors="pt"
+                )
+                points[some] = model.get_text_features(**inputs).numpy()
         return points
 
     def embed_tags(self, tags: Sequence[str]) -> np.ndarray:

@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,7 +120,12 @@ class ZeroShot:
         Returns:
             Standard deviations from the average track, float32 (N, num_tags).
         """
-        return self.reference.deviations(tracks, self.points)
+        cosines = (tracks - self.reference.mean) @ self.points.T
+        return (cosines / self._deviation).astype(np.float32)
+
+    @cached_property
+    def _deviation(self) -> np.ndarray:
+        return self.reference.deviation(self.points)
 
 
 def sentences(tag: str) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from lancedb.expr import Expr, col, lit
 
 from mulap.audio import AudioError
 from mulap.encoders.known_words import warning
-from mulap.encoders.neutral import load_neutral, word
+from mulap.encoders.neutral import word
 from mulap.files import AnyPath
 from mulap.library.hits import Hit, Hits, Reasons, percentile_of_tracks
 from mulap.library.info import library_info
@@ -39,6 +39,20 @@ SHORTEST, LONGEST = 30.0, 900.0  # seconds of music: no jingles, no mixes of two
 _SEGMENTS_OF_WINDOW = 3
 
 
+class _Lengths(NamedTuple):
+    """Of the tracks of a library; read again once there are more or fewer."""
+
+    num_tracks: int = 0
+    num_unusual: int = 0  # shorter than `SHORTEST` or longer than `LONGEST`
+    are_short: bool = False  # half of them and more
+
+    @classmethod
+    def of(cls, seconds: np.ndarray) -> "_Lengths":
+        is_unusual = (seconds < SHORTEST) | (seconds > LONGEST)
+        are_short = len(seconds) > 0 and bool(np.median(seconds) < SHORTEST)
+        return cls(len(seconds), int(is_unusual.sum()), are_short)
+
+
 class Library:
     """A library that `mulap index` made, opened for reading; it may be indexed meanwhile.
 
@@ -53,6 +67,7 @@ class Library:
     def __init__(self, folder: AnyPath, device: str = "auto") -> None:
         self.folder, self._device = Path(folder).expanduser(), device
         self.store = Store.open(self.folder)
+        self._lengths = _Lengths()
 
     def __len__(self) -> int:
         """Return the number of tracks."""
@@ -185,10 +200,8 @@ class Library:
 
     def _load(self, has_words: bool) -> float:
         """Load what a search needs, which takes seconds once; return the time now."""
-        if has_words and "_neutral" not in vars(self):
-            self.engine.embed_text(["music"])
-            assert self._neutral
-        assert self._tags
+        for name in ("_tags", "_neutral")[: 1 + has_words]:
+            getattr(self, name)
         return time.monotonic()
 
     def _begin(
@@ -197,15 +210,17 @@ class Library:
         """Return no picks yet, the filter, and how many tracks it leaves out by their length."""
         if top < 1:
             raise ValueError(f"top is {top}: gives no tracks. Ask for 1 or more.")
-        seconds = self.store.tracks(columns=["seconds"]).column("seconds").to_numpy()
-        if not len(seconds):
+        if self._lengths.num_tracks != len(self):
+            seconds = self.store.tracks(columns=["seconds"]).column("seconds").to_numpy()
+            self._lengths = _Lengths.of(seconds)
+        if not self._lengths.num_tracks:
             raise ValueError(
                 f"{self.folder}: has no tracks yet. Run mulap index MUSIC --library {self.folder}."
             )
         asked = parse_where(where)
         filters, num_left_out = asked.expression, 0
-        if not any_length and "seconds" not in asked.fields and np.median(seconds) >= SHORTEST:
-            num_left_out = int(((seconds < SHORTEST) | (seconds > LONGEST)).sum())
+        if not any_length and "seconds" not in asked.fields and not self._lengths.are_short:
+            num_left_out = self._lengths.num_unusual
         if num_left_out:
             lengths = between_seconds(SHORTEST, LONGEST)
             filters = lengths if filters is None else filters & lengths
@@ -303,7 +318,8 @@ class Library:
 
     @cached_property
     def _neutral(self) -> "Neutral":
-        return load_neutral(self.engine.backbone)
+        self.engine.embed_text("music")  # loads the text branch
+        return self.engine.backbone.neutral
 
     def _rerank(self, hits: list[Hit], query: Query, notes: list[str]) -> list[Hit]:
         """Order hits by the co-attention; those whose files are gone stay behind the others."""

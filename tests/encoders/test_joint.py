@@ -157,3 +157,23 @@ def test_two_fresh_loads_of_bundled_weights_give_the_same_points(name):
     texts = ["calm piano", "8-bit game music"]
     np.testing.assert_array_equal(first.embed_text(texts), second.embed_text(texts))
     assert first.embed_text(texts)[0] @ first.embed_text(texts)[1] < 0.9
+
+
+def test_claps_names_give_points_and_cosines(folder):
+    model, processor = MulapModel.from_pretrained(folder), MulapProcessor.from_pretrained(folder)
+    clips = [tone(seed, 7.0) for seed in range(2)]
+    inputs = processor(
+        text=list(CAPTIONS[:3]), audio=clips, sampling_rate=16_000, return_tensors="pt"
+    )
+    with torch.no_grad():
+        index = {"caption_index": torch.tensor([0, 1])}
+        expected = model.eval()(**inputs, **index, fuses=False)
+    encoder = mulap.load(folder, "cpu")
+    points = encoder.get_audio_features(clips, 16_000)
+    assert points == pytest.approx(expected.audio_embeds.numpy(), abs=1e-5)
+    texts = encoder.get_text_features(CAPTIONS[:3])
+    assert texts == pytest.approx(expected.text_embeds.numpy(), abs=1e-5)
+    cosines = encoder.similarity(clips, CAPTIONS[:3], 16_000)
+    scale = model.logit_scale.exp().item()
+    assert cosines == pytest.approx(expected.logits_per_audio.numpy() / scale, abs=1e-5)
+    assert encoder.similarity(clips[0], CAPTIONS[0], 16_000).shape == (1, 1)
