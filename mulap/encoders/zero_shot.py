@@ -6,7 +6,8 @@
 
 So the scores of different tags compare: a tag that fits everything a little fits nothing by that.
 Cosines are linear in the track's point, so that the mean and the covariance of the reference's
-points give both numbers for any tag, exactly.
+points give both numbers for any tag, exactly. Probes and search rank by such scores; people are
+shown percentiles, see `mulap.encoders.neutral`.
 """
 
 import hashlib
