@@ -1,4 +1,4 @@
-"""`mulap search`: words or examples -> the tracks of a library that fit."""
+"""Commands that ask a library: the tracks that fit words or examples, and moods as numbers."""
 
 import csv
 import json
@@ -221,3 +221,37 @@ def _conclude(hits: "Hits", where: tuple[str, ...], has_words: bool) -> None:
     if not has_words:
         than = "more alike than 99 of 100 average tracks"
     say(f"{took}. strong: {than}; fair: 95.")
+
+
+@main.command()
+@library_option
+@click.option(
+    "--pair",
+    "pairs",
+    multiple=True,
+    metavar="WORD,OPPOSITE",
+    help="What to rank by, such as happy,sad; can be repeated. [default: happy,sad, "
+    "energetic,calm, aggressive,peaceful, loud,quiet, fast,slow and electronic,acoustic]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per track.")
+@device_option
+@one_line_errors
+def moods(library: Path, pairs: tuple[str, ...], as_json: bool, device: str) -> None:
+    """Print where each track stands between opposites, as CSV: sad is 0, happy 100.
+
+    The numbers are ranks among the tracks of the library.
+    """
+    split = [tuple(word.strip() for word in pair.split(",")) for pair in pairs]
+    if wrong := [pair for pair, words in zip(pairs, split, strict=True) if len(words) != 2]:
+        raise click.UsageError(f"--pair {wrong[0]}: is no pair. Give two words: happy,sad.")
+    quiet_transformers()
+    from mulap.library.library import Library
+    from mulap.library.moods import MOODS
+
+    rows = Library(library, device).moods([(a, b) for a, b in split] or MOODS)
+    if as_json:
+        click.echo("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+        return
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)

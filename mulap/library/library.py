@@ -23,6 +23,7 @@ from mulap.encoders.neutral import word
 from mulap.files import AnyPath
 from mulap.library.hits import Hit, Hits, Reasons, percentile_of_tracks
 from mulap.library.info import library_info
+from mulap.library.moods import MOODS, rank_moods, words_of
 from mulap.library.playlist import SUFFIXES, read_playlist
 from mulap.library.query import Example, Point, Query, ask, combine
 from mulap.library.search import Picks, Rules, best_windows, between, find
@@ -86,10 +87,10 @@ class Library:
         query: str | Sequence[str] = (),
         top: int = 10,
         *,
-        unwanted: Sequence[str] = (),
-        like: Sequence[AnyPath | Example] = (),
-        unlike: Sequence[AnyPath | Example] = (),
-        where: Sequence[str] = (),
+        unwanted: str | Sequence[str] = (),
+        like: AnyPath | Sequence[AnyPath | Example] = (),
+        unlike: AnyPath | Sequence[AnyPath | Example] = (),
+        where: str | Sequence[str] = (),
         any_length: bool = False,
         rerank: bool = False,
         **rules: Any,
@@ -116,8 +117,7 @@ class Library:
             ValueError: the query is empty, a condition is wrong, an example cannot be read, the
                 library is empty or was made by another model.
         """
-        texts = [query] if isinstance(query, str) else query
-        asked = ask(texts, unwanted, _examples(like), _examples(unlike))
+        asked = ask(_several(query), _several(unwanted), _examples(like), _examples(unlike))
         picks, filters, num_left_out = self._begin(top, where, any_length, rules)
         began = self._load(bool(asked.words))
         point, picks.alike = self._locate(asked)
@@ -141,7 +141,7 @@ class Library:
         last: AnyPath,
         top: int = 10,
         *,
-        where: Sequence[str] = (),
+        where: str | Sequence[str] = (),
         any_length: bool = False,
         **rules: Any,
     ) -> Hits:
@@ -176,6 +176,32 @@ class Library:
         hits = self._hits(rows, Point(middle, None, middle, nothing, nothing, self._tags.reference))
         return Hits(tuple(hits), (), len(self), num_left_out, time.monotonic() - began)
 
+    def moods(self, pairs: Sequence[tuple[str, str]] = MOODS) -> list[dict[str, Any]]:
+        """Return where each track stands between opposites, among the tracks of the library.
+
+        Args:
+            pairs: words and their opposites, such as `("happy", "sad")`.
+
+        Returns:
+            `file`, `artist`, `title` of each track, and from 0 (sad) to 100 (happy) a number for
+            each pair, named by its first word; in order of files.
+
+        Raises:
+            ValueError: the library is empty or was made by another model, or a word is empty.
+        """
+        self._check_not_empty()
+        tags = self.engine.encoder.zero_shot(words_of(pairs))
+        names = ["file", "artist", "title"]
+        table = self.store.tracks(columns=[*names, "point"])
+        ranks = rank_moods(points_of(table), tags, pairs)
+        words = [word for word, _ in pairs]
+        rows = table.select(names).to_pylist()
+        found = [
+            row | {word: round(float(rank), 1) for word, rank in zip(words, each, strict=True)}
+            for row, each in zip(rows, ranks, strict=True)
+        ]
+        return sorted(found, key=lambda row: row["file"])
+
     @cached_property
     def engine(self) -> "Engine":
         """The model; it is loaded when it is used first, in some seconds.
@@ -198,6 +224,12 @@ class Library:
     def _tags(self) -> "ZeroShot":
         return self.engine.encoder.zero_shot()
 
+    def _check_not_empty(self) -> None:
+        if not len(self):
+            raise ValueError(
+                f"{self.folder}: has no tracks yet. Run mulap index MUSIC --library {self.folder}."
+            )
+
     def _load(self, has_words: bool) -> float:
         """Load what a search needs, which takes seconds once; return the time now."""
         for name in ("_tags", "_neutral")[: 1 + has_words]:
@@ -205,7 +237,7 @@ class Library:
         return time.monotonic()
 
     def _begin(
-        self, top: int, where: Sequence[str], any_length: bool, rules: dict[str, Any]
+        self, top: int, where: str | Sequence[str], any_length: bool, rules: dict[str, Any]
     ) -> tuple[Picks, Expr | None, int]:
         """Return no picks yet, the filter, and how many tracks it leaves out by their length."""
         if top < 1:
@@ -213,11 +245,8 @@ class Library:
         if self._lengths.num_tracks != len(self):
             seconds = self.store.tracks(columns=["seconds"]).column("seconds").to_numpy()
             self._lengths = _Lengths.of(seconds)
-        if not self._lengths.num_tracks:
-            raise ValueError(
-                f"{self.folder}: has no tracks yet. Run mulap index MUSIC --library {self.folder}."
-            )
-        asked = parse_where(where)
+        self._check_not_empty()
+        asked = parse_where(_several(where))
         filters, num_left_out = asked.expression, 0
         if not any_length and "seconds" not in asked.fields and not self._lengths.are_short:
             num_left_out = self._lengths.num_unusual
@@ -339,7 +368,11 @@ class Library:
         return [replace(hit, rank=rank) for rank, hit in enumerate([*judged, *others], 1)]
 
 
-def _examples(files: Sequence[AnyPath | Example]) -> list[Example]:
+def _several(texts: str | Sequence[str]) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else texts
+
+
+def _examples(files: AnyPath | Sequence[AnyPath | Example]) -> list[Example]:
     """Return examples; a playlist becomes its tracks, each with a share of its weight."""
     found: list[Example] = []
     for each in [files] if isinstance(files, str | os.PathLike) else files:

@@ -114,3 +114,14 @@ def test_what_is_no_library_and_a_library_without_tracks_are_one_line(folder, tm
     About(space).write(tmp_path / "empty")
     Store.write(tmp_path / "empty", space)
     check_one_line(call("search", QUERY, "--library", tmp_path / "empty"), 1, "has no tracks yet")
+
+
+def test_moods_are_a_table_of_all_tracks(folder):
+    done = call("moods", "--library", folder / "lib", "--pair", "fast,slow")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [set(row) for row in rows] == [{"file", "artist", "title", "fast"}] * 6
+    done = call("moods", "--library", folder / "lib", "--json")
+    first = json.loads(done.stdout.splitlines()[0])
+    assert len([name for name in first if isinstance(first[name], float)]) == 6
+    wrong = call("moods", "--library", folder / "lib", "--pair", "fast")
+    check_one_line(wrong, 2, "--pair fast: is no pair")

@@ -235,3 +235,20 @@ def test_a_read_only_library_can_be_asked(folder, tmp_path, library):
     finally:
         for parent, _, _ in os.walk(tmp_path / "lib"):
             os.chmod(parent, 0o755)
+
+
+def test_moods_are_ranks_of_the_difference_of_two_words(library):
+    rows = library.moods([("fast", "slow")])
+    assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
+    table = library.store.tracks(columns=["file", "point"])
+    scores = library.engine.encoder.zero_shot(["fast", "slow"]).score(points_of(table))
+    order = np.argsort(scores[:, 0] - scores[:, 1])
+    expected = [table.column("file")[int(index)].as_py() for index in order]
+    by_rank = sorted(rows, key=lambda row: row["fast"])
+    assert [row["file"] for row in by_rank] == expected
+    assert [row["fast"] for row in by_rank] == [0, 20, 40, 60, 80, 100]
+
+
+def test_one_condition_and_one_file_need_no_list(library, folder):
+    alone = library.search(QUERY, where="title~3", like=song(folder, 0), per_artist=None)
+    assert alone.hits == library.search(QUERY, where=["title~3"], like=[song(folder, 0)]).hits
