@@ -126,6 +126,11 @@ def _minutes(seconds: float) -> str:
     return tqdm.format_interval(seconds).removeprefix("0")
 
 
+def _size(num_bytes: int) -> str:
+    """Write 26 kB, or 7.1 MB."""
+    return f"{num_bytes / 1e3:,.0f} kB" if num_bytes < 1e6 else f"{num_bytes / 1e6:,.1f} MB"
+
+
 def _lines(about: dict[str, Any]) -> dict[str, str]:
     indexed = about["tracks"] - about["unindexed"]
     lines = {
@@ -135,7 +140,7 @@ def _lines(about: dict[str, Any]) -> dict[str, str]:
         "tracks": f"{about['tracks']:,}",
         "files": f"{about['files']:,}",
         "windows": f"{about['windows']:,} of 9 s",
-        "disk": f"{about['bytes'] / 1e6:,.1f} MB",
+        "disk": _size(about["bytes"]),
         "failures": f"{about['failures']:,}"
         + (" (mulap index --failures)" * bool(about["failures"])),
         "index": f"{indexed:,} tracks; {about['unindexed']:,} not in it yet"

@@ -104,6 +104,7 @@ def test_info_describes_a_library_as_text_and_as_json(music, model, library):
     assert about["last_run"]["num_embedded"] == 3
     text = call("info").stdout
     assert re.search(r"^tracks +3$", text, re.MULTILINE)
+    assert re.search(r"^disk +\d+ kB$", text, re.MULTILINE)
     assert re.search(r"^last run +20\d\d-\d\d-\d\d .* 3 tracks embedded$", text, re.MULTILINE)
 
 

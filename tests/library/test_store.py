@@ -148,6 +148,7 @@ def test_a_track_that_is_there_twice_or_lacks_windows_is_removed_to_be_embedded_
     assert (keys_of(again), again.num_windows()) == (["a"], 2)
 
 
+@pytest.mark.filterwarnings("ignore:optimize")
 def test_a_reader_sees_what_another_process_writes_also_after_a_compaction(store, monkeypatch):
     monkeypatch.setattr(store_module, "_LOOK_AGAIN", timedelta(0))
     store.add(*rows(["a"]))
@@ -159,6 +160,7 @@ def test_a_reader_sees_what_another_process_writes_also_after_a_compaction(store
     assert len(reader) == 2
 
 
+@pytest.mark.filterwarnings("ignore:optimize")
 def test_a_reader_whose_version_was_cleaned_up_looks_again(store, monkeypatch):
     monkeypatch.setattr(store_module, "_LOOK_AGAIN", timedelta(hours=1))
     store.add(*rows(["a"]))
