@@ -67,7 +67,7 @@ mulap.load("{name}", space="joint").embed("song.mp3", level="track")
 - Size: {num_parameters:,} parameters, {num_bytes:,} bytes; matrices in half precision, loaded as
   float32. Checksums: `SHA256SUMS`.
 - Input: 16 kHz mono, 3 s a segment; English sentences in Latin letters.
-- The average track that tags are compared with: {num_reference:,} clips of the training corpus.
+- The average track of zero-shot probes: {num_reference:,} clips of the training corpus.
 {results}
 ## Sources
 
@@ -83,8 +83,9 @@ of training data bear on weights is not settled in law; so each source is named.
 ## Limits
 
 The sentences it was trained on were mostly made by machines, from tags that musicnn hears, titles
-and rendered music: it knows their words, and little beyond. Scores of tags are relative to the
-average track above. It heard little speech and little music from outside Europe and America.
+and rendered music: it knows their words, and little beyond. Scores of tags are percentiles among
+neutral sentences (docs/zero-shot.md). It heard little speech and little music
+from outside Europe and America.
 """
 
 

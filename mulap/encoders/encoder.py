@@ -233,7 +233,7 @@ class Encoder(ABC):
                 for the list that comes with mulap.
 
         Returns:
-            `Tags`, or a list of them where `audio` is several.
+            `Tags` of each segment and of the whole clip, or a list where `audio` is several.
 
         Raises:
             AudioError: as of `embed`.
