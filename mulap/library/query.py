@@ -230,8 +230,13 @@ def _unit(point: np.ndarray) -> np.ndarray:
     return (point / length).astype(np.float32)
 
 
+def encodable(text: str) -> str:
+    """Return text with ? for what is no character: bytes of the command line that are not UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _clean(text: str) -> str:
-    cleaned = " ".join(text.split())
+    cleaned = " ".join(encodable(text).split())
     if not cleaned:
         raise ValueError(
             "the query: it is empty. Give words, such as 'calm piano', or --like FILE."

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from lancedb.expr import Expr, col, lit
 
-from mulap.library.query import parse_time
+from mulap.library.query import encodable, parse_time
 
 TEXT = {each: each for each in ("title", "artist", "album", "genre")} | {"path": "file"}
 NUMBERS = ("seconds", "year")
@@ -60,6 +60,7 @@ def between_seconds(least: float, most: float) -> Expr:
 
 
 def _parse(condition: str) -> tuple[str, Expr]:
+    condition = encodable(condition)
     matched = _CONDITION.fullmatch(condition)
     if not matched:
         raise ValueError(

@@ -62,6 +62,10 @@ def test_an_empty_query_is_refused(texts):
         ask(texts)
 
 
+def test_bytes_that_are_no_text_become_question_marks():
+    assert ask(["calm \udcff\ud800"]).words == (Words("calm ??"),)
+
+
 def test_a_query_that_wants_nothing_is_refused():
     with pytest.raises(ValueError, match="only what is not wanted is given"):
         ask(["no drums"])

@@ -63,6 +63,10 @@ def test_case_does_not_count_and_alternatives_are_any_of(store):
     assert artists(store, "artist=") == [""]
 
 
+def test_bytes_that_are_no_text_select_nothing(store):
+    assert artists(store, "artist=\udcff\ud800") == []
+
+
 def test_numbers_compare_and_an_unknown_year_fulfils_no_comparison(store):
     assert [row["seconds"] for row in select(store, "seconds<0:20")] == [0, 10]
     assert sorted(row["seconds"] for row in select(store, "seconds>=100", "seconds<=1:50.5")) == [
