@@ -51,6 +51,8 @@ _OPTIONAL_PACKAGES = {
     "markdown_it": "markdown-it-py",
     "matplotlib": "matplotlib",
     "numba": "numba",
+    "rouge_score": "rouge-score",
+    "sacrebleu": "sacrebleu",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
     "tensorboard": "tensorboard",

@@ -21,11 +21,13 @@ from mulap.cli.group import (
     main,
     one_line_errors,
     quiet_transformers,
+    refuse_given,
     run_option,
     set_option,
     unpack_option,
     warn,
 )
+from mulap.terminal import counted
 
 
 @contextmanager
@@ -122,6 +124,13 @@ def pretrain(
     help="Largest number of clips of one group (track, album or artist) in that pool.",
 )
 @click.option(
+    "--queries",
+    type=click.Choice(["one", "all"]),
+    default="one",
+    show_default=True,
+    help="Captions of a clip that retrieval asks for: one, or every one.",
+)
+@click.option(
     "--untrained/--no-untrained",
     default=True,
     help="Also evaluate the untrained model that the run started from.  [default: yes]",
@@ -136,6 +145,7 @@ def evaluate(
     split: str,
     pool: int,
     per_group: int,
+    queries: str,
     untrained: bool,
     device: str,
     unpack_to: Path | None,
@@ -143,16 +153,23 @@ def evaluate(
 ) -> None:
     """Evaluate MODEL (a run's folder or a checkpoint) on a split of --data.
 
+    MODEL may also be a .jsonl file of captions, from mulap caption --json: they are scored by BLEU
+    and ROUGE-L beside the corpus's captions by people, or all its captions.
+
     Prints losses, matching accuracy and text-to-audio retrieval with 95% bootstrap intervals over
     groups, and chance levels, next to the untrained model that the run started from. --json has
     audio-to-text retrieval too. Crops and captions are those of the run's validation: chosen as in
     training, by a fixed seed.
     """
+    if model.suffix == ".jsonl":
+        _evaluate_captions(model, data, split, as_json)
+        return
     quiet_transformers()
     from mulap.training.pretrain.comparison import evaluate_run
     from mulap.training.progress import describe_metrics
 
-    result = evaluate_run(model, data, split, untrained, pool, device, unpack_to, per_group)
+    how = pool, device, unpack_to, per_group, queries == "all"
+    result = evaluate_run(model, data, split, untrained, *how)
     figures = result.as_dict()
     if as_json:
         click.echo(json.dumps(figures, indent=2))
@@ -165,6 +182,40 @@ def evaluate(
     for file, reason in result.failures:
         warn(f"left out: {file}: {reason}")
     end_with_failures(len(result.failures), "the lines above")
+
+
+def _evaluate_captions(path: Path, data: Path, split: str, as_json: bool) -> None:
+    """Score a file of captions."""
+    refuse_given(
+        "does nothing with captions. Leave it out.",
+        *("pool", "per_group", "queries", "untrained", "device", "unpack_to"),
+    )
+    from mulap.use.caption_scores import evaluate_captions
+
+    figures, missing = evaluate_captions(path, data, split)
+    if as_json:
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        click.echo(
+            f"{split} split, {counted(figures['num_clips'], 'clip')} of "
+            f"{counted(figures['groups'], 'group')}, "
+            f"{counted(figures['num_references'], 'reference')}; 95% intervals over groups"
+        )
+        for name, title in (("captions", "captions"), ("others", "captions of other clips")):
+            values = figures[name]
+            told = [
+                f"{title} {values[key]:.1f}{_interval(values[f'{key}/95%'])}"
+                for key, title in (("bleu", "BLEU"), ("rouge_l", "ROUGE-L"))
+            ]
+            told += [f"{values['words']:.1f} words", f"{values['different']:,} different"]
+            click.echo(f"{title}: {', '.join(told)}")
+    for file, reason in missing:
+        warn(f"left out: {file}: {reason}")
+    end_with_failures(len(missing), "the lines above")
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return f" ({ends[0]:.1f} to {ends[1]:.1f})" if ends else ""
 
 
 def _intervals(figures: dict[str, Any]) -> str:

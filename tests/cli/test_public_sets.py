@@ -73,6 +73,21 @@ def test_from_a_public_set_to_a_model_that_is_evaluated_on_two_others(tmp_path):
         assert figures["num_clips"] == num_clips
         assert figures["trained"]["retrieval/atm/pool"] == num_clips
 
+        every = ["--queries", "all", "--per-group", 1000, "--no-untrained", "--json"]
+        figures = json.loads(call("evaluate", run, "--data", output, *every).stdout)["trained"]
+        assert figures["retrieval/atm/pool"] == num_clips
+        assert figures["retrieval/captions"] == sum(len(clip.captions) for clip in clips)
+
+        captions = tmp_path / f"{name}.jsonl"
+        rows = [{"file": str(clip.audio_path), "caption": clip.captions[-1]} for clip in clips]
+        captions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        scored = call("evaluate", captions, "--data", output)
+        assert scored.exit_code == 0, scored.stderr
+        is_human = name == "song_describer"  # MusicCaps' last captions are lists of aspects
+        assert ("ROUGE-L 100.0 (" in scored.stdout.splitlines()[1]) == is_human
+        assert f"test split, {num_clips} clips" in scored.stdout
+        check_one_line(call("evaluate", captions, "--data", output, "--pool", 9), 2, "--pool")
+
 
 def test_a_set_for_evaluation_only_cannot_be_trained_on(tmp_path):
     audio, metadata = write_song_describer(tmp_path)

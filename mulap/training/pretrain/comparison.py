@@ -64,10 +64,12 @@ class RunEvaluation:
                 values["atm/pair_accuracy/95%"] = interval
             for head, ranks in evaluation.ranks.items():
                 for k in RECALL_AT:
-                    interval = bootstrap_interval((ranks <= k).astype(float), groups)
+                    is_found = (ranks <= k).astype(float)
+                    interval = bootstrap_interval(is_found, evaluation.groups_of(head))
                     values[f"retrieval/{head}/R@{k}/95%"] = interval
             if evaluation.ranks:
                 values["retrieval/groups"] = len(np.unique(groups))
+                values["retrieval/captions"] = len(evaluation.caption_groups)
             figures[name] = values
         return figures
 
@@ -107,6 +109,7 @@ def evaluate_run(
     device: str = "cpu",
     cache_folder: str | os.PathLike[str] | None = None,
     per_group: int = 1,
+    asks_all: bool = False,
 ) -> RunEvaluation:
     """Evaluate a run's model on a split, and the model it started from.
 
@@ -122,6 +125,7 @@ def evaluate_run(
         device: as torch names it, or `auto`.
         cache_folder: as `read_manifest` takes it.
         per_group: most clips of one group among them.
+        asks_all: retrieval asks for every caption of a clip, not for one.
 
     Returns:
         RunEvaluation.
@@ -147,7 +151,7 @@ def evaluate_run(
     if unknown := describe_unknown_words(processor.tokenizer, captions):
         warn(unknown)
     with computing_on(device):
-        how = dataset, settings, pool, num_workers, per_group
+        how = dataset, settings, pool, num_workers, per_group, asks_all
         model.to(device)  # pyright: ignore[reportArgumentType] (a decorator hides its type)
         evaluations = [_evaluate(model, processor, *how)]
         if with_untrained:
@@ -196,7 +200,8 @@ def _evaluate(
     pool: int,
     num_workers: int,
     per_group: int,
+    asks_all: bool,
 ) -> Evaluation:
     collator = evaluation_collator(settings, processor)
     how = settings.objectives, settings.training.micro_batch_size, pool, num_workers
-    return evaluate(model, dataset, collator, *how, per_group=per_group)
+    return evaluate(model, dataset, collator, *how, per_group=per_group, asks_all=asks_all)

@@ -15,7 +15,7 @@ Several processes share whole batches and whole clips, so their figures are thos
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,15 +59,21 @@ class Evaluation:
         metrics: figures by name, as `loss/mlm`, `atm/accuracy`, `retrieval/atm/R@1`, and what
             random scores would give, `retrieval/chance/R@1`.
         pair_accuracy: of each clip of the pool (P,).
-        ranks: by head, the rank of each caption's own clip in the pool, 1 the best (P,); by
-            HEAD/to_text, the rank of each clip's own caption.
+        ranks: by head, the rank of each caption's own clip in the pool, 1 the best (C,); by
+            HEAD/to_text, the rank of each clip's own caption (P,).
         groups: of the clips of the pool, from 0 (P,).
+        caption_groups: of the captions asked for (C,); with one per clip, as `groups`.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     pair_accuracy: np.ndarray = field(default_factory=lambda: np.empty(0))
     ranks: dict[str, np.ndarray] = field(default_factory=dict)
     groups: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    caption_groups: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def groups_of(self, head: str) -> np.ndarray:
+        """Return the groups of what is ranked by a name of `ranks`."""
+        return self.groups if head.endswith("/to_text") else self.caption_groups
 
 
 def split_batch(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Targets]:
@@ -94,6 +100,7 @@ def evaluate(
     num_workers: int = 0,
     processes: Processes = ALONE,
     per_group: int = 1,
+    asks_all: bool = False,
 ) -> Evaluation:
     """Evaluate a model on the clips of a data set.
 
@@ -108,6 +115,7 @@ def evaluate(
         processes: that share the batches and the pool's clips; each gets all figures, which are
             those that one process finds.
         per_group: most clips of one group in the pool.
+        asks_all: ask for every caption of each clip of the pool, not for one.
 
     Returns:
         Evaluation.
@@ -120,13 +128,13 @@ def evaluate(
         result = _evaluate_pairs(model, dataset, batches, collator, options, num_workers, processes)
         pool = choose_pool(dataset, order, retrieval_pool, per_group)
         groups = [fold_group(dataset.clips[index].group) for index in pool]
-        result.groups = np.unique(groups, return_inverse=True)[1]
+        result.groups = result.caption_groups = np.unique(groups, return_inverse=True)[1]
         if len(pool) > 1:
             share = pool[processes.rank :: processes.count]
             items = _read_items(dataset, share or pool[:1], num_workers)
-            own_keys = [{*map(caption_key, dataset.clips[index].captions)} for index in pool]
+            captions = [dataset.clips[index].captions for index in pool]
             heads = {"captions_at_once": batch_size, "fuses": options.needs_coattention}
-            _evaluate_pool(model, items, own_keys, collator, processes, result, **heads)
+            _evaluate_pool(model, items, captions, asks_all, collator, processes, result, **heads)
     finally:
         model.train(was_training)
     return result
@@ -270,7 +278,8 @@ def _read_items(dataset: ClipDataset, indices: Sequence[int], num_workers: int) 
 def _evaluate_pool(
     model: MulapForPreTraining,
     items: Sequence[Item],
-    own_keys: Sequence[Collection[str]],
+    captions: Sequence[Sequence[str]],
+    asks_all: bool,
     collator: PretrainCollator,
     processes: Processes,
     result: Evaluation,
@@ -279,16 +288,20 @@ def _evaluate_pool(
     """Add what is measured among all pairs of a pool; each process scores a share of the clips.
 
     `items` is this process's share `pool[rank::count]`; one that has none gives any one clip.
-    `own_keys` are those of all captions of each clip of the pool. The options are those of
-    `MulapForPreTraining.pairs`.
+    `captions` are all of each clip of the pool; of each, its item's is asked for, or every one. The
+    options are those of `MulapForPreTraining.pairs`.
     """
-    pool_size = len(own_keys)
+    pool_size = len(captions)
     share_size = len(range(processes.rank, pool_size, processes.count))
-    own = [item.caption for item in items][:share_size]
-    captions = processes.gather_shares(own, pool_size)
-    is_right = right_pairs(own_keys, [caption_key(caption) for caption in captions])
+    if asks_all:
+        asked = [caption for of_clip in captions for caption in of_clip]
+        result.caption_groups = np.repeat(result.groups, [len(of_clip) for of_clip in captions])
+    else:
+        asked = processes.gather_shares([item.caption for item in items][:share_size], pool_size)
+    own_keys = [{*map(caption_key, of_clip)} for of_clip in captions]
+    is_right = right_pairs(own_keys, [caption_key(caption) for caption in asked])
     clips = [torch.from_numpy(item.input_features) for item in items]
-    tokens = collator.tokenize(captions, padding=True, return_tensors="pt")
+    tokens = collator.tokenize(asked, padding=True, return_tensors="pt")
     texts = tokens.input_ids, tokens.attention_mask
     scores_by_head = {}
     for head, scores in model.pairs(clips, *texts, **options).items():
@@ -301,6 +314,6 @@ def _evaluate_pool(
         result.ranks[head] = retrieval_ranks(scores, is_right)
         result.ranks[f"{head}/to_text"] = retrieval_ranks(scores.T, is_right.T)
     for name, ranks in result.ranks.items():
-        summary = summarize_ranks(ranks)
+        summary = summarize_ranks(ranks, len(asked) if name.endswith("/to_text") else pool_size)
         result.metrics |= {f"retrieval/{name}/{k}": v for k, v in summary.items()}
     result.metrics |= {f"retrieval/chance/{k}": v for k, v in chance_of_ranks(is_right).items()}

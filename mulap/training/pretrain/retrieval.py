@@ -3,8 +3,8 @@
 The scores are those of `MulapForPreTraining.pairs`, by one of its heads. Retrieval ranks all clips
 of the pool for each caption.
 
-A clip may have several captions, of which one is asked for. It is a right answer to any of them,
-also where another clip asks for it.
+A clip may have several captions, of which one or all are asked for. It is a right answer to any of
+them, also where another clip asks for it.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ def pair_accuracy(scores: Tensor, is_match: np.ndarray) -> np.ndarray:
     """How often each clip's matches and mismatches are told rightly.
 
     Args:
-        scores: log-odds of a match (P clips, P captions).
+        scores: log-odds of a match (P clips, C captions).
         is_match: from `right_pairs`.
 
     Returns:
@@ -54,11 +54,11 @@ def retrieval_ranks(scores: Tensor, is_right: np.ndarray) -> np.ndarray:
     one score lands in the middle, not on top.
 
     Args:
-        scores: (P clips, P captions).
+        scores: (P clips, C captions).
         is_right: from `right_pairs`.
 
     Returns:
-        float (P,), 1 the best, of each caption.
+        float (C,), 1 the best, of each caption.
     """
     values = scores.double().numpy()
     values = np.where(np.isnan(values), -np.inf, values)  # a broken model must not rank first
@@ -70,17 +70,18 @@ def retrieval_ranks(scores: Tensor, is_right: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def summarize_ranks(ranks: np.ndarray) -> dict[str, float]:
+def summarize_ranks(ranks: np.ndarray, pool: int) -> dict[str, float]:
     """Recall at 1, 5 and 10, median rank, and the size of the pool.
 
     Args:
-        ranks: from `retrieval_ranks` (P,).
+        ranks: from `retrieval_ranks` (C,).
+        pool: how many were ranked.
 
     Returns:
         Figures by name. `chance_of_ranks` says what random scores give.
     """
     summary = {f"R@{k}": float((ranks <= k).mean()) for k in RECALL_AT}
-    return summary | {"median_rank": float(np.median(ranks)), "pool": float(len(ranks))}
+    return summary | {"median_rank": float(np.median(ranks)), "pool": float(pool)}
 
 
 def chance_of_ranks(is_right: np.ndarray) -> dict[str, float]:

@@ -13,7 +13,13 @@ from torch.nn.functional import cross_entropy
 
 from mulap.data.captions import caption_key
 from mulap.objectives.losses import LossOptions
-from mulap.training.pretrain.evaluate import choose_pool, evaluate, split_batch
+from mulap.objectives.masking import keyed_generator
+from mulap.training.pretrain.evaluate import (
+    EVALUATION_SEED,
+    choose_pool,
+    evaluate,
+    split_batch,
+)
 from mulap.training.pretrain.retrieval import (
     chance_of_ranks,
     pair_accuracy,
@@ -153,13 +159,13 @@ def test_the_captions_that_were_not_drawn_are_the_clip_s_own_too():
 
 
 def test_ranks_are_summed_up_as_recall_and_median():
-    summary = summarize_ranks(np.array([1.0, 1.5, 5.0, 10.0, 11.0, 50.0]))
+    summary = summarize_ranks(np.array([1.0, 1.5, 5.0, 10.0, 11.0, 50.0]), 60)
     assert summary == {
         "R@1": pytest.approx(1 / 6),
         "R@5": pytest.approx(3 / 6),
         "R@10": pytest.approx(4 / 6),
         "median_rank": 7.5,
-        "pool": 6.0,
+        "pool": 60.0,
     }
 
 
@@ -182,7 +188,7 @@ def test_chance_is_what_random_scores_give_also_where_captions_are_equal(counts)
     size = len(keys), len(keys)
     draws = [retrieval_ranks(torch.rand(size, generator=generator), keys) for _ in range(100)]
     ranks = np.concatenate(draws)
-    expected = summarize_ranks(ranks)
+    expected = summarize_ranks(ranks, len(ranks))
     chance = chance_of_ranks(keys)
     assert chance.keys() == expected.keys() - {"pool"}
     for name in ("R@1", "R@5", "R@10"):
@@ -219,6 +225,43 @@ def test_the_pool_may_have_several_clips_of_a_group_and_says_whose_they_are():
     found = evaluate(make_model(), dataset, make_collator(), LossOptions(), 8, 200, per_group=3)
     assert len(found.groups) == len(found.ranks["atm"]) == 15
     assert np.bincount(found.groups).tolist() == [3] * 5
+
+
+def test_every_caption_can_be_asked_for_with_each_clip_once_in_the_pool(monkeypatch):
+    dataset = Items(6, clips_per_group=2)
+    captions = [
+        (f"first {k}", f"second {k}", "shared") if k % 2 else (f"one {k}",) for k in range(6)
+    ]
+    for clip, own in zip(dataset.clips, captions, strict=True):
+        clip.captions = own
+    asked, model = [], make_model()
+    scores = torch.rand(6, 12, generator=torch.Generator().manual_seed(0))
+
+    def pairs(clips, input_ids, attention_mask, **options):
+        asked.extend([len(clips), len(input_ids)])
+        return {"contrastive": scores}
+
+    monkeypatch.setattr(model, "pairs", pairs)
+    how = make_collator(), LossOptions(), 8, 200
+    found = evaluate(model, dataset, *how, per_group=6, asks_all=True)
+    assert asked == [6, 12]
+    order = keyed_generator(EVALUATION_SEED, 0, 0, "order").permutation(6).tolist()
+    of_clip = [place for place, index in enumerate(order) for _ in captions[index]]
+    texts = [text for index in order for text in captions[index]]
+    ranks = []
+    for column, (place, text) in enumerate(zip(of_clip, texts, strict=True)):
+        right = [k for k in range(6) if text in captions[order[k]]]
+        assert place in right
+        others = [scores[k, column] for k in range(6) if k not in right]
+        ranks.append(1 + sum(value > scores[right, column].max() for value in others))
+    np.testing.assert_array_equal(found.ranks["contrastive"], ranks)
+    assert found.metrics["retrieval/contrastive/R@1"] == pytest.approx(np.mean(np.equal(ranks, 1)))
+    assert found.metrics["retrieval/contrastive/pool"] == 6
+    assert found.metrics["retrieval/contrastive/to_text/pool"] == 12
+    assert len(found.ranks["contrastive/to_text"]) == len(found.groups) == 6
+    np.testing.assert_array_equal(found.caption_groups, found.groups[of_clip])
+    assert found.groups_of("contrastive") is found.caption_groups
+    assert found.groups_of("contrastive/to_text") is found.groups
 
 
 def test_captions_are_found_by_their_tracks_too(monkeypatch):
@@ -338,7 +381,7 @@ def test_retrieval_says_by_which_head_and_scores_as_the_head_does(has_contrastiv
     assert evaluation.ranks.keys() == {f"{h}{way}" for h in heads for way in ("", "/to_text")}
     for head in heads:
         assert evaluation.metrics[f"retrieval/{head}/pool"] == 5
-        expected = summarize_ranks(evaluation.ranks[head])
+        expected = summarize_ranks(evaluation.ranks[head], len(evaluation.groups))
         assert evaluation.metrics[f"retrieval/{head}/R@1"] == expected["R@1"]
     assert len(evaluation.pair_accuracy) == 5
     scores = score(model, Items(5).items, captions_at_once=2)
