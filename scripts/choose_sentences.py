@@ -4,7 +4,8 @@
 
 Only captions of mulap's own wording are taken: those that say what is heard, measured, or true of
 rendered music. Titles, tags and packages' texts stay out, as they carry names; so do sentences that
-name a composer, a key or a number, and bare lists of words. The same table gives the same file.
+name a composer, a key, a number or a sound effect, and bare lists of words. The same table gives
+the same file.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from mulap.corpora.rendered.vocabulary import EFFECT_PHRASES, EFFECT_TAGS
 from mulap.corpora.wording import capitalise
 
 # Sources of captions, and how many sentences each kind of music gives.
@@ -27,6 +29,11 @@ FUNCTION_WORDS = set(
     "recording song sound sounds that the there this to track tune with without you".split()
 )
 TELLING = re.compile(r"\b(a|an|and|with|featuring|played|for|is|has|without|sounds?)\b", re.I)
+# What is true of one recording alone: effects, level, and how it goes on.
+PRIVATE = re.compile(
+    "|".join(phrase for phrases in EFFECT_PHRASES.values() for phrase in phrases)
+    + "|" + "|".join(EFFECT_TAGS.values()) + "|recording|volume|quieter|louder"
+)  # fmt: skip
 KEY = re.compile(r"\b[A-G](b|#|-flat|-sharp| flat| sharp)? (major|minor)\b")
 NUMBER = re.compile(r"\d")
 KNOWN_NUMBER = re.compile(r"\b(8-bit|[0-9]0s)\b")
@@ -63,7 +70,7 @@ def is_fit(caption: str, names: set[str]) -> bool:
         len(caption.split()) in WORDS
         and bool(TELLING.search(caption))
         and not words & names
-        and "recording" not in words
+        and not PRIVATE.search(caption)
         and not KEY.search(caption)
         and not NUMBER.search(KNOWN_NUMBER.sub("", caption))
     )

@@ -149,7 +149,6 @@ def _bleu(sums: np.ndarray) -> float:
 def others_captions(captions: Sequence[str], groups: np.ndarray) -> list[str]:
     """Return for each clip the caption of another one, of another group if half are."""
     order = np.argsort(groups, kind="stable")
-    others = np.roll(order, len(order) // 2)
     chosen = np.empty(len(order), np.int64)
-    chosen[order] = others
-    return [captions[index] for index in chosen]
+    chosen[order] = np.roll(order, len(order) // 2)
+    return [captions[index] for index in chosen.tolist()]
