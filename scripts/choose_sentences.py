@@ -32,7 +32,7 @@ TELLING = re.compile(r"\b(a|an|and|with|featuring|played|for|is|has|without|soun
 # What is true of one recording alone: effects, level, and how it goes on.
 PRIVATE = re.compile(
     "|".join(phrase for phrases in EFFECT_PHRASES.values() for phrase in phrases)
-    + "|" + "|".join(EFFECT_TAGS.values()) + "|recording|volume|quieter|louder"
+    + "|" + "|".join(EFFECT_TAGS.values()) + "|recording|volume|quieter|louder|dies down|builds up"
 )  # fmt: skip
 KEY = re.compile(r"\b[A-G](b|#|-flat|-sharp| flat| sharp)? (major|minor)\b")
 NUMBER = re.compile(r"\d")

@@ -87,7 +87,6 @@ def caption(
 
 
 def _line(found: "Caption") -> str:
-    how = HOW[found.method]
     if found.match == "weak":
-        return f"{found.file}  Nothing stands out. ({how}: {found.caption})"
-    return f"{found.file}  {found.caption}  ({how}, {found.match})"
+        return f"{found.file}  Nothing stands out."
+    return f"{found.file}  {found.caption}  ({HOW[found.method]}, {found.match})"
