@@ -12,7 +12,7 @@ all: test lint types imports
 setup:
 	@scripts/setup.sh
 
-tour: setup  ## corpus, pre-training, evaluation, embedding, tags, report: tour/report.md
+tour: setup  ## corpus, pre-training, evaluation, embedding, tags, report, search: tour/report.md
 	@bash runs/tour.sh
 
 test: setup  ## all tests that need no GPU and no network

@@ -25,7 +25,7 @@ stage() { # stage NAME "what it does" command...
   printf '== %s took %d s\n' "$name" "$((SECONDS - begun))"
 }
 
-rm -rf "$out/corpus" "$out/run" "$out"/*.parquet
+rm -rf "$out/corpus" "$out/run" "$out/library" "$out"/*.parquet
 
 stage corpus "render $clips clips of real music writing, with varied and noisy captions" \
   mulap corpus demo "$out/corpus" --clips "$clips" --seconds 6
@@ -40,10 +40,16 @@ stage embed "frozen features of every clip, by the trained backbone and by a ran
   bash -c "mulap embed '$out/corpus/audio' --model '$out/run/best' --level track -o '$out/trained.parquet'
            mulap embed '$out/corpus/audio' --model random --level track -o '$out/random.parquet'"
 
-stage tag "name MagnaTagATune's tags of one clip with musicnn's public weights" \
-  mulap tag "$out/corpus/audio/demo-00000.flac" --top 5
+stage use "tags, a sentence, and reasons for one clip, by mulap-small" \
+  bash -c "mulap tag '$out/corpus/audio/demo-00000.flac' --top 5
+           mulap caption '$out/corpus/audio/demo-00000.flac'
+           mulap explain '$out/corpus/audio/demo-00000.flac' 'calm solo flute'"
 
 stage report "frozen-feature scores, loss plot, tour/report.md" \
   python runs/tour_report.py "$out"
+
+stage search "a library of all clips, and the clips that fit some words best" \
+  bash -c "mulap index '$out/corpus/audio' --library '$out/library'
+           mulap search 'calm solo flute' --library '$out/library' --top 5"
 
 printf '\nThe tour took %d s. Read %s/report.md\n' "$((SECONDS - seconds_begun))" "$out"
