@@ -71,10 +71,9 @@ def explain(
 
 def _lines(explanation: "Explanation") -> list[str]:
     """Return the explanation for a terminal."""
-    from mulap.encoders.zero_shot import says
+    from mulap.encoders.neutral import word
 
-    score = f"{explanation.score:+.1f}"
-    said = f"{says(explanation.score)}, {score}" if explanation.by == "joint" else score
+    said = f"{word(explanation.percentile)}, {explanation.score:+.1f}"
     parts, most = explanation.parts, explanation.most()
     end = _clock(parts[-1].end)
     lines = [

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mulap.encoders.engine import WINDOW, Engine
+from mulap.encoders.neutral import word
 from mulap.encoders.zero_shot import ZeroShot
 
 By = Literal["joint", "match"]
@@ -56,6 +57,7 @@ class Explanation:
         text: the sentence.
         by: whose score it is.
         score: of the whole.
+        percentile: how well the sentence fits, see `mulap.encoders.neutral`.
         parts: of the track, in order; one that is alone has the effect 0.
         words: of the sentence, in order; none where there is one word only.
         agreement: rank correlation of effects and attention over the parts, between -1 and 1; None
@@ -66,6 +68,7 @@ class Explanation:
     text: str
     by: By
     score: float
+    percentile: float
     parts: tuple[Part, ...]
     words: tuple[Word, ...]
     agreement: float | None
@@ -90,6 +93,8 @@ class Explanation:
             "text": self.text,
             "by": self.by,
             "score": round(self.score, 3),
+            "match": word(self.percentile),
+            "percentile": round(self.percentile, 1),
             "segments": parts,
             "words": [{"word": each.word, "effect": round(each.effect, 3)} for each in self.words],
             "agreement": None if self.agreement is None else round(self.agreement, 3),
@@ -135,6 +140,8 @@ def explain_features(
         without = [" ".join(words[:k] + words[k + 1 :]) for k in range(len(words))]
         of_words = of_track[0] - score(engine, features, [whole], without)[0]
     attention = attention_of_parts(engine, features, text, parts) if engine.can_match else None
+    point = engine.project(features.mean(0, keepdims=True))
+    percentile = engine.neutral.percentile(point, engine.embed_text([text]))[0, 0]
     agreement = None
     if attention is not None and len(parts) >= _LEAST_PARTS:
         agreement = rank_correlation(effects, attention)
@@ -143,6 +150,7 @@ def explain_features(
         text,
         by,
         float(of_track[0]),
+        float(percentile),
         tuple(
             Part(
                 part.start * stride,

@@ -39,6 +39,9 @@ def test_the_effect_of_a_part_is_what_the_score_loses_without_it(engine):
     assert len(features) == len(found.parts) == 5
     whole = deviations(engine, features, TEXT)
     assert found.score == pytest.approx(whole, abs=1e-3)
+    point = engine.project(features.mean(0, keepdims=True))
+    [[percentile]] = engine.neutral.percentile(point, engine.embed_text([TEXT]))
+    assert found.percentile == pytest.approx(percentile)
     for k, part in enumerate(found.parts):
         assert (part.start, part.end) == (3.0 * k, 3.0 * k + 3.0)
         left = np.delete(features, k, axis=0)
