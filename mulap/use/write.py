@@ -27,7 +27,7 @@ def write_candidates(
 
     Args:
         engine: one that can match.
-        features: of the clip (T, A), at most `WINDOW` segments.
+        features: of the clip (T, A), of which the first `WINDOW` segments are used.
         lengths: in tokens, each at least 1.
         iterations: times that words are predicted.
 
