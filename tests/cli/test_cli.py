@@ -71,7 +71,7 @@ def test_the_commands_are_those_the_documentation_tells_of():
         "evaluate",
     }
     transfer = {"download", "task", "probe", "pretrain-supervised", "benchmark", "report"}
-    use = {"embed", "explain", "index", "info", "tag"}
+    use = {"caption", "embed", "explain", "index", "info", "moods", "search", "tag"}
     assert names == {"", "config", "corpus", "prepare"} | use | training | transfer
 
 

@@ -199,7 +199,7 @@ def test_a_tokenizer_without_a_token_that_is_needed_is_a_line(finished, run, nam
 def test_intervals_draw_whole_groups_and_not_clips():
     groups = np.repeat(np.arange(4), 25)
     ranks = np.where(groups < 2, 1.0, 50.0)  # a group is found or is not
-    found = Evaluation({}, (groups % 2).astype(float), {"atm": ranks}, groups)
+    found = Evaluation({}, (groups % 2).astype(float), {"atm": ranks}, groups, groups)
     figures = RunEvaluation("test", 100, found, None, []).as_dict()["trained"]
     assert figures["retrieval/groups"] == 4
     for name, values in (("retrieval/atm/R@10", ranks <= 10), ("atm/pair_accuracy", groups % 2)):
