@@ -149,6 +149,8 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     for num_rows in options.rows:
+        if options.folder:
+            options.folder.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=options.folder))
         try:
             print(f"| {' | '.join(measure(num_rows, options.queries, folder))} |", flush=True)
