@@ -10,6 +10,7 @@ the validation split. The library's own probes are another issue's.
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -137,12 +138,14 @@ def matching_table(figures: dict[str, dict[str, float]]) -> list[str]:
         f"| {_with_interval(trained)} | {_with_interval(untrained)} | 50 % |"
     )
     for key in trained:
-        if not key.startswith("retrieval/") or key.endswith("/pool") or "/chance/" in key:
+        match = re.fullmatch(r"retrieval/(atm|contrastive)/(to_text/)?(R@\d+|median_rank)", key)
+        if not match:
             continue
-        _, head, what = key.split("/")
+        head, to_text, what = match.groups()
         values = trained[key], untrained[key], trained[f"retrieval/chance/{what}"]
         cells = [f"{value:g}" if what == "median_rank" else f"{value:.1%}" for value in values]
-        lines.append(f"| text to audio by the {head} head, {what} | {' | '.join(cells)} |")
+        way = "audio to text" if to_text else "text to audio"
+        lines.append(f"| {way} by the {head} head, {what} | {' | '.join(cells)} |")
     return lines
 
 
