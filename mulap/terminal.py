@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Self
@@ -19,6 +19,7 @@ FIRST_LINE_SECONDS = 5.0
 LINE_SECONDS = 30.0
 BYTES = "bytes"
 _MIB = 2**20
+_BARS = "▁▂▃▄▅▆▇█"
 # A context variable, so that threads of one program may differ.
 _is_shown: ContextVar[bool] = ContextVar("is_shown", default=False)
 _loading = threading.Lock()
@@ -57,6 +58,21 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     `plural` is for several, if it is not the noun and an s.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def clock_time(seconds: float) -> str:
+    """Write seconds as m:ss, and from an hour on as h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def draw_bars(values: Sequence[float], low: float, high: float, most: int) -> str:
+    """Draw values between two ends as bars, at most so many: several then share the highest."""
+    size = -(-len(values) // most)
+    some = [max(values[start : start + size]) for start in range(0, len(values), size)]
+    scale = len(_BARS) / (high - low) if high > low else 0.0
+    return "".join(_BARS[min(int((value - low) * scale), len(_BARS) - 1)] for value in some)
 
 
 class Progress:

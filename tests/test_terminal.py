@@ -9,10 +9,21 @@ import threading
 from contextlib import redirect_stderr
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers.utils import logging
 
 from mulap import terminal
-from mulap.terminal import BYTES, Progress, counted, say, shown, without_transformers_bars
+from mulap.terminal import (
+    BYTES,
+    Progress,
+    clock_time,
+    counted,
+    draw_bars,
+    say,
+    shown,
+    without_transformers_bars,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +197,17 @@ def test_a_number_agrees_with_its_noun():
     ]
     assert counted(2, "process", "processes") == "2 processes"
     assert counted(1, "process", "processes") == "1 process"
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=200))
+def test_bars_show_the_highest_and_fit_a_line(values):
+    drawn = draw_bars(values, min(values), max(values), 40)
+    assert len(drawn) <= 40
+    assert set(drawn) <= set("▁▂▃▄▅▆▇█")
+    if max(values) > min(values):
+        assert "█" in drawn
+
+
+def test_times_have_hours_from_an_hour_on():
+    times = [clock_time(each) for each in (0, 72.9, 3599, 3723)]
+    assert times == ["0:00", "1:12", "59:59", "1:02:03"]

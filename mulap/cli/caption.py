@@ -9,10 +9,10 @@ import click
 from tqdm import tqdm
 
 from mulap.cli.group import (
-    DEFAULT_ENCODER,
     UserPath,
     device_option,
     end_with_failures,
+    joint_model_option,
     main,
     one_line_errors,
     quiet_transformers,
@@ -29,12 +29,7 @@ HOW = {"retrieved": "nearest known sentence", "written": "written by the model"}
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=UserPath())
-@click.option(
-    "--model",
-    default=DEFAULT_ENCODER,
-    show_default=True,
-    help="mulap-small, or a model of mulap pretrain that shares a space with text.",
-)
+@joint_model_option
 @click.option(
     "--method",
     type=click.Choice(list(HOW)),

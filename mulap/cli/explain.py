@@ -7,31 +7,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mulap.cli.group import (
-    DEFAULT_ENCODER,
     UserPath,
     device_option,
+    joint_model_option,
     main,
     one_line_errors,
     quiet_transformers,
     say,
 )
+from mulap.terminal import clock_time, draw_bars
 
 if TYPE_CHECKING:
     from mulap.use.explain import Explanation
 
-BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 40  # most parts on a line
 
 
 @main.command()
 @click.argument("file", type=UserPath())
 @click.argument("text")
-@click.option(
-    "--model",
-    default=DEFAULT_ENCODER,
-    show_default=True,
-    help="mulap-small, or a model of mulap pretrain that shares a space with text.",
-)
+@joint_model_option
 @click.option(
     "--by",
     type=click.Choice(["joint", "match"]),
@@ -75,11 +70,12 @@ def _lines(explanation: "Explanation") -> list[str]:
 
     said = f"{word(explanation.percentile)}, {explanation.score:+.1f}"
     parts, most = explanation.parts, explanation.most()
-    end = _clock(parts[-1].end)
+    effects = [part.effect for part in parts]
+    drawn = draw_bars(effects, min(effects), max(effects), _WIDTH)
+    end = clock_time(parts[-1].end)
     lines = [
         f"{explanation.file}  {said}",
-        f"  0:00 {bars([part.effect for part in parts])} {end}"
-        f"   most {_clock(most.start)}-{_clock(most.end)}",
+        f"  0:00 {drawn} {end}   most {clock_time(most.start)}-{clock_time(most.end)}",
     ]
     if len(parts) == 1:
         lines[1] = f"  0:00 - {end}   too short to leave a part out"
@@ -95,17 +91,3 @@ def _describe_agreement(agreement: float) -> str:
     if agreement >= 0.5:
         return f"  Attention looks at the same parts (agreement {agreement:.2f})."
     return f"  Attention looks elsewhere (agreement {agreement:.2f}): trust the lines above."
-
-
-def bars(values: list[float]) -> str:
-    """Draw values as bars from the lowest to the highest, at most 40; several then share one."""
-    size = -(-len(values) // _WIDTH)
-    some = [max(values[start : start + size]) for start in range(0, len(values), size)]
-    low, height = min(some), max(some) - min(some)
-    if not height:
-        return BARS[0] * len(some)
-    return "".join(BARS[round((value - low) / height * (len(BARS) - 1))] for value in some)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -131,6 +131,12 @@ device_option = click.option(
     show_default=True,
     help="PyTorch device, for example cpu, cuda or cuda:1. auto: a GPU if there is one, else cpu.",
 )
+joint_model_option = click.option(
+    "--model",
+    default=DEFAULT_ENCODER,
+    show_default=True,
+    help="mulap-small, or a model of mulap pretrain that shares a space with text.",
+)
 space_option = click.option(
     "--space",
     type=click.Choice(["backbone", "joint"]),

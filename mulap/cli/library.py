@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from mulap.cli.group import (
     LIBRARY,
@@ -23,7 +22,7 @@ from mulap.cli.group import (
     say_left_aside,
     warn,
 )
-from mulap.terminal import counted
+from mulap.terminal import clock_time, counted
 
 
 @main.command()
@@ -77,7 +76,7 @@ def index(music: tuple[Path, ...], library: Path, failures: bool, **options: Any
     else:
         left_out = f" {report.num_left_out:,} left out: mulap index --failures"
         say(
-            f"Done in {_minutes(report.seconds)}. "
+            f"Done in {clock_time(report.seconds)}. "
             f"{counted(report.num_tracks, 'track')} can be searched."
             + (left_out if report.num_left_out else "")
         )
@@ -121,11 +120,6 @@ def info(library: Path, as_json: bool) -> None:
         click.echo(f"{name:<11}{text}")
 
 
-def _minutes(seconds: float) -> str:
-    """Write 4:47, or 1:02:03."""
-    return tqdm.format_interval(seconds).removeprefix("0")
-
-
 def _size(num_bytes: int) -> str:
     """Write 26 kB, or 7.1 MB."""
     return f"{num_bytes / 1e3:,.0f} kB" if num_bytes < 1e6 else f"{num_bytes / 1e6:,.1f} MB"
@@ -151,7 +145,6 @@ def _lines(about: dict[str, Any]) -> dict[str, str]:
         lines["upgrade"] = f"to {about['filling']}: {counted(about['filled'], 'track')} so far"
     if run := about["last_run"]:
         ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["ended"]))
-        lines["last run"] = (
-            f"{ended}, {_minutes(run['seconds'])}, {counted(run['num_embedded'], 'track')} embedded"
-        )
+        embedded = counted(run["num_embedded"], "track")
+        lines["last run"] = f"{ended}, {clock_time(run['seconds'])}, {embedded} embedded"
     return lines

@@ -22,7 +22,7 @@ from mulap.cli.group import (
     say,
     warn,
 )
-from mulap.terminal import counted
+from mulap.terminal import clock_time, counted
 
 if TYPE_CHECKING:
     from mulap.library.hits import Hits
@@ -175,7 +175,6 @@ def _examples(files: tuple[str, ...], times: tuple[str, ...]) -> list[Any]:
 
 def _table(hits: "Hits") -> list[str]:
     """Return lines as wide as the terminal, if there is one."""
-    from mulap.library.query import format_time
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1_000
     names = [hit.name for hit in hits]
@@ -185,7 +184,7 @@ def _table(hits: "Hits") -> list[str]:
     longest = max(len("track"), *map(len, names))
     lines = [f" #  match      at  {'track':<{longest}}  why"]
     for hit, name, why in zip(hits, names, reasons, strict=True):
-        at = format_time(hit.start)
+        at = clock_time(hit.start)
         lines.append(f"{hit.rank:>2}  {hit.match:<6}  {at:>6}  {name:<{longest}}  {why}".rstrip())
     return lines
 

@@ -26,6 +26,7 @@ from mulap.cli.group import (
     say_left_aside,
     warn,
 )
+from mulap.terminal import clock_time, draw_bars
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mulap.encoders.encoder import Encoder, Tags
     from mulap.use.tag import TaggedFile
 
-_BARS = "▁▂▃▄▅▆▇█"
 _MOST_BARS = 60
 _NO_MUSIC = "it sounds like silence, noise, one tone or speech"
 
@@ -219,14 +219,12 @@ class _Shown:
 
     def _when(self, scores: "np.ndarray", starts: "np.ndarray") -> str:
         """Say where scores are highest; on a terminal, draw them as bars before that."""
-        most = f"most at {_minutes(starts[scores.argmax()])}"
+        most = f"most at {clock_time(starts[scores.argmax()])}"
         if not sys.stdout.isatty():
             return most
-        step, most_score = -(-len(scores) // _MOST_BARS), 100 if self.is_percentile else 1
-        highest = [scores[start : start + step].max() for start in range(0, len(scores), step)]
-        heights = (int(len(_BARS) * score / most_score) for score in highest)
-        bars = "".join(_BARS[min(height, len(_BARS) - 1)] for height in heights)
-        return f"{_minutes(starts[0])} {bars} {_minutes(starts[-1])}  {most}"
+        highest = 100 if self.is_percentile else 1
+        bars = draw_bars(scores.tolist(), 0, highest, _MOST_BARS)
+        return f"{clock_time(starts[0])} {bars} {clock_time(starts[-1])}  {most}"
 
 
 def _said_of_deviation(deviation: float) -> dict[str, Any]:
@@ -238,7 +236,3 @@ def _said_of_deviation(deviation: float) -> dict[str, Any]:
 def _of(tagged: "TaggedFile") -> "Tags":
     assert tagged.tags  # of files that can be used
     return tagged.tags
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -179,12 +179,6 @@ def parse_time(text: str) -> float | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def format_time(seconds: float) -> str:
-    """Write seconds as m:ss."""
-    whole = int(seconds)
-    return f"{whole // 60}:{whole % 60:02d}"
-
-
 def combine(
     words: np.ndarray,
     unwanted_words: np.ndarray,

@@ -5,12 +5,9 @@ import json
 import pytest
 import soundfile as sf
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny import tone, write_joint_model, write_reference
 
 from mulap.cli import main
-from mulap.cli.explain import BARS, bars
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +55,3 @@ def test_what_cannot_be_explained_is_said_in_one_line(model, song, tmp_path):
         assert result.exit_code == 1
         assert line in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
-
-
-@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=200))
-def test_bars_show_the_highest_and_fit_a_line(values):
-    drawn = bars(values)
-    assert 1 <= len(drawn) <= 40
-    assert set(drawn) <= set(BARS)
-    if max(values) > min(values):
-        assert "█" in drawn
