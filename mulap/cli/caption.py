@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 from mulap.cli.group import (
     UserPath,
@@ -15,10 +14,9 @@ from mulap.cli.group import (
     joint_model_option,
     main,
     one_line_errors,
+    print_files,
     quiet_transformers,
     refuse_given,
-    say_left_aside,
-    warn,
 )
 
 if TYPE_CHECKING:
@@ -68,17 +66,13 @@ def caption(
     given = None if sentences is None else read_sentences(sentences)
     captioner = Captioner(load_engine(model, device), method, given)
     left_aside = Counter[str]()
-    num_failures = 0
-    for found in caption_files(paths, captioner, left_aside):
-        if found.reason:
-            num_failures += 1
-            warn(f"left out: {found.file}: {found.reason}")
-            continue
-        line = json.dumps(found.to_dict(), ensure_ascii=False) if as_json else _line(found)
-        with tqdm.external_write_mode():  # the bar is taken away meanwhile
-            click.echo(line)
-    say_left_aside(left_aside)
+    found = caption_files(paths, captioner, left_aside)
+    num_failures = print_files(found, _json if as_json else _line, left_aside)
     end_with_failures(num_failures, "the lines above")
+
+
+def _json(found: "Caption") -> str:
+    return json.dumps(found.to_dict(), ensure_ascii=False)
 
 
 def _line(found: "Caption") -> str:

@@ -22,7 +22,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,7 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from tqdm import tqdm
 
 from mulap import __version__, terminal
 from mulap.configs import find_config
@@ -251,6 +253,27 @@ def say_left_aside(others: dict[str, int]) -> None:
         more = f", and {counted(len(others) - 5, 'more ending')}" if len(others) > 5 else ""
         files = counted(sum(others.values()), "file")
         warn(f"left aside: {files} with other endings ({said}{more})")
+
+
+def print_files(files: Iterable[Any], show: Callable[[Any], str], left_aside: Counter[str]) -> int:
+    """Print what is said of each file, and warn of those that cannot be used; return their number.
+
+    Args:
+        files: each has `file` and `reason`, which is empty if the file can be used.
+        show: what is printed of one.
+        left_aside: files of other endings, which are reported at the end.
+    """
+    num_failures = 0
+    for each in files:
+        if each.reason:
+            num_failures += 1
+            warn(f"left out: {each.file}: {each.reason}")
+            continue
+        text = show(each)
+        with tqdm.external_write_mode():  # the bar is taken away meanwhile
+            click.echo(text)
+    say_left_aside(left_aside)
+    return num_failures
 
 
 def quiet_transformers() -> None:

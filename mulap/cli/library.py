@@ -134,6 +134,7 @@ def _lines(about: dict[str, Any]) -> dict[str, str]:
         "tracks": f"{about['tracks']:,}",
         "files": f"{about['files']:,}",
         "windows": f"{about['windows']:,} of 9 s",
+        "tags": ", ".join(about["tags"]) or "no other than title, artist, album, genre and year",
         "disk": _size(about["bytes"]),
         "failures": f"{about['failures']:,}"
         + (" (mulap index --failures)" * bool(about["failures"])),

@@ -58,7 +58,8 @@ _SEVERAL = "Can be repeated."
     multiple=True,
     metavar="CONDITION",
     help="FIELD, an operator and a value: artist=Nils Frahm, path~live, seconds<5:00, "
-    f"genre=jazz|blues, year>=1990. = compares all of a text, ~ finds a part. {_SEVERAL}",
+    "genre=jazz|blues, year>=1990, and any other tag of your files: mood=calm, bpm>120. "
+    f"= compares all of a text, ~ finds a part. {_SEVERAL}",
 )
 @click.option(
     "--per-artist",
@@ -177,7 +178,7 @@ def _table(hits: "Hits") -> list[str]:
     """Return lines as wide as the terminal, if there is one."""
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1_000
-    names = [hit.name for hit in hits]
+    names = hits.names
     reasons = [", ".join(hit.why) for hit in hits]
     room = max(20, width - 25 - max(map(len, reasons)))
     names = [name if len(name) <= room else f"{name[: room - 1]}…" for name in names]

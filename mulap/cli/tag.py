@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 from mulap.cli.group import (
     COUNT,
@@ -20,10 +19,10 @@ from mulap.cli.group import (
     end_with_failures,
     main,
     one_line_errors,
+    print_files,
     quiet_transformers,
     refuse_given,
     say,
-    say_left_aside,
     warn,
 )
 from mulap.terminal import clock_time, draw_bars
@@ -31,7 +30,7 @@ from mulap.terminal import clock_time, draw_bars
 if TYPE_CHECKING:
     import numpy as np
 
-    from mulap.encoders.encoder import Encoder, Tags
+    from mulap.encoders.encoder import Tags
     from mulap.use.tag import TaggedFile
 
 _MOST_BARS = 60
@@ -76,6 +75,7 @@ def tag(paths: tuple[Path, ...], model: str, tags: str | None, **options: Any) -
         refuse_given("does nothing with --json, which prints all tags. Leave it out.", "top")
         refuse_given("cannot be combined with --json. Give one of them.", "as_csv")
     quiet_transformers()
+    from mulap.encoders.engine import load_engine
     from mulap.encoders.known_words import warning
     from mulap.encoders.load import load_encoder
     from mulap.encoders.zero_shot import read_tags
@@ -89,34 +89,24 @@ def tag(paths: tuple[Path, ...], model: str, tags: str | None, **options: Any) -
     zero_shot = None if asked is None and encoder.tags else encoder.zero_shot(asked)
     if zero_shot and zero_shot.unknown:
         warn(f"--tags {warning(zero_shot.unknown)}")
-    match = _open_match(encoder, options["device"]) if options["rerank"] else None
+    engine = None
+    if options["rerank"] or (zero_shot and options["as_json"]):
+        if encoder.tags and not zero_shot:
+            raise ValueError(f"--rerank: {encoder.name} judges no words. Give --model mulap-small.")
+        engine = load_engine(encoder.name, options["device"])
+    match = engine.match if engine and options["rerank"] else None
     count = options["top"] or (10 if asked is None and not options["as_json"] else None)
-    shown = _Shown(bool(zero_shot), count, options["segments"])
+    space = engine.space if engine else ""
+    shown = _Shown(bool(zero_shot), count, options["segments"], space)
     show = shown.as_json if options["as_json"] else shown.as_csv if options["as_csv"] else None
-    left_aside = Counter[str]()
-    num_failures = 0
     if options["as_csv"]:
         click.echo(shown.csv_header(match is not None))
-    for tagged in tag_files(paths, encoder, left_aside, zero_shot, match):
-        if tagged.tags is None:
-            num_failures += 1
-            warn(f"left out: {tagged.file}: {tagged.reason}")
-            continue
-        text = (show or shown.as_text)(tagged)
-        with tqdm.external_write_mode():  # the bar is taken away meanwhile
-            click.echo(text)
+    left_aside = Counter[str]()
+    files = tag_files(paths, encoder, left_aside, zero_shot, match)
+    num_failures = print_files(files, show or shown.as_text, left_aside)
     if zero_shot and show is None:
         say("strong: fits better than 99 of 100 neutral sentences; fair: 95")
-    say_left_aside(left_aside)
     end_with_failures(num_failures, "the lines above")
-
-
-def _open_match(encoder: "Encoder", device: str) -> Any:
-    from mulap.encoders.engine import load_engine
-
-    if encoder.tags:
-        raise ValueError(f"--rerank: {encoder.name} judges no words. Give --model mulap-small.")
-    return load_engine(encoder.name, device).match
 
 
 @dataclass(frozen=True)
@@ -127,11 +117,13 @@ class _Shown:
         is_percentile: whether scores are percentiles; a tagger's are not.
         count: of tags per file; None for all.
         has_segments: whether the scores of segments are printed.
+        space: whose points were compared; empty for a tagger.
     """
 
     is_percentile: bool
     count: int | None
     has_segments: bool
+    space: str = ""
 
     def as_json(self, tagged: "TaggedFile") -> str:
         """Return one line; a tagger's tags are numbers, other words' say more."""
@@ -142,6 +134,8 @@ class _Shown:
                 name: said if self.is_percentile else said["score"] for _, name, said in ranked
             },
         }
+        if self.space:
+            answer["space"] = self.space
         if self.has_segments:
             answer["start_seconds"] = tags.start_seconds.round(3).tolist()
             answer["segments"] = {

@@ -209,9 +209,10 @@ def _evaluate_captions(path: Path, data: Path, split: str, as_json: bool) -> Non
             ]
             told += [f"{values['words']:.1f} words", f"{values['different']:,} different"]
             click.echo(f"{title}: {', '.join(told)}")
-    for file, reason in missing:
-        warn(f"left out: {file}: {reason}")
-    end_with_failures(len(missing), "the lines above")
+    if missing:
+        clips = counted(len(missing), "clip")
+        warn(f"left out: {clips} without a caption in {path}, such as {missing[0]}")
+    end_with_failures(len(missing), "the line above")
 
 
 def _interval(ends: tuple[float, float] | None) -> str:

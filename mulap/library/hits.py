@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,11 +98,18 @@ class Hits(Sequence[Hit]):
 
     def __repr__(self) -> str:
         """Name the hits: a notebook shows it."""
-        return "\n".join(f"{each.rank:>3}  {each.match:<6}  {each.name}" for each in self.hits)
+        named = zip(self.hits, self.names, strict=True)
+        return "\n".join(f"{each.rank:>3}  {each.match:<6}  {name}" for each, name in named)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each hit, and behind equal ones as much of the path as tells them apart."""
+        return tell_apart([each.name for each in self.hits], [each.file for each in self.hits])
 
     def playlist(self) -> list[Entry]:
         """Return what `write_playlist` takes."""
-        return [Entry(each.file, each.seconds, each.name) for each in self.hits]
+        named = zip(self.hits, self.names, strict=True)
+        return [Entry(each.file, each.seconds, name) for each, name in named]
 
     def to_pandas(self) -> Any:
         """Return a DataFrame, a row per hit. Needs pandas."""
@@ -138,6 +146,23 @@ class Reasons:
         order = order[self._fits[order] >= _FITS]
         stands_out = self._tags.score(tracks)[:, order] >= YES
         return [_different(self._tags.tags[index] for index in order[row]) for row in stands_out]
+
+
+def tell_apart(names: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Return names, and behind those that are equal as much of the file's path as differs."""
+    same: dict[str, list[Sequence[str]]] = {}
+    for name, file in zip(names, files, strict=True):
+        same.setdefault(name.casefold(), []).append(Path(file).parts)
+    told = []
+    for name, file in zip(names, files, strict=True):
+        others = [parts for parts in same[name.casefold()] if parts != (own := Path(file).parts)]
+        if others:
+            count = 1
+            while count < len(own) and any(own[-count:] == each[-count:] for each in others):
+                count += 1
+            name = f"{name} ({one_line('/'.join(own[-count:]).replace('//', '/'))})"
+        told.append(name)
+    return told
 
 
 def percentile_of_tracks(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lancedb.expr import col
 
@@ -21,10 +21,11 @@ from mulap.audio import no_audio
 from mulap.files import AnyPath
 from mulap.library.about import JOURNAL, About, Space, is_library, read_about, writing
 from mulap.library.known import Known, LibraryFiles
-from mulap.library.rows import LibraryFile, Listener, read_tags
+from mulap.library.rows import LibraryFile, Listener
 from mulap.library.scan import Scan, check_disks, is_within, scan_files
-from mulap.library.store import Store, points_of, track_schema, with_points
-from mulap.terminal import counted, say
+from mulap.library.store import MOST_TAG_COLUMNS, Store, points_of, track_schema, with_points
+from mulap.library.tags import TAGS_VERSION, is_own, read_tags, with_own_tags
+from mulap.terminal import Progress, counted, say
 
 if TYPE_CHECKING:
     from mulap.embedding.pipeline import Embedded
@@ -163,6 +164,11 @@ class _Run:
     def end(self) -> None:
         """Compact the tables, and let the filled space answer."""
         self.store.optimize()
+        if names := sorted(self.store.left_out_tags):
+            say(
+                f"{counted(len(names), 'column')} of tags left out, as the library has "
+                f"{MOST_TAG_COLUMNS} already: {', '.join(names[:3])} ..."
+            )
         if self.store.space == self.about.filling:
             self.about = self.about.switched()
         last_run = {name: value for name, value in asdict(self.report).items() if name in _KEPT}
@@ -215,31 +221,39 @@ class _Run:
     def _follow_files(self) -> bool:
         """Replace the rows whose files or tags are others now; remove those without a file."""
         wanted = self.known.by_key()
-        rows = self.store.tracks(columns=["key", "files", "version"]).to_pylist()
+        columns = ["key", "files", "version", "tags_version"]
+        rows = self.store.tracks(columns=columns).to_pylist()
         stale = []
         for row in rows:
             files = wanted.get(row["key"])
-            if files and (row["files"], row["version"]) != (files, self._version(files[0])):
+            if files and (row["files"] != files or self._has_other_tags(row, files[0])):
                 stale.append(row["key"])
-        for start in range(0, len(stale), _TRACKS_AT_ONCE):
-            self._replace(stale[start : start + _TRACKS_AT_ONCE], wanted)
+        with Progress("reading tags", len(stale)) as progress:
+            for start in range(0, len(stale), _TRACKS_AT_ONCE):
+                some = stale[start : start + _TRACKS_AT_ONCE]
+                self._replace(some, wanted)
+                progress.advance(len(some))
         gone = [row["key"] for row in rows if row["key"] not in wanted]
         self.store.delete(gone)
         return bool(stale or gone)
 
+    def _has_other_tags(self, row: dict[str, Any], file: str) -> bool:
+        """Return whether a row's tags are not those that its first file has, as read today."""
+        is_outdated = row["tags_version"] != TAGS_VERSION and file in self.scan.paths
+        return is_outdated or row["version"] != self._version(file)
+
     def _replace(self, keys: list[str], wanted: dict[str, list[str]]) -> None:
         """Give rows the files that they have now, and the tags of the first."""
         schema = track_schema(self.store.space.size)
-        found = self.store.tracks(col("key").isin(keys), schema.names)
+        found = self.store.tracks(col("key").isin(keys), [*self.store.columns, "point"])
         rows = found.drop_columns(["point"]).to_pylist()
         for row in rows:
             files = wanted[row["key"]]
-            first = {"file": files[0], "version": self._version(files[0])}
-            if first != {name: row[name] for name in first}:
-                path = self.scan.paths.get(files[0], Path(files[0]))
-                row |= {**first, **read_tags(path, row["seconds"])}
-            row["files"] = files
-        columns = {name: [row[name] for row in rows] for name in schema.names if name != "point"}
+            if row["file"] != files[0] or self._has_other_tags(row, files[0]):
+                row |= dict.fromkeys(filter(is_own, row))
+                row |= read_tags(self.scan.paths.get(files[0], Path(files[0])), row["seconds"])
+            row |= {"files": files, "file": files[0], "version": self._version(files[0])}
+        schema, columns = with_own_tags(schema, rows)
         self.store.update(with_points(schema, columns, points_of(found)))
 
     def _version(self, file: str) -> str:

@@ -28,6 +28,7 @@ def library_info(folder: AnyPath) -> dict[str, Any]:
         "windows": store.num_windows(),
         "failures": failures,
         "unindexed": store.unindexed(),
+        "tags": sorted(store.own_tags() or ()),
         "bytes": _count_bytes(folder),
         "filling": about.filling.name if about.filling else None,
         "filled": _count_filled(folder, about.filling) if about.filling else None,

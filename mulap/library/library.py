@@ -27,7 +27,7 @@ from mulap.library.moods import MOODS, rank_moods, words_of
 from mulap.library.playlist import SUFFIXES, read_playlist
 from mulap.library.query import Example, Point, Query, ask, combine
 from mulap.library.search import Picks, Rules, best_windows, between, find
-from mulap.library.store import Store, points_of
+from mulap.library.store import SHOWN, Store, points_of
 from mulap.library.where import between_seconds, parse_where
 from mulap.vectors.keys import audio_key, file_name
 
@@ -246,7 +246,7 @@ class Library:
             seconds = self.store.tracks(columns=["seconds"]).column("seconds").to_numpy()
             self._lengths = _Lengths.of(seconds)
         self._check_not_empty()
-        asked = parse_where(_several(where))
+        asked = parse_where(_several(where), self.store.own_tags() if where else None)
         filters, num_left_out = asked.expression, 0
         if not any_length and "seconds" not in asked.fields and not self._lengths.are_short:
             num_left_out = self._lengths.num_unusual
@@ -300,8 +300,7 @@ class Library:
         return tags | {"seconds": seconds, "point": point, "searched": searched}
 
     def _tracks_where(self, column: str, value: str) -> pa.Table:
-        columns = ["key", "files", "file", "title", "artist", "album", "seconds", "point"]
-        return self.store.tracks(col(column) == lit(value), columns)
+        return self.store.tracks(col(column) == lit(value), SHOWN)
 
     def _window_at(self, row: dict[str, Any], example: Example) -> np.ndarray:
         if example.at is None:

@@ -6,22 +6,20 @@
 A point belongs to the mean of some segments' features, as in training and in `mulap tag`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from mulap.audio import AudioError, probe_audio
-from mulap.corpora.tags import describe_tags
 from mulap.library.store import now, track_schema, window_schema, with_points
+from mulap.library.tags import read_tags, with_own_tags
 
 if TYPE_CHECKING:
     from mulap.encoders.encoder import Encoder
 
 SEGMENTS_OF_WINDOW = 3
-_TAGS = ("title", "artist", "album", "genre")
 
 
 class LibraryFile(NamedTuple):
@@ -94,10 +92,8 @@ class Batch:
     def tables(self) -> tuple[pa.Table, pa.Table]:
         """Return the rows for `Store.add`."""
         size = self._listener.size
-        tracks, windows = track_schema(size), window_schema(size)
-        columns = {
-            name: [row[name] for row in self._tracks] for name in tracks.names if name != "point"
-        }
+        tracks, columns = with_own_tags(track_schema(size), self._tracks)
+        windows = window_schema(size)
         keys, starts, ends = zip(*self._windows, strict=True)
         of_windows = {
             "key": [key for key, some in zip(keys, starts, strict=True) for _ in some],
@@ -112,20 +108,3 @@ class Batch:
     def __len__(self) -> int:
         """Return the number of tracks."""
         return len(self._tracks)
-
-
-def read_tags(path: Path, fallback_seconds: float = 0.0) -> dict[str, Any]:
-    """Return a file's title, artist, album, genre, year and seconds; as `mulap corpus` reads them.
-
-    The title is made of the file's name where it has none. Of a file whose headers cannot be read
-    that is all.
-    """
-    tags: Mapping[str, str] = {}
-    try:
-        info = probe_audio(path)
-        tags, seconds = info.tags, info.duration_seconds
-    except AudioError:
-        seconds = fallback_seconds
-    said = describe_tags(tags, path.name)
-    about: dict[str, Any] = {tag: said.get(tag, "") for tag in _TAGS}
-    return about | {"year": int(said.get("year", 0)), "seconds": seconds or fallback_seconds}

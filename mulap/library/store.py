@@ -30,11 +30,13 @@ from lancedb.index import BTree, IvfSq
 
 from mulap.files import AnyPath
 from mulap.library.about import Space, read_about
+from mulap.library.tags import NUMBER, TEXT, is_own
 
 LANCE_FOLDER = "lance"
 LEAST_ROWS_OF_INDEX = 50_000  # fewer are compared exactly; 300,000 took 162 ms
 METRIC = "cosine"
 _REFINE_FACTOR = 5  # so many times the wanted rows are compared exactly after the index
+MOST_TAG_COLUMNS = 500  # of tags without a fixed column
 _ROWS_AT_ONCE = 5_000  # keys of one filter, rows of one commit
 _LOOK_AGAIN = timedelta(seconds=2)  # how old a reader's view may be
 _KEEP_VERSIONS = timedelta(hours=1)  # longer than any reader's query
@@ -55,12 +57,14 @@ _TRACK_FIELDS = [
     ("seconds", pa.float32()),
     ("num_windows", pa.int32()),
     ("added", pa.int64()),  # seconds since 1970
+    ("tags_version", pa.int32()),  # of `read_tags`; null in rows of before
 ]
+SHOWN = ("key", "files", "file", "title", "artist", "album", "seconds", "point")
 _WINDOW_FIELDS = [("key", pa.string()), ("start", pa.float32()), ("end", pa.float32())]
 
 
 def track_schema(size: int) -> pa.Schema:
-    """Return the columns of a track, with points of `size` numbers."""
+    """Return the columns of a track, with points of `size` numbers; those of own tags are added."""
     return pa.schema([*_TRACK_FIELDS, ("point", pa.list_(pa.float16(), size))])
 
 
@@ -89,10 +93,12 @@ class Store:
     Attributes:
         folder: the library.
         space: whose points these are.
+        left_out_tags: columns of tags that were not written: there are too many.
     """
 
     def __init__(self, folder: AnyPath, space: Space, is_writer: bool = False) -> None:
         self.folder, self.space = Path(folder), space
+        self.left_out_tags: set[str] = set()
         with self._in_our_words():
             self._db = lancedb.connect(
                 self.folder / LANCE_FOLDER,
@@ -133,10 +139,26 @@ class Store:
 
         Args:
             where: None for all.
-            columns: of `track_schema`; None for all but `point`.
+            columns: None for all but `point`.
         """
-        columns = columns or [name for name, _ in _TRACK_FIELDS]
+        columns = columns or self.columns
         return self._read(lambda: _select(self._tracks, where, columns))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of tracks, without `point`."""
+        return [name for name in self._read(lambda: self._tracks.schema).names if name != "point"]
+
+    def own_tags(self) -> dict[str, bool] | None:
+        """Return the tags without a fixed column: name -> whether some are numbers.
+
+        None: the library was made before they were read.
+        """
+        names = self.columns
+        if "tags_version" not in names:
+            return None
+        texts = [name.removeprefix(TEXT) for name in names if name.startswith(TEXT)]
+        return {name: NUMBER + name in names for name in sorted(texts)}
 
     def nearest(
         self, point: np.ndarray, count: int, where: Expr | None = None, is_exact: bool = False
@@ -150,7 +172,7 @@ class Store:
             is_exact: compare every track, also where there is an index.
 
         Returns:
-            All columns of `track_schema`, and `cosine`, float32.
+            The columns that hits need, `SHOWN`, and `cosine`, float32.
         """
         self._check_point(point)
         return self._read(lambda: _nearest(self._query(point, where, is_exact), point, count))
@@ -186,11 +208,12 @@ class Store:
         """Add tracks that are not there yet, and all their windows; two commits."""
         with self._in_our_words():
             self._windows.add(windows)
-            self._tracks.add(tracks)
+            self._tracks.add(self._make_room(tracks))
 
     def update(self, tracks: pa.Table) -> None:
         """Replace the rows of tracks that are there; their windows stay."""
         with self._in_our_words():
+            tracks = self._make_room(tracks)
             for start in range(0, len(tracks), _ROWS_AT_ONCE):
                 merge = self._tracks.merge_insert("key").when_matched_update_all()
                 merge.execute(tracks.slice(start, _ROWS_AT_ONCE))
@@ -225,9 +248,25 @@ class Store:
 
     def _table(self, name: str, schema: pa.Schema, is_writer: bool) -> Any:
         name = f"{name}_{self.space.hash}"
+        try:
+            table = self._db.open_table(name)
+        except ValueError as error:
+            if not (is_writer and _NO_TABLE.match(str(error))):
+                raise
+            return self._db.create_table(name, schema=schema)
         if is_writer:
-            return self._db.create_table(name, schema=schema, exist_ok=True)
-        return self._db.open_table(name)
+            _add_columns(table, schema)  # that an earlier version did not have
+        return table
+
+    def _make_room(self, tracks: pa.Table) -> pa.Table:
+        """Add the columns of tags that come up for the first time; return what has a column."""
+        own = [name for name in self.columns if is_own(name)]
+        new = [name for name in tracks.column_names if is_own(name) and name not in own]
+        if too_many := new[max(0, MOST_TAG_COLUMNS - len(own)) :]:
+            self.left_out_tags.update(too_many)
+            tracks = tracks.drop_columns(too_many)
+        _add_columns(self._tracks, tracks.schema)
+        return tracks
 
     def _has_index(self, name: str) -> bool:
         return bool((self._tracks if name == "tracks" else self._windows).list_indices())
@@ -236,7 +275,7 @@ class Store:
         point = np.asarray(point, np.float32)
         query = self._tracks.search(point, vector_column_name="point", query_type="vector")
         # The metric is named in index and query alike: another one scans without the index.
-        query = query.distance_type(METRIC)
+        query = query.distance_type(METRIC).select([*SHOWN, "_distance"])
         query = query.bypass_vector_index() if is_exact else query.refine_factor(_REFINE_FACTOR)
         return query if where is None else query.where(where, prefilter=True)
 
@@ -311,6 +350,12 @@ def _in_our_words(error: Exception, folder: Path) -> Exception:
         f"{folder}: its tables cannot be read; a file is damaged or gone. Remove the library's "
         "folder and run mulap index again."
     )
+
+
+def _add_columns(table: Any, schema: pa.Schema) -> None:
+    """Add the columns of a schema that a table lacks; they are null in the rows that are there."""
+    if new := [each for each in schema if each.name not in table.schema.names]:
+        table.add_columns(new)
 
 
 def _select(table: Any, where: Expr | None, columns: Sequence[str]) -> pa.Table:

@@ -25,7 +25,7 @@ HUMAN = "human"  # the source of captions by people, of MusicCaps and Song Descr
 
 def evaluate_captions(
     path: str | os.PathLike[str], data: str | os.PathLike[str], split: str = "test"
-) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+) -> tuple[dict[str, Any], list[str]]:
     """Score a file of captions on a split of a corpus.
 
     Args:
@@ -36,7 +36,7 @@ def evaluate_captions(
 
     Returns:
         Figures by name: `captions` and `others`, the floor, are those of `score_captions`; and the
-        clips that have no caption, each with its reason.
+        files of the clips that have no caption.
 
     Raises:
         ValueError: the file cannot be read, or no clip of the split has a caption in it.
@@ -51,7 +51,7 @@ def evaluate_captions(
         if caption is None and times[name] == 1:
             caption = given.get(name)
         if caption is None:
-            missing.append((os.fspath(clip.audio_path), f"has no caption in {path}."))
+            missing.append(os.fspath(clip.audio_path))
         else:
             captions.append(caption)
             used.append(clip)

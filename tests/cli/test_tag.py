@@ -45,6 +45,7 @@ def test_tags_of_many_files_come_in_order_and_with_failures(song, tmp_path):
     answer = json.loads(line)
     assert answer["file"] == str(song)
     assert len(answer["tags"]) == 50
+    assert "space" not in answer  # a tagger has none
     left_out, aside, count = done.stderr.splitlines()
     assert left_out.startswith(f"left out: {tmp_path / 'broken.wav'}: ")
     assert aside == "left aside: 1 file with other endings (1 .txt)"
@@ -98,7 +99,9 @@ def test_words_are_printed_best_first_with_what_they_say(small, song, tmp_path):
 
 def test_a_word_that_the_text_model_does_not_know_is_told_and_scored(small, song):
     done = call("tag", song, "--model", small, "--tags", "piano,zither", "--json", "-q")
-    assert set(json.loads(done.stdout)["tags"]) == {"piano", "zither"}
+    answer = json.loads(done.stdout)
+    assert set(answer["tags"]) == {"piano", "zither"}
+    assert answer["space"] == load_engine(small, "cpu").space
     assert done.stderr.startswith("--tags 'zither': the text model hardly knows such words")
     check_one_line(call("tag", song, "--model", small, "--tags", "a,,b"), 1, "a tag is empty")
 

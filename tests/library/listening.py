@@ -44,13 +44,17 @@ def load(model: str) -> TinyListener:
     return TinyListener(model, int(model.partition("-")[2] or 0))
 
 
-def write_sound(path: Path, seed: int = 0, seconds: float = 0.5, title: str = "") -> Path:
+def write_sound(
+    path: Path, seed: int = 0, seconds: float = 0.5, title: str = "", comment: str = ""
+) -> Path:
     """Write noise, the same for the same seed; the file's time is not that of any other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.random.default_rng(seed).normal(size=round(seconds * RATE)) * 0.1
     with sf.SoundFile(path, "w", RATE, 1, format="WAV" if path.suffix == ".wav" else "FLAC") as out:
         if title:
             out.title = title
+        if comment:
+            out.comment = comment
         out.write(samples)
     return settle(path)
 
@@ -72,7 +76,10 @@ def contents(library: Path) -> dict:
     store = Store.open(library)
     tracks = store.tracks(columns=[*store.tracks().column_names, "point"])
     points = dict(zip(tracks.column("key").to_pylist(), points_of(tracks).tolist(), strict=True))
-    rows = {row["key"]: row for row in tracks.drop_columns(["point", "added"]).to_pylist()}
+    rows = {
+        row["key"]: {name: value for name, value in row.items() if value is not None}
+        for row in tracks.drop_columns(["point", "added"]).to_pylist()
+    }
     assert len(rows) == len(tracks), "a key is there twice"
     windows = store.windows_of(sorted(rows)).to_pylist()
     assert len(windows) == store.num_windows(), "windows without a track"

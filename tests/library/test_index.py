@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import lancedb
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -143,6 +144,51 @@ def test_a_copy_of_the_same_time_gives_its_name_once_it_is_the_first(music, libr
     song.unlink()
     index(music, library)
     assert "another name" in titles(library)
+
+
+def comments(library):
+    return sorted(row.get("text_comment") or "" for row in Store.open(library).tracks().to_pylist())
+
+
+def test_own_tags_follow_the_files_and_nothing_is_embedded_for_them(music, library):
+    write_sound(music / "cd0" / "0.flac", 0, comment="calm")
+    write_sound(music / "z.flac", 0)  # a copy that says nothing
+    index(music, library)
+    assert comments(library) == [*[""] * 5, "calm"]
+    write_sound(music / "cd1" / "1.flac", 1, comment="loud")
+    (music / "cd0" / "0.flac").unlink()
+    assert index(music, library).num_embedded == 0
+    assert comments(library) == [*[""] * 5, "loud"]
+
+
+def drop_columns(library, *names):
+    """Make a library as earlier versions did, which had no such columns."""
+    name = Store.open(library)._tracks.name
+    lancedb.connect(library / "lance").open_table(name).drop_columns(list(names))
+
+
+def test_a_library_of_before_gets_its_files_tags_in_one_run_and_embeds_nothing(music, library):
+    write_sound(music / "cd0" / "0.flac", 0, comment="calm")
+    index(music, library)
+    fresh = contents(library)
+    drop_columns(library, "tags_version", "text_comment")
+    store = Store.open(library)
+    assert store.own_tags() is None
+    assert len(store.nearest(np.ones(store.space.size), 3)) == 3  # it answers as it is
+    report = index_music([], library, never)
+    assert (report.is_changed, report.num_embedded) == (True, 0)
+    assert contents(library) == fresh
+    assert not index_music([], library, never).is_changed
+
+
+def test_the_tags_of_files_that_are_not_looked_at_stay_as_they_are(music, library, tmp_path):
+    write_sound(tmp_path / "other" / "x.flac", 50, title="X")
+    index(music, library)
+    index(tmp_path / "other", library)
+    drop_columns(library, "tags_version")
+    shutil.rmtree(music)
+    index(tmp_path / "other", library)
+    assert titles(library) == [*(f"Song {seed}" for seed in range(6)), "X"]
 
 
 def test_failures_are_remembered_until_the_file_changes(music, library):
@@ -341,7 +387,7 @@ class FusedTable:
 
     def __init__(self, table, fuse) -> None:
         self._table = table
-        for name in ("add", "delete", "optimize", "merge_insert"):
+        for name in ("add", "add_columns", "delete", "optimize", "merge_insert"):
             setattr(self, name, fuse(getattr(table, name)))
 
     def __getattr__(self, name):
@@ -370,10 +416,10 @@ class AnyHistory(RuleBasedStateMachine):
     def path(self, name):
         return self.music / name
 
-    @rule(name=names, sound=sounds, title=songs)
-    def write(self, name, sound, title):
+    @rule(name=names, sound=sounds, title=songs, comment=songs)
+    def write(self, name, sound, title, comment):
         """Add a file, change its audio, or its tags alone."""
-        write_sound(self.path(name), sound, title=title)
+        write_sound(self.path(name), sound, title=title, comment=comment)
 
     @rule(name=names)
     def damage(self, name):

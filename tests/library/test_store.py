@@ -13,6 +13,7 @@ from lancedb.expr import col, lit
 from mulap.library import store as store_module
 from mulap.library.about import About, Space
 from mulap.library.store import Store, points_of, track_schema, window_schema, with_points
+from mulap.library.tags import TAGS_VERSION, own_columns
 
 SIZE = 8
 SPACE = Space("tiny@0123abcd", "tiny", SIZE)
@@ -39,9 +40,12 @@ def rows(keys, num_windows=2, space=SPACE, **changes):
         "seconds": [9.0 * num_windows] * len(keys),
         "num_windows": [num_windows] * len(keys),
         "added": [1] * len(keys),
+        "tags_version": [TAGS_VERSION] * len(keys),
     }
+    own = own_columns(changes)
     points = np.concatenate([unit(sum(key.encode())) for key in keys])
-    tracks = with_points(track_schema(space.size), columns | changes, points)
+    schema = pa.schema([*track_schema(space.size), *own])
+    tracks = with_points(schema, columns | changes, points)
     of_windows = {
         "key": [key for key in keys for _ in range(num_windows)],
         "start": [9.0 * place for _ in keys for place in range(num_windows)],
@@ -231,3 +235,25 @@ def test_many_small_commits_are_merged(store):
 def test_points_are_float16_of_a_fixed_size(store):
     store.add(*rows(["a"]))
     assert store.points(["a"]).schema.field("point").type == pa.list_(pa.float16(), SIZE)
+
+
+def test_tags_get_columns_when_they_come_up_and_rows_of_before_are_null_in_them(store):
+    store.add(*rows(["a"]))
+    assert store.own_tags() == {}
+    store.add(*rows(["b"], text_mood=["calm"]))
+    store.add(*rows(["c"], text_bpm=["128"], number_bpm=[128.0]))
+    assert store.own_tags() == {"bpm": True, "mood": False}
+    found = store.tracks(columns=["key", "text_mood", "number_bpm"]).sort_by("key").to_pylist()
+    assert [(each["text_mood"], each["number_bpm"]) for each in found] == [
+        (None, None),
+        ("calm", None),
+        (None, 128.0),
+    ]
+    assert "text_mood" not in store.nearest(unit(1)[0], 3).column_names
+
+
+def test_more_tags_than_there_is_room_for_are_left_out_and_named(store, monkeypatch):
+    monkeypatch.setattr(store_module, "MOST_TAG_COLUMNS", 2)
+    store.add(*rows(["a"], text_x=["1"], text_y=["1"], text_z=["1"]))
+    assert store.own_tags() == {"x": False, "y": False}
+    assert store.left_out_tags == {"text_z"}

@@ -35,13 +35,17 @@ def store(tmp_path_factory):
     keys = [f"k{number}" for number in range(len(EVIL))]
     seconds = [10.0 * number for number in range(len(EVIL))]
     years = [0, *range(1990, 1990 + len(EVIL) - 1)]
-    store.add(*rows(keys, artist=EVIL, seconds=seconds, year=years))
+    moods = [text or None for text in EVIL]  # as in a file that has no such tag
+    texts = ["128", "90.5", "fast", None, "128.0", *([None] * (len(EVIL) - 5))]
+    numbers = [None if text in (None, "fast") else float(text) for text in texts]
+    own = {"text_mood": moods, "text_bpm": texts, "number_bpm": numbers}
+    store.add(*rows(keys, artist=EVIL, seconds=seconds, year=years, **own))
     return store
 
 
 def select(store, *conditions):
-    found = store.tracks(parse_where(conditions).expression, ["artist", "seconds", "year"])
-    return found.to_pylist()
+    expression = parse_where(conditions, store.own_tags()).expression
+    return store.tracks(expression, ["artist", "seconds", "year", "text_bpm"]).to_pylist()
 
 
 def artists(store, *conditions):
@@ -79,18 +83,61 @@ def test_numbers_compare_and_an_unknown_year_fulfils_no_comparison(store):
     assert sorted(found) == [20, 30, 40]
 
 
+def tempos(store, *conditions):
+    return [row["text_bpm"] for row in select(store, *conditions)]
+
+
+def test_a_tag_of_the_user_s_own_compares_as_text_and_as_a_number(store):
+    assert tempos(store, "bpm>90.5") == ["128", "128.0"]
+    assert tempos(store, "tempo<=100") == ["90.5"]
+    assert tempos(store, "bpm=128") == ["128", "128.0"]
+    assert tempos(store, "bpm=fast|90.50") == ["90.5", "fast"]
+    assert tempos(store, "bpm~a") == ["fast"]
+    assert tempos(store, "bpm!=128", "bpm!=") == ["90.5", "fast"]
+    assert len(select(store, "bpm!=128")) == len(EVIL) - 2
+    assert len(select(store, "bpm=")) == len(EVIL) - 4
+    assert artists(store, "mood=BJÖRK", "artist~ö") == ["Björk"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "line"),
+    [
+        ("mod=calm", "one of title, artist, album, genre, path, seconds, year; of the files' own "
+         "tags: bpm, mood."),
+        ("mood>3", "mood is text. Use =, !=, ~ or !~."),
+        ("bpm>fast", "'fast' is not a number. Write, say, 120 or 99.5."),
+        ("mood~", "has no value. Add the text to look for."),
+    ],
+)  # fmt: skip
+def test_a_wrong_condition_on_a_tag_is_refused_and_an_unknown_one_names_the_known(
+    store, condition, line
+):
+    with pytest.raises(ValueError, match=f"^--where '{condition}': ") as raised:
+        parse_where([condition], store.own_tags())
+    assert str(raised.value).endswith(line)
+
+
+def test_a_library_whose_tags_were_not_read_says_how_to_read_them():
+    with pytest.raises(ValueError, match="year; or run mulap index, which reads"):
+        parse_where(["mood=calm"], None)
+    with pytest.raises(ValueError, match="year; no file has any other tag"):
+        parse_where(["mood=calm"], {})
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    st.sampled_from(["artist=", "artist~", "artist!=", "artist!~"]),
+    st.sampled_from(
+        [f"{tag}{end}" for tag in ("artist", "mood") for end in ("=", "~", "!=", "!~")]
+    ),
     st.one_of(st.text(max_size=12), st.sampled_from(EVIL)),
 )
 def test_any_text_selects_what_python_selects(store, start, value):
     alternatives = [each.strip().lower() for each in value.strip().split("|")]
     if "~" in start and not all(alternatives):
         with pytest.raises(ValueError, match="has no value"):
-            parse_where([start + value])
+            parse_where([start + value], store.own_tags())
         return
 
     def is_found(artist):
