@@ -16,6 +16,7 @@ from mulap.cli import (
     tag,
     training,
     transfer,
+    web,
 )
 from mulap.cli.group import main
 
@@ -32,4 +33,5 @@ __all__ = [
     "tag",
     "training",
     "transfer",
+    "web",
 ]

@@ -46,6 +46,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 SOME_FAILED = 3
 INTERRUPTED = 130
 _LONGEST_LINE = 1_000  # letters of an error: some quote what they found in a damaged file
+_EXTRAS = {"lancedb": "search", "starlette": "web", "uvicorn": "web"}
 # Of the extras `probe` and `train`, by the names they are imported by; embedding and tagging do
 # without.
 _OPTIONAL_PACKAGES = {
@@ -187,8 +188,8 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise  # the reader of our output is gone, as in `| head`: click ends quietly
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
-            if package == "lancedb":
-                message = "the package lancedb is missing. Run pip install 'mulap[search]'"
+            if extra := _EXTRAS.get(package):
+                message = f"the package {package} is missing. Run pip install 'mulap[{extra}]'"
                 raise click.ClickException(message) from error
             if package not in _OPTIONAL_PACKAGES:
                 raise

@@ -34,6 +34,7 @@ class Hit:
         album: likewise.
         seconds: length of the track.
         space: NAME@HASH of the model whose points were compared.
+        id: of the track's audio; whatever its file is called.
         rerank: probability of a match by co-attention; None where that was not asked for.
     """
 
@@ -50,6 +51,7 @@ class Hit:
     album: str
     seconds: float
     space: str
+    id: str
     rerank: float | None = None
 
     @property

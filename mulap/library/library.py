@@ -330,6 +330,7 @@ class Library:
                 score=float(row["cosine"]),
                 why=reasons[index],
                 space=self.store.space.name,
+                id=row["key"],
                 **{name: row[name] for name in ("artist", "title", "album", "seconds")},
             )
             for index, row in enumerate(rows)

@@ -33,16 +33,25 @@ def write_playlist(path: AnyPath, entries: Iterable[Entry]) -> None:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: is no playlist's name. Let it end in .m3u8.")
-    folder = os.path.abspath(path.parent)
+    text = playlist_text(entries, os.path.abspath(path.parent))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+def playlist_text(entries: Iterable[Entry], folder: str = "") -> str:
+    """Return what is in a playlist: paths relative to its folder, or absolute without one.
+
+    Raises:
+        ValueError: a path cannot be written in a playlist.
+    """
     lines = ["#EXTM3U"]
     for entry in entries:
-        relative = Path(os.path.relpath(entry.file, folder)).as_posix()
-        if len(relative.splitlines()) > 1:
+        path = Path(os.path.relpath(entry.file, folder) if folder else entry.file).as_posix()
+        if len(path.splitlines()) > 1:
             raise ValueError(f"{entry.file!r}: has no place in a playlist. Rename the file.")
-        shown = f"./{relative}" if relative.startswith("#") else relative  # # begins a comment
+        shown = f"./{path}" if path.startswith("#") else path  # # begins a comment
         lines += [f"#EXTINF:{round(entry.seconds)},{one_line(entry.name)}", shown]
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8"))
+    return "\n".join(lines) + "\n"
 
 
 def read_playlist(path: AnyPath) -> list[str]:

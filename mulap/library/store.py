@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import lancedb
 import numpy as np
 import pyarrow as pa
-from lancedb.expr import Expr, col
+from lancedb.expr import Expr, col, lit
 from lancedb.index import BTree, IvfSq
 
 from mulap.files import AnyPath
@@ -159,6 +159,13 @@ class Store:
             return None
         texts = [name.removeprefix(TEXT) for name in names if name.startswith(TEXT)]
         return {name: NUMBER + name in names for name in sorted(texts)}
+
+    def track(self, key: str) -> dict[str, Any] | None:
+        """Return one track, all columns; None if it is not there."""
+        found = self.tracks(col("key") == lit(key), [*self.columns, "point"])
+        if not len(found):
+            return None
+        return found.drop_columns(["point"]).to_pylist()[0] | {"point": points_of(found)[0]}
 
     def nearest(
         self, point: np.ndarray, count: int, where: Expr | None = None, is_exact: bool = False

@@ -71,7 +71,7 @@ def test_the_commands_are_those_the_documentation_tells_of():
         "evaluate",
     }
     transfer = {"download", "task", "probe", "pretrain-supervised", "benchmark", "report"}
-    use = {"caption", "embed", "explain", "index", "info", "moods", "search", "tag"}
+    use = {"app", "caption", "embed", "explain", "index", "info", "moods", "search", "serve", "tag"}
     assert names == {"", "config", "corpus", "prepare"} | use | training | transfer
 
 

@@ -44,7 +44,7 @@ def test_json_csv_and_the_playlist_hold_the_same_hits(folder, tmp_path):
     assert [line["rank"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert set(lines[0]) == {
         *("rank", "file", "start", "end", "match", "percentile", "score", "why"),
-        *("artist", "title", "album", "seconds", "space"),
+        *("artist", "title", "album", "seconds", "space", "id"),
     }
     assert read_playlist(tmp_path / "calm.m3u8") == [line["file"] for line in lines]
     done = search(folder, QUERY, "--csv", "--per-artist", 0)

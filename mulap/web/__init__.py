@@ -1,0 +1,1 @@
+"""The page and the service: a library, or a model alone, over HTTP."""

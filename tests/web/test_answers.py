@@ -1,0 +1,56 @@
+from mulap.encoders.engine import load_engine
+from mulap.library.library import Library
+from mulap.web.answers import Answers
+from mulap.web.limits import Fields, Limits
+from mulap.web.uploads import Uploads
+
+
+def test_a_track_is_listened_to_once_and_few_are_remembered(songs, monkeypatch):
+    monkeypatch.setattr("mulap.web.answers._MOST_FEATURES", 2)
+    limits, library = Limits(), Library(songs / "lib", "cpu")
+    uploads = Uploads(limits)
+    engine = load_engine(songs / "model", "cpu")
+    library.engine = engine
+    answers = Answers(lambda: engine, library, uploads, limits)
+    answers.warm_up()
+    listened, embed = [], engine.backbone.embed
+
+    def listen(file):
+        listened.append(file)
+        return embed(file)
+
+    engine.backbone.embed = listen
+    table = library.store.tracks(columns=["key"])
+    keys = sorted(table.column("key").to_pylist())
+
+    def explain(key):
+        answers.explain(Fields({"id": key, "text": "piano"}, limits))
+
+    explain(keys[0])
+    answers.caption(Fields({"id": keys[0]}, limits))
+    assert len(listened) == 1
+    explain(keys[1])
+    explain(keys[2])
+    explain(keys[0])  # was forgotten
+    assert len(listened) == 4
+    uploads.close()
+
+
+def test_artists_and_genres_are_read_again_when_tracks_are_added(songs, monkeypatch):
+    limits, library = Limits(), Library(songs / "lib", "cpu")
+    uploads = Uploads(limits)
+    answers = Answers(lambda: library.engine, library, uploads, limits)
+    asked, tracks = [], library.store.tracks
+
+    def ask(*args, **options):
+        asked.append(options)
+        return tracks(*args, **options)
+
+    monkeypatch.setattr(library.store, "tracks", ask)
+    assert answers.about_library()["artists"] == ["Artist 0", "Artist 1"]
+    answers.about_library()
+    assert len(asked) == 1
+    monkeypatch.setattr(Library, "__len__", lambda _: 7)
+    answers.about_library()
+    assert len(asked) == 2
+    uploads.close()
