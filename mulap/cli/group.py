@@ -188,10 +188,7 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise  # the reader of our output is gone, as in `| head`: click ends quietly
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
-            if extra := _EXTRAS.get(package):
-                message = f"the package {package} is missing. Run pip install 'mulap[{extra}]'"
-                raise click.ClickException(message) from error
-            if package not in _OPTIONAL_PACKAGES:
+            if package not in _OPTIONAL_PACKAGES | _EXTRAS:
                 raise
             raise click.ClickException(_describe_missing(package)) from error
         except OSError as error:
@@ -213,6 +210,8 @@ def _check_current_folder() -> None:
 
 def _describe_missing(package: str) -> str:
     """Name all optional packages that are missing, so that one install is enough."""
+    if extra := _EXTRAS.get(package):
+        return f"the package {package} is missing. Run pip install 'mulap[{extra}]'"
     missing = [
         name
         for module, name in _OPTIONAL_PACKAGES.items()
