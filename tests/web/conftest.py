@@ -1,3 +1,5 @@
+"""A service with a library, to be asked."""
+
 import pytest
 from library.asked import make_library
 from web.served import SMALL, client, no_model

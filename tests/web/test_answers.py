@@ -1,3 +1,5 @@
+"""What the service keeps between requests."""
+
 from mulap.encoders.engine import load_engine
 from mulap.library.library import Library
 from mulap.web.answers import Answers

@@ -1,3 +1,5 @@
+"""Hosts, origins, tokens and the headers that browsers obey."""
+
 import pytest
 from web.served import SMALL, client, no_model
 

@@ -1,3 +1,5 @@
+"""Fields of requests, checked; errors with a remedy."""
+
 import pytest
 
 from mulap.web.limits import Fields, Limits, Refused, read_json, was_cut

@@ -1,3 +1,5 @@
+"""Ports and addresses."""
+
 import socket
 
 import pytest

@@ -1,3 +1,5 @@
+"""Every route, right and wrong requests, and a model that is slow."""
+
 import json
 import queue
 import random

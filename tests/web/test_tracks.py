@@ -1,3 +1,5 @@
+"""Audio by id, in parts, and nothing else."""
+
 import pytest
 
 

@@ -1,3 +1,5 @@
+"""Audio that is sent: what is taken, cut, refused and removed."""
+
 import http.client
 import io
 
