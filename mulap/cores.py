@@ -20,6 +20,7 @@ def start_method() -> Literal["fork", "spawn"]:
     """Return how worker processes are started here, as `multiprocessing` names it.
 
     Forking is quick and shares memory, but only on Linux do the libraries that are loaded survive
-    it: macOS' own abort in a forked process, and Windows has no fork.
+    it: macOS' own abort in a forked process, and Windows has no fork. LanceDB, once imported, has
+    threads whose locks nobody in a fork would release.
     """
-    return "fork" if sys.platform == "linux" else "spawn"
+    return "fork" if sys.platform == "linux" and "lancedb" not in sys.modules else "spawn"

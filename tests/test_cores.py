@@ -32,4 +32,23 @@ def test_where_cores_cannot_be_limited_all_of_them_count(monkeypatch):
 )
 def test_processes_are_forked_on_linux_only(monkeypatch, system, method):
     monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.delitem(sys.modules, "lancedb", raising=False)
     assert start_method() == method
+
+
+_BESIDE_LANCEDB = """
+import os, sys
+from mulap.pools import run_tasks
+if __name__ == "__main__":
+    import lancedb
+    lancedb.connect(sys.argv[1]).create_table("t", [{"x": 1}])  # its threads run
+    os.register_at_fork(before=lambda: print("forked"))
+    print(sum(run_tasks(abs, [-1, -2, -3], 2)))
+"""
+
+
+def test_no_process_is_forked_where_lancedb_has_threads(tmp_path):
+    (tmp_path / "program.py").write_text(_BESIDE_LANCEDB)
+    asked = [sys.executable, tmp_path / "program.py", tmp_path / "tables"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("6\n", "")

@@ -98,7 +98,7 @@ def _list_failures(library: Path) -> None:
     failed = LibraryFiles(library / JOURNAL).failures()
     for file, reason in failed:
         click.echo(f"{file}: {reason}")
-    say(f"{counted(len(failed), 'file')} left out; a file is tried again once it changes")
+    say(f"{counted(len(failed), 'file')} left out; tried again once the file or mulap changes")
 
 
 @main.command()

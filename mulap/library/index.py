@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lancedb.expr import col
 
 from mulap.audio import no_audio
+from mulap.decode import decoder_version
 from mulap.files import AnyPath
 from mulap.library.about import JOURNAL, About, Space, is_library, read_about, writing
 from mulap.library.known import Known, LibraryFiles
@@ -213,7 +214,8 @@ class _Run:
         if embedded.reason:
             self.report.failures.append((file, embedded.reason))
             # Without a key it could not be opened: trying again costs nothing.
-            known = Known(version, "", embedded.reason, is_final=bool(embedded.key))
+            is_final = bool(embedded.key)
+            known = Known(version, "", embedded.reason, is_final, decoder_version())
         else:
             known = Known(version, embedded.key)
         self.known.set(file, known)

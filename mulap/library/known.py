@@ -6,7 +6,7 @@ files whose key it is.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mulap.files import atomic_path
@@ -26,12 +26,14 @@ class Known:
         key: of its audio; empty if it cannot be used.
         reason: why it cannot be used; empty if it can.
         is_final: False if it has to be looked at again: it was too young, or could not be opened.
+        decoder: what could not use it, see `decoder_version`: another version may.
     """
 
     version: str
     key: str = ""
     reason: str = ""
     is_final: bool = True
+    decoder: str = ""
 
 
 class LibraryFiles:
@@ -63,7 +65,7 @@ class LibraryFiles:
         """Remember a file; of one that was just written, that it has to be looked at again."""
         age = time.time_ns() - int(known.version.partition("-")[2])
         is_settled = abs(age) > _SETTLED_NANOSECONDS  # no later write has a time in the future
-        known = Known(known.version, known.key, known.reason, known.is_final and is_settled)
+        known = replace(known, is_final=known.is_final and is_settled)
         if self._files.get(file) != known:
             self._files[file] = known
             self._append(file, known)

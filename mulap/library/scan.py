@@ -1,6 +1,7 @@
 """The files of the music's folders compared with the known ones, by size and time alone.
 
-    found on the disk        known, same version     unchanged; one that failed is left alone
+    found on the disk        known, same version     unchanged; one that failed is left alone by
+                            the versions of mulap and its decoders that failed
                              known, other version    changed
                              not known               new, or moved, see below
     known, but not found     the disk is there       gone
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mulap.audio import AudioError, find_audio
+from mulap.decode import decoder_version
 from mulap.library.known import LibraryFiles
 from mulap.terminal import Progress
 from mulap.vectors.keys import audio_key, file_name, file_version
@@ -134,7 +136,7 @@ def _sort_in(scan: Scan, known: LibraryFiles, file: str) -> None:
         scan.new.append(file)
     elif before.version != scan.versions[file]:
         scan.changed.append(file)
-    elif not before.is_final:
+    elif not before.is_final or (before.reason and before.decoder != decoder_version()):
         scan.again.append(file)
 
 

@@ -59,7 +59,7 @@ def test_files_that_cannot_be_used_are_listed_and_not_tried_again(music, model):
     assert "4 files: 1 unreadable\nNothing to do" in done.stderr
     done = call("index", "--failures")
     assert done.stdout.startswith(f"{music / 'broken.mp3'}: ")
-    assert done.stderr == "1 file left out; a file is tried again once it changes\n"
+    assert done.stderr == "1 file left out; tried again once the file or mulap changes\n"
     check_one_line(call("index", music, "--failures"), 2, "does nothing with --failures")
 
 

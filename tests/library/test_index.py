@@ -208,6 +208,16 @@ def settle_text(path, text):
     return settle(path)
 
 
+def test_a_failure_is_tried_again_by_another_version_of_what_decodes(music, library, monkeypatch):
+    broken = settle_text(music / "broken.mp3", "no audio at all")
+    index(music, library)
+    for module in ("scan", "index"):
+        monkeypatch.setattr(f"mulap.library.{module}.decoder_version", lambda: "av 99")
+    assert [file for file, _ in index_music([], library, load).failures] == [str(broken)]
+    report = index_music([], library, never)
+    assert (report.failures, report.num_left_out, report.is_changed) == ([], 1, False)
+
+
 def test_a_file_that_could_not_be_opened_is_tried_again_each_time(music, library):
     path = music / "pipe.mp3"
     os.mkfifo(path)
