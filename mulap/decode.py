@@ -14,12 +14,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import av
 import numpy as np
 import soundfile as sf
 from av.error import FFmpegError
 
-from mulap import __version__
 from mulap.containers import FilePart, split_ogg
 from mulap.ffmpeg import FFmpegReader, change_rate
 from mulap.files import AnyPath
@@ -27,12 +25,6 @@ from mulap.sndfile import SoundFileReader
 
 # A header can claim any rate; outside these, resampling would take absurd amounts of memory.
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 1_000_000
-
-
-def decoder_version() -> str:
-    """Name the versions of all that decodes: what one could not use, another may."""
-    versions = {"av": av.__version__, "soundfile": sf.__version__, "mulap": __version__}
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 class AudioError(ValueError):

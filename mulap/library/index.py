@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 from lancedb.expr import col
 
 from mulap.audio import no_audio
-from mulap.decode import decoder_version
 from mulap.files import AnyPath
 from mulap.library.about import JOURNAL, About, Space, is_library, read_about, writing
-from mulap.library.known import Known, LibraryFiles
+from mulap.library.known import Known, LibraryFiles, decoder_version
 from mulap.library.rows import LibraryFile, Listener
 from mulap.library.scan import Scan, check_disks, is_within, scan_files
 from mulap.library.store import MOST_TAG_COLUMNS, Store, points_of, track_schema, with_points

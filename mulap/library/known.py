@@ -9,12 +9,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import av
+import soundfile as sf
+
+from mulap import __version__
 from mulap.files import atomic_path
 from mulap.vectors.journal import Journal, read_journal
 
 # A file may be written again within one tick of its clock, unseen: the younger are hashed again.
 _SETTLED_NANOSECONDS = 2_000_000_000
 _MOST_LINES = 2  # a file, before the journal is written again without the outdated ones
+
+
+def decoder_version() -> str:
+    """Name the versions of all that decodes: what one could not use, another may."""
+    versions = {"av": av.__version__, "soundfile": sf.__version__, "mulap": __version__}
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mulap.audio import AudioError, find_audio
-from mulap.decode import decoder_version
-from mulap.library.known import LibraryFiles
+from mulap.library.known import LibraryFiles, decoder_version
 from mulap.terminal import Progress
 from mulap.vectors.keys import audio_key, file_name, file_version
 
