@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy, dropout, pad
 from benchmarks.problems import make_backbone, make_model, make_pairs
 from mulap.fast.front_end import fuse_front_end
 from mulap.model.coattention import Attention, TransformerLayer
-from mulap.model.features import mel_filters
+from mulap.model.cuts import mel_filters
 from mulap.model.modeling import IGNORED_LABEL
 from mulap.model.musicnn import MusicnnBackbone
 from mulap.model.pretraining import MulapForPreTraining

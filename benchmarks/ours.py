@@ -15,7 +15,7 @@ from benchmarks.problems import CLIP_SEGMENTS, collate, make_captions, make_clip
 from mulap.audio import load_audio
 from mulap.embedding.embed import embed_files
 from mulap.encoders.embedder import Embedder
-from mulap.encoders.stream import SEGMENTS_AT_ONCE
+from mulap.encoders.segments import SEGMENTS_AT_ONCE
 from mulap.model.features import MulapFeatureExtractor
 from mulap.objectives.losses import LossOptions, compute_losses, weighted_sum
 from mulap.training.loop import parameter_groups

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from itertools import repeat
 from types import FrameType
@@ -25,6 +26,8 @@ from mulap.cores import start_method
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+# Does as `map` does: a function and what it is called on -> the results, in order.
+BlockMapper = Callable[..., Iterator[Any]]
 
 _GRACE_SECONDS = 10.0  # for tidying up; a busy machine may take some of them
 # From `_watch` or a terminal; and from the pool, to all that are left once one has ended.
@@ -70,6 +73,19 @@ def map_in_order(
     finally:
         for future in pending:
             future.cancel()
+
+
+@contextmanager
+def thread_mapper(num_threads: int) -> Iterator[BlockMapper]:
+    """Open threads; yield what maps a function over blocks, a few of them at once.
+
+    It is plain `map` for one thread.
+    """
+    if num_threads == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="blocks") as executor:
+        yield partial(map_in_order, executor, num_ahead=num_threads)
 
 
 def read_ahead(items: Iterable[Task], num_ahead: int = 4) -> Iterator[Task]:

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from mulap.files import sha256_of
+from mulap.graphs.write import write_graphs
 from mulap.model.bundled import write_sums
 from mulap.model.config import MulapAudioConfig
 from mulap.model.features import MulapFeatureExtractor
@@ -202,6 +203,7 @@ def main() -> None:
         sha256 = sha256_of(folder / "model.safetensors")
         text = README.format(name=folder.name, model=model, dataset=dataset, sha256=sha256)
         (folder / "README.md").write_text(text, encoding="utf-8")
+        write_graphs(folder)
         write_sums(folder)
         print(json.dumps({"folder": str(folder), "sha256": sha256, "tags": len(labels)}))
 

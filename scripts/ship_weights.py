@@ -27,6 +27,7 @@ from mulap.embedding.cache import cache_vectors
 from mulap.encoders.backbones import load_whole
 from mulap.encoders.embedder import Embedder
 from mulap.encoders.zero_shot import Reference, default_tags, hash_sentences
+from mulap.graphs.write import write_graphs
 from mulap.model.bundled import write_sums
 from mulap.model.pretraining import MulapForPreTraining
 from mulap.model.processor import MulapProcessor
@@ -221,6 +222,7 @@ def main() -> None:
         cache = features_folder(load_settings(run / SETTINGS_FILE), run)
     num_reference = make_reference(arguments.source, arguments.data, out, arguments.clips, cache)
     write_licence(out)
+    write_graphs(out)
     write_sums(out)
     results = ""
     if arguments.results:

@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 from mulap import __version__, terminal
 from mulap.configs import find_config
+from mulap.encoders.backend import choose_backend
 from mulap.terminal import counted
 
 say, warn = terminal.say, terminal.warn  # --quiet silences the first
@@ -46,7 +47,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 SOME_FAILED = 3
 INTERRUPTED = 130
 _LONGEST_LINE = 1_000  # letters of an error: some quote what they found in a damaged file
-_EXTRAS = {"lancedb": "search", "starlette": "web", "uvicorn": "web"}
+_EXTRAS = {
+    "huggingface_hub": "torch",
+    "lancedb": "search",
+    "onnx": "export",
+    "starlette": "web",
+    "torch": "torch",
+    "transformers": "torch",
+    "uvicorn": "web",
+}
 # Of the extras `probe` and `train`, by the names they are imported by; embedding and tagging do
 # without.
 _OPTIONAL_PACKAGES = {
@@ -277,7 +286,9 @@ def print_files(files: Iterable[Any], show: Callable[[Any], str], left_aside: Co
 
 
 def quiet_transformers() -> None:
-    """Keep transformers' bars for loading and saving off the screen."""
+    """Keep transformers' bars for loading and saving off the screen, where it is used."""
+    if choose_backend() == "onnx":
+        return
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -31,11 +31,8 @@ import numpy as np
 
 from mulap.audio import AudioError
 from mulap.cores import start_method
-from mulap.encoders.embedder import Embedder
 from mulap.encoders.encoder import Encoder, Level, Rows, check_finite
-from mulap.encoders.stream import stream_file
-from mulap.fast.threads import block_mapper, one_torch_thread
-from mulap.model.features import MulapFeatureExtractor
+from mulap.encoders.own import OwnEncoder
 from mulap.pools import Processes, map_in_order, read_ahead
 from mulap.vectors.keys import audio_key, file_version
 
@@ -128,8 +125,8 @@ def embed_missing(
         return looked._replace(is_wanted=is_wanted)
 
     run: Callable[..., _Mapped] = _map_in_parent
-    if isinstance(encoder, Embedder):
-        run = _map_whole_files if encoder.frozen else _map_to_gpu
+    if isinstance(encoder, OwnEncoder):
+        run = _map_whole_files if encoder.shares_cores else _map_to_gpu
     for index, (looked, blocks) in enumerate(run(encoder, files, choose, level, count)):
         embedded = Embedded(looked.version, looked.key, looked.reason)
         if is_again := not looked.is_wanted and looked.key in failed:
@@ -178,21 +175,23 @@ _Choose = Callable[[LookedAt], LookedAt]
 
 
 def _map_whole_files(
-    embedder: Embedder,
+    embedder: OwnEncoder,
     files: Sequence[FileToEmbed],
     choose: _Choose,
     level: Level,
     count: Callable[[int], object],
 ) -> _Mapped:
     """Embed whole files side by side, and the last one or two on all cores together."""
-    with one_torch_thread() as num_threads:
+    with embedder.cores() as num_threads:
         num_whole = _count_whole(len(files), num_threads)
-        with _side_by_side(num_threads, num_whole, embedder, level) as run:
+        with _side_by_side(
+            num_threads, num_whole, embedder, level, is_threaded=embedder.is_threaded
+        ) as run:
             looked = map(choose, run(_look, files[:num_whole]))
             for file, blocks, reason, num_segments in run(_embed, looked):
                 count(num_segments)
                 yield file, _replay(file, blocks, reason)
-    with block_mapper() as map_blocks:
+    with embedder.block_mapper() as map_blocks:
         for file in map(choose, map(look, files[num_whole:])):
             if not file.is_wanted:
                 yield file, ()
@@ -203,7 +202,9 @@ def _map_whole_files(
 
 
 @contextmanager
-def _side_by_side(num_cores: int, num_files: int, *given: Any) -> Iterator[Callable[..., Any]]:
+def _side_by_side(
+    num_cores: int, num_files: int, *given: Any, is_threaded: bool = False
+) -> Iterator[Callable[..., Any]]:
     """Open processes, or threads on few cores; yield what maps a function over tasks in them.
 
     The function takes what is given and a task. Its results come in order, a few files ahead.
@@ -211,7 +212,7 @@ def _side_by_side(num_cores: int, num_files: int, *given: Any) -> Iterator[Calla
     # Another thread may hold a lock of MKL's allocator, which nobody in a fork would release.
     method = start_method() if threading.active_count() == 1 else "spawn"
     is_slow_start = method != "fork" and num_files < _LEAST_FILES_TO_SPAWN
-    if num_cores >= _LEAST_CORES and num_files and not is_slow_start:
+    if num_cores >= _LEAST_CORES and num_files and not (is_slow_start or is_threaded):
         with Processes(num_cores, *given, method=method) as pool:
             yield pool.map
         return
@@ -243,14 +244,14 @@ def _count_whole(num_files: int, num_cores: int) -> int:
 
 
 def _map_to_gpu(
-    embedder: Embedder,
+    embedder: OwnEncoder,
     files: Sequence[FileToEmbed],
     choose: _Choose,
     level: Level,
     count: Callable[[int], object],
 ) -> _Mapped:
     """Decode side by side, away from the GPU, and embed here."""
-    with one_torch_thread() as num_threads, block_mapper(_THREADS_OF_A_GPU) as map_blocks:
+    with embedder.cores() as num_threads, embedder.block_mapper(_THREADS_OF_A_GPU) as map_blocks:
         with _side_by_side(num_threads, len(files), embedder.feature_extractor, None) as run:
             looked = map(choose, run(_look, files))
             for file, log_mels, reason in run(_decode, looked):
@@ -327,9 +328,11 @@ def _embed(
 
 
 def _decode(
-    extractor: MulapFeatureExtractor, level: object, file: LookedAt
+    extractor: Any, level: object, file: LookedAt
 ) -> tuple[LookedAt, list[np.ndarray], str]:
-    """Decode a file, if that is wanted. Runs beside others."""
+    """Decode a file for a GPU, if that is wanted. Runs beside others."""
+    from mulap.encoders.stream import stream_file  # noqa: PLC0415  (PyTorch's)
+
     return _gather(file, stream_file(extractor, file.path) if file.is_wanted else ())
 
 

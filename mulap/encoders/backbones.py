@@ -4,10 +4,9 @@ An embedding needs the audio backbone alone, so the text branch of a MuLaP check
 built: the tensors of the backbone are picked out of the safetensors by name. No pickle is loaded.
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +16,8 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig
 
+from mulap.encoders.load import RANDOM
+from mulap.encoders.weights import hash_arrays
 from mulap.model.bundled import bundled_names, locate_weights
 from mulap.model.config import MulapAudioConfig
 from mulap.model.musicnn import MusicnnBackbone, MusicnnForTagging, TaggingHead
@@ -24,7 +25,6 @@ from mulap.terminal import without_transformers_bars
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
-RANDOM = "random"
 # Where the backbone hangs in: pre-training, `MulapModel`, the tagger, the backbone itself.
 _PREFIXES = ("mulap.audio_backbone.", "audio_backbone.", "backbone.", "")
 
@@ -103,7 +103,7 @@ def load_backbone(name_or_path: str | os.PathLike[str], seed: int = 0) -> Musicn
     if os.fspath(name_or_path) == RANDOM:
         return random_backbone(seed=seed)
     folder = Path(locate_weights(name_or_path))
-    config = _read_config(folder)
+    config = read_config(folder)
     weights = read_weights(folder, _PREFIXES, ("front_end.", "mid_end.", "more."))
     if not weights:
         raise ValueError(
@@ -248,19 +248,19 @@ def hash_weights(network: torch.nn.Module) -> str:
 
     It is the same whatever file the tensors came from, unlike the hash of that file.
     """
-    return hash_tensors(network.state_dict())
+    return hash_arrays(
+        (name, array.shape, array.dtype.name, array.tobytes())
+        for name, tensor in network.state_dict().items()
+        for array in [tensor.detach().cpu().contiguous().numpy()]
+    )
 
 
-def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """As `hash_weights`, of tensors by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def read_config(folder: Path) -> MulapAudioConfig:
+    """Read what a folder's config.json says of its backbone.
 
-
-def _read_config(folder: Path) -> MulapAudioConfig:
+    Raises:
+        ValueError: it says nothing that can be used.
+    """
     path = folder / "config.json"
     if not path.is_file():
         names = ", ".join([*bundled_names(), RANDOM])

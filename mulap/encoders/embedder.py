@@ -1,4 +1,4 @@
-"""Our own networks as an encoder: the audio backbone, and what stands on it.
+"""Our own networks by PyTorch: the audio backbone, and what stands on it.
 
 That is the tagging head of a tagger, or the projection of a model with a contrastive head.
 
@@ -6,30 +6,28 @@ On the CPU the backbone runs as `FrozenBackbone`, on as many cores as torch has 
 it runs as it is.
 """
 
-import copy
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 
 from mulap.encoders.backbones import hash_weights, load_backbone, load_tagging_head
 from mulap.encoders.devices import computing_on
-from mulap.encoders.encoder import Embedding, Encoder, Level, Rows, Space, Tags
-from mulap.encoders.joint import JointSpace, NoJointSpace
-from mulap.encoders.neutral import Neutral, load_neutral
+from mulap.encoders.encoder import Space
+from mulap.encoders.own import OwnEncoder
 from mulap.encoders.stream import stream_log_mels
-from mulap.encoders.zero_shot import ZeroShot
+from mulap.encoders.torch_joint import TorchJoint
 from mulap.fast.frozen import FrozenBackbone, is_freezable
-from mulap.fast.threads import BlockMapper, block_mapper
+from mulap.fast.threads import block_mapper, one_torch_thread
 from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnBackbone, TaggingHead
+from mulap.pools import BlockMapper
 
 
-class Embedder(Encoder):
+class Embedder(OwnEncoder):
     """A backbone, the feature extractor that its config asks for, and perhaps a tagging head.
 
     Args:
@@ -44,6 +42,8 @@ class Embedder(Encoder):
         frozen: what embeds on the CPU, to the same bits on any number of threads; None where the
             backbone itself does.
     """
+
+    feature_extractor: MulapFeatureExtractor
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Embedder(Encoder):
                 labels = backbone.config.id2label or {}
                 self.tags = tuple(label for _, label in sorted(labels.items()))
         self.frozen = FrozenBackbone(backbone) if is_freezable(backbone) else None
-        self.embedding_size = backbone.config.feature_size
+        self.embedding_size = self.feature_size = backbone.config.feature_size
         self.feature_extractor = MulapFeatureExtractor.from_config(backbone.config)
 
     @classmethod
@@ -90,127 +90,32 @@ class Embedder(Encoder):
         embedder = cls(backbone, os.fspath(name_or_path), device, head)
         return embedder.in_joint_space() if space == "joint" else embedder
 
+    @property
+    def shares_cores(self) -> bool:
+        """Whether the backbone runs on the CPU, a segment on one core."""
+        return self.frozen is not None
+
     @cached_property
-    def joint(self) -> JointSpace:
+    def joint(self) -> TorchJoint:
         """The space that the model shares with text; ValueError if it has none."""
-        return JointSpace(self.name)
+        return TorchJoint(self.name)
 
-    def in_joint_space(self) -> "Embedder":
-        """Return an embedder of the same backbone, whose vectors are points of the joint space.
+    def weights_sha256(self) -> str:
+        """Return the hash of the backbone as it is now, see `hash_weights`."""
+        return hash_weights(self.backbone)
 
-        A segment's point is `MulapModel.get_audio_features` of that segment alone; a track's is the
-        projection of the mean of its segments' features, and not the mean of their points.
-
-        Raises:
-            ValueError: the model has no such space.
-        """
-        size = self.joint.size  # loaded once, for both
-        other = copy.copy(self)
-        other.space, other.embedding_size, other.head, other.tags = "joint", size, None, ()
-        return other
-
-    def in_backbone_space(self) -> "Embedder":
-        """Return an embedder of the same backbone, whose vectors are its features."""
-        other = copy.copy(self)
-        other.space, other.embedding_size = "backbone", self.backbone.config.feature_size
-        return other
-
-    @cached_property
-    def neutral(self) -> Neutral:
-        """What tells how well words fit a point of the joint space; see `load_neutral`."""
-        return load_neutral(self)
-
-    def tag_clip(self, clip: Embedding, zero_shot: ZeroShot | None = None) -> Tags:
-        """See `Encoder.tag_clip`."""
-        if zero_shot is None:
-            return super().tag_clip(clip)
-        features = np.vstack([clip.embeddings, clip.embeddings.mean(0, dtype=np.float64)])
-        points = self.joint.project(features.astype(np.float32))
-        scores = self.neutral.percentile(points, zero_shot.points)
-        deviations = zero_shot.score(points[-1:])[0]
-        return Tags(
-            clip.file, zero_shot.tags, scores[:-1], clip.start_seconds, scores[-1], deviations
-        )
-
-    def zero_shot(self, tags: Sequence[str] | None = None) -> ZeroShot:
-        """See `Encoder.zero_shot`."""
-        if self.tags:
-            return super().zero_shot(tags)
-        try:
-            return self.joint.zero_shot(tags)
-        except NoJointSpace:
-            return super().zero_shot(tags)
-
-    def embed_text(self, texts: str | Sequence[str]) -> np.ndarray:
-        """Embed sentences in the joint space; see `JointSpace.embed_text`."""
-        return self.joint.embed_text(texts)
-
-    get_text_features = embed_text  # as CLAP calls it
-
-    def get_audio_features(self, audio: Any, sampling_rate: int | None = None) -> np.ndarray:
-        """Embed files or arrays in the joint space, as CLAP calls it.
-
-        Args:
-            audio: as `embed` takes it.
-            sampling_rate: likewise.
-
-        Returns:
-            A point of unit length per clip, float32 (N, D); of one clip (1, D).
-
-        Raises:
-            ValueError: as of `embed`, or the model shares no space with text.
-        """
-        clips = self.in_joint_space().embed(audio, sampling_rate, "track")
-        points = [clip.embeddings for clip in (clips if isinstance(clips, list) else [clips])]
-        points = np.concatenate(points)
-        return points / np.linalg.norm(points, axis=1, keepdims=True)
-
-    def similarity(
-        self, audio: Any, texts: str | Sequence[str], sampling_rate: int | None = None
-    ) -> np.ndarray:
-        """Return the cosines of files or arrays and sentences, float32 (N, M).
-
-        They rank the clips for a sentence, and the sentences for a clip, and no more: what a cosine
-        is worth, `tag` says. See `get_audio_features`.
-        """
-        return self.get_audio_features(audio, sampling_rate) @ self.embed_text(texts).T
-
-    def describe(self, level: Level = "segment") -> dict[str, Any]:
-        """Return what makes the vectors, for the table's metadata.
-
-        Returns:
-            `model`, the name; `weights_sha256`, see `hash_weights`; `features`, the log-mel's
-            settings; `level`; in the joint space `space` and `projection_sha256`, too.
-        """
-        is_joint = self.space == "joint"
-        joint = {"space": "joint", "projection_sha256": self.joint.sha256()} if is_joint else {}
-        return {
-            "model": self.name,
-            "weights_sha256": hash_weights(self.backbone),
-            "features": self.feature_extractor.log_mel_settings(),
-            "level": level,
-            **joint,
-        }
+    def cores(self) -> AbstractContextManager[int]:
+        """See `OwnEncoder.cores`; torch's threads are counted."""
+        return one_torch_thread()
 
     def stream_blocks(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield a clip's log-mels, each (M, F, N)."""
         return stream_log_mels(self.feature_extractor, blocks)
 
-    def block_mapper(self) -> AbstractContextManager[BlockMapper]:
+    def block_mapper(self, num_threads: int | None = None) -> AbstractContextManager[BlockMapper]:
         """Open threads for `stream_rows`; see `threads.block_mapper`."""
-        return block_mapper() if self.frozen else nullcontext(map)
-
-    def stream_rows(
-        self,
-        inputs: Iterable[np.ndarray],
-        level: Level = "segment",
-        map_blocks: BlockMapper = map,
-    ) -> Rows:
-        """See `Encoder.stream_rows`; points of the joint space come of the rows of features."""
-        rows = super().stream_rows(inputs, level, map_blocks)
-        if self.space == "backbone":
-            return rows
-        return ((starts, self.joint.project(features)) for starts, features in rows)
+        is_shared = self.frozen or num_threads
+        return block_mapper(num_threads) if is_shared else nullcontext(map)
 
     @torch.inference_mode()
     def embed_input(self, some: np.ndarray) -> np.ndarray:

@@ -21,9 +21,9 @@ import numpy as np
 
 from mulap.audio import AudioError, resample, stream_audio
 from mulap.encoders.zero_shot import ZeroShot
-from mulap.fast.threads import BlockMapper
-from mulap.model.features import MulapFeatureExtractor
+from mulap.model.cuts import Cuts
 from mulap.model.waveforms import is_batch, split_clips, to_mono
+from mulap.pools import BlockMapper
 from mulap.vectors.keys import file_name
 
 Level = Literal["segment", "track"]
@@ -124,7 +124,7 @@ class Encoder(ABC):
 
     name: str
     embedding_size: int
-    feature_extractor: MulapFeatureExtractor
+    feature_extractor: Cuts
     tags: tuple[str, ...] = ()
     space: Space = "backbone"
 

@@ -16,19 +16,18 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from mulap.encoders.backbones import hash_tensors, read_weights
-from mulap.encoders.embedder import Embedder
+from mulap.encoders.backend import Backend
 from mulap.encoders.joint import JointSpace
 from mulap.encoders.load import load_encoder
 from mulap.encoders.neutral import Neutral
+from mulap.encoders.own import OwnEncoder
+from mulap.encoders.tokens import Tokens, Vocabulary
+from mulap.encoders.weights import hash_stored
 from mulap.encoders.zero_shot import Reference
-from mulap.model.coattention import CoAttentionBlock
-from mulap.model.pretraining import MulapForPreTraining
 from mulap.vectors.store import fingerprint
 
 WINDOW = 6  # segments: 18 seconds, the clips that mulap-small was trained on
@@ -37,40 +36,6 @@ _MAKES_POINTS = (
     *("audio_backbone.", "feature_norm.", "audio_projection."),
     *("text_encoder.", "upper_text.", "text_projection."),
 )
-
-
-class Tokens(NamedTuple):
-    """Sentences as the text model reads them, padded to the longest.
-
-    Attributes:
-        ids: of the tokens, int64 (N, L).
-        mask: 1 where there is a token, int64 (N, L).
-    """
-
-    ids: np.ndarray
-    mask: np.ndarray
-
-
-class Vocabulary(NamedTuple):
-    """What writes sentences of tokens.
-
-    Attributes:
-        words: of each id (V,); what continues a word begins with ##.
-        start: the id before a sentence.
-        end: the id after it.
-        mask: the id that stands for a hidden word.
-        padding: the id where there is no token.
-        never: ids that no sentence holds: special tokens and unused ones.
-        parts: ids of what continues a word.
-    """
-
-    words: tuple[str, ...]
-    start: int
-    end: int
-    mask: int
-    padding: int
-    never: np.ndarray
-    parts: np.ndarray
 
 
 class Attention(NamedTuple):
@@ -93,6 +58,7 @@ class Engine:
     Args:
         name_or_path: a bundled name or a folder.
         device: where the audio backbone runs, as `load_encoder` takes it.
+        backend: what computes, likewise.
 
     Attributes:
         name: of the model.
@@ -102,10 +68,15 @@ class Engine:
         ValueError: there is no such model or device, or it shares no space with text.
     """
 
-    def __init__(self, name_or_path: str | os.PathLike[str], device: str = "auto") -> None:
-        backbone = load_encoder(name_or_path, device)
+    def __init__(
+        self,
+        name_or_path: str | os.PathLike[str],
+        device: str = "auto",
+        backend: Backend = "auto",
+    ) -> None:
+        backbone = load_encoder(name_or_path, device, backend=backend)
         encoder = backbone.in_joint_space()
-        assert isinstance(backbone, Embedder)  # no other has a joint space
+        assert isinstance(backbone, OwnEncoder)  # no other has a joint space
         self.backbone, self.encoder = backbone, encoder
         self.name: str = backbone.name
         self._joint: JointSpace = backbone.joint
@@ -114,9 +85,8 @@ class Engine:
     @cached_property
     def space(self) -> str:
         """The model's name and 8 digits of the hash of what makes its points."""
-        tensors = read_weights(self._joint.folder, ("mulap.", ""), _MAKES_POINTS)
         making = {
-            "weights": hash_tensors(tensors),
+            "weights": hash_stored(self._joint.folder, ("mulap.", ""), _MAKES_POINTS),
             "features": self.encoder.feature_extractor.log_mel_settings(),
             "words": self.vocabulary.words,
         }
@@ -130,7 +100,7 @@ class Engine:
     @property
     def can_match(self) -> bool:
         """Whether it has a co-attention and the heads on it."""
-        return self._joint.has_heads
+        return self._joint.can_match
 
     def project(self, features: np.ndarray) -> np.ndarray:
         """Map features, float32 (M, A), to points of unit length, float32 (M, D).
@@ -154,27 +124,12 @@ class Engine:
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Turn sentences into tokens; those too long for the text model are cut."""
-        length = self._joint.max_tokens
-        tokens = self._joint.processor(texts, max_length=length, return_tensors="np")
-        return Tokens(tokens["input_ids"], tokens["attention_mask"])
+        return self._joint.tokenizer(texts)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The words that the text model knows."""
-        tokenizer: Any = self._joint.processor.tokenizer
-        size = min(len(tokenizer), self._joint.config.text_config.vocab_size)
-        words = tuple(tokenizer.convert_ids_to_tokens(range(size)))
-        special = set(tokenizer.all_special_ids)
-        never = [i for i in range(size) if i in special or words[i].startswith("[unused")]
-        return Vocabulary(
-            words,
-            tokenizer.cls_token_id,
-            tokenizer.sep_token_id,
-            tokenizer.mask_token_id,
-            tokenizer.pad_token_id,
-            np.array(never),
-            np.array([i for i, word in enumerate(words) if word.startswith("##")], np.int64),
-        )
+        return self._joint.tokenizer.vocabulary
 
     def match(
         self,
@@ -204,18 +159,18 @@ class Engine:
         several = [tracks] if isinstance(tracks, np.ndarray) else list(tracks)
         if not (several and texts and all(map(len, several))):
             raise ValueError("there is nothing to match. Give features of tracks, and sentences.")
+        self._check_can_match()
         counts = [-(-len(track) // window) for track in several]
         pieces = [each for pair in zip(several, counts, strict=True) for each in _cut(*pair)]
         masks = None
         if hidden is not None:
             masks = [each for pair in zip(hidden, counts, strict=True) for each in _cut(*pair)]
-        ids, mask = map(torch.from_numpy, self.tokenize(texts))
-        log_odds = self._heads.pairs(pieces, ids, mask, hidden=masks)["atm"]
-        of_tracks = torch.stack([each.mean(0) for each in log_odds.split(counts)])
-        scores = of_tracks.sigmoid().numpy()
+        log_odds = self._joint.match(pieces, self.tokenize(texts), masks)
+        starts = np.cumsum([0, *counts[:-1]])
+        mean = np.add.reduceat(log_odds, starts) / np.array(counts, np.float32)[:, None]
+        scores = np.exp(-np.logaddexp(np.float32(0), -mean))
         return scores[0] if isinstance(tracks, np.ndarray) else scores
 
-    @torch.inference_mode()
     def score_words(self, features: np.ndarray, tokens: Tokens, is_asked: np.ndarray) -> np.ndarray:
         """Score the vocabulary at places of sentences, as seen beside a clip.
 
@@ -227,59 +182,31 @@ class Engine:
         Returns:
             Scores before softmax, float32 (K, V), in order of sentences and places.
         """
-        _, text = self._fuse(features, tokens)
-        return self._heads.mlm_head(text[torch.from_numpy(is_asked)]).numpy()
+        self._check_can_match()
+        return self._joint.score_words(features, tokens, is_asked)
 
-    @torch.inference_mode()
     def attend(self, features: np.ndarray, text: str) -> Attention:
         """Return where the co-attention looks, for a clip's features (T, A) and a sentence."""
+        self._check_can_match()
         tokens = self.tokenize([text])
-        of_words, of_audio = [], []
-
-        def look(block: CoAttentionBlock, streams: tuple[torch.Tensor, ...]) -> None:
-            audio, text, audio_mask, text_mask = streams
-            of_words.append(block.text.attention.weights(text, audio, audio_mask))
-            of_audio.append(block.audio.attention.weights(audio, text, text_mask))
-
-        blocks = [
-            block
-            for block in self._heads.mulap.coattention.blocks
-            if isinstance(block, CoAttentionBlock)
-        ]
-        handles = [block.register_forward_pre_hook(look) for block in blocks]
-        try:
-            self._fuse(features, tokens)
-        finally:
-            for handle in handles:
-                handle.remove()
         words = tuple(self.vocabulary.words[index] for index in tokens.ids[0])
-        return Attention(words, torch.cat(of_words).numpy(), torch.cat(of_audio).numpy())
+        return Attention(words, *self._joint.attend(features, tokens))
 
-    def _fuse(self, features: np.ndarray, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pass one clip and N sentences through the co-attention; see `MulapModel.fuse`."""
-        model = self._heads.mulap
-        ids, mask = map(torch.from_numpy, tokens)
-        is_segment = torch.ones(len(ids), len(features), dtype=torch.long)
-        audio = model.encode_audio(torch.from_numpy(features)[None], is_segment[:1])
-        audio = audio.expand(len(ids), -1, -1)
-        return model.fuse(audio, model.encode_text(ids, mask), is_segment, mask)
-
-    @property
-    def _heads(self) -> MulapForPreTraining:
-        model = self._joint.model
-        if not isinstance(model, MulapForPreTraining):
+    def _check_can_match(self) -> None:
+        if not self.can_match:
             raise ValueError(
                 f"{self.name}: has no co-attention that matches audio and text. Give a model of "
                 "mulap pretrain, such as mulap-small."
             )
-        return model
 
 
-def load_engine(name: str | os.PathLike[str] = "mulap-small", device: str = "auto") -> Engine:
+def load_engine(
+    name: str | os.PathLike[str] = "mulap-small", device: str = "auto", backend: Backend = "auto"
+) -> Engine:
     """Load an engine; see `Engine`."""
-    return Engine(name, device)
+    return Engine(name, device, backend)
 
 
-def _cut(rows: np.ndarray, count: int) -> list[torch.Tensor]:
+def _cut(rows: np.ndarray, count: int) -> list[np.ndarray]:
     """Cut rows into so many pieces of about equal length."""
-    return [torch.from_numpy(each) for each in np.array_split(rows, count)]
+    return np.array_split(rows, count)

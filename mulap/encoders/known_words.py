@@ -8,8 +8,8 @@ unless they are among the tags that come with mulap. How often that errs is in d
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
+from mulap.encoders.tokens import Tokenizer
 from mulap.encoders.zero_shot import default_tags
 
 _SPELT_PIECES = 5  # of one word in a phrase; most English words of music have fewer
@@ -42,25 +42,25 @@ _FOREIGN = frozenset(
 )
 
 
-def hardly_known(texts: Sequence[str], tokenizer: Any) -> list[str]:
+def hardly_known(texts: Sequence[str], tokenizer: Tokenizer) -> list[str]:
     """Return those of some texts whose words the text model hardly knows.
 
     Args:
         texts: tags, queries or sentences.
-        tokenizer: of the text model, a WordPiece of transformers.
+        tokenizer: of the text model.
     """
     return [text for text in texts if _is_hardly_known(text, tokenizer)]
 
 
-def _is_hardly_known(text: str, tokenizer: Any) -> bool:
-    if tokenizer.unk_token in tokenizer.tokenize(text):
+def _is_hardly_known(text: str, tokenizer: Tokenizer) -> bool:
+    if tokenizer.unknown in tokenizer.pieces(text):
         return True
     words = _WORD.findall(text.lower())
     if not text.isascii() and any(not word.isascii() for word in words):
         return True
     if not _FOREIGN.isdisjoint(words):
         return True
-    pieces = [1 if word in _own_words() else len(tokenizer.tokenize(word)) for word in words]
+    pieces = [1 if word in _own_words() else len(tokenizer.pieces(word)) for word in words]
     if len(words) < 2:
         return sum(pieces) >= _SPELT_PIECES - 1
     return max(pieces) >= _SPELT_PIECES or 2 * sum(count > 1 for count in pieces) > len(words)

@@ -14,29 +14,30 @@ given changes them, and a file's vectors do not depend on other files.
 import json
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import torch
-
-from mulap.encoders.backbones import RANDOM
-from mulap.encoders.devices import choose_device
-from mulap.encoders.embedder import Embedder
+from mulap.encoders.backend import Backend, choose_backend, needs_torch
 from mulap.encoders.encoder import Encoder, Level, Space
 from mulap.encoders.joint import no_joint_space
 from mulap.model.bundled import bundled_names
-from mulap.model.config import MulapAudioConfig, MulapConfig
 from mulap.vectors.store import fingerprint
 from mulap.vectors.table import Making
 
+if TYPE_CHECKING:
+    import torch
+
+RANDOM = "random"
 MEL = "mel"
-_OURS = (MulapConfig.model_type, MulapAudioConfig.model_type)
+_OURS = ("mulap", "mulap_audio")  # types of models
+_ON_CPU = ("auto", "cpu")
 
 
 def load_encoder(
     name: str | os.PathLike[str],
-    device: str | torch.device = "auto",
+    device: "str | torch.device" = "auto",
     seed: int = 0,
     space: Space = "backbone",
+    backend: Backend = "auto",
 ) -> Encoder:
     """Load an encoder by name; `mulap.load` is this function.
 
@@ -47,6 +48,8 @@ def load_encoder(
         seed: of untrained weights.
         space: of the vectors: `backbone`, the network's features, or `joint`, points of the space
             that a MuLaP model with a contrastive head shares with text.
+        backend: what computes, `torch` or `onnx`; see `choose_backend`. Without PyTorch there are
+            the bundled models, and folders of `mulap export`, on the CPU.
 
     Returns:
         The encoder, ready to use.
@@ -55,17 +58,23 @@ def load_encoder(
         ValueError: there is no such encoder or device, it cannot be loaded, or it has no such
             space.
     """
-    name, device = os.path.expanduser(name), choose_device(device)
+    name = os.path.expanduser(name)
     if space not in get_args(Space):
         raise ValueError(f"space is '{space}' (give {' or '.join(get_args(Space))})")
-    encoder = _load(name, device, seed, space)
+    if choose_backend(backend) == "torch":
+        encoder = _load(name, device, seed, space)
+    else:
+        encoder = _load_onnx(name, str(device), space)
     if encoder.space != space:
         raise no_joint_space(name)
     return encoder
 
 
-def _load(name: str, device: str, seed: int, space: Space) -> Encoder:
+def _load(name: str, device: "str | torch.device", seed: int, space: Space) -> Encoder:
     # Encoders are imported when asked for: each stands on packages that others do without.
+    from mulap.encoders.devices import choose_device
+
+    device = choose_device(device)
     if name.startswith("hear:"):
         from mulap.encoders.foreign import hear_encoder
 
@@ -78,8 +87,34 @@ def _load(name: str, device: str, seed: int, space: Space) -> Encoder:
         from mulap.encoders.mel import mel_encoder
 
         return mel_encoder()
-    is_known = name == RANDOM or name in bundled_names()
-    if not is_known and not (name and Path(name).is_dir()):
+    if not _is_ours(name):
+        from mulap.encoders.foreign import hugging_face_encoder
+
+        return hugging_face_encoder(name, device)
+    from mulap.encoders.embedder import Embedder
+
+    return Embedder.from_pretrained(name, device, seed, space)
+
+
+def _load_onnx(name: str, device: str, space: Space) -> Encoder:
+    if name.startswith(("hear:", "hf:")) or name in (MEL, RANDOM) or not _is_ours(name):
+        raise needs_torch(name)
+    if device not in _ON_CPU:
+        raise needs_torch(f"--device {device}")
+    from mulap.encoders.onnx_embedder import OnnxEmbedder
+
+    return OnnxEmbedder(name, space)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a model is ours; another folder is one of Hugging Face's.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    if name == RANDOM or name in bundled_names():
+        return True
+    if not (name and Path(name).is_dir()):
         names = ", ".join([RANDOM, MEL, *bundled_names()])
         if Path(name).is_file():
             raise ValueError(f"{name}: is a file. Give the folder of a model.")
@@ -87,11 +122,7 @@ def _load(name: str, device: str, seed: int, space: Space) -> Encoder:
             f"{name}: no encoder or folder has this name. Give {names}, hear:MODULE, hf:NAME or a "
             "model's folder."
         )
-    if not is_known and _model_type(Path(name)) not in (None, *_OURS):
-        from mulap.encoders.foreign import hugging_face_encoder
-
-        return hugging_face_encoder(name, device)
-    return Embedder.from_pretrained(name, device, seed, space)
+    return _model_type(Path(name)) in (None, *_OURS)
 
 
 def making_of(encoder: Encoder, level: Level = "segment") -> Making:

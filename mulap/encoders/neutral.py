@@ -23,7 +23,7 @@ from mulap.terminal import say
 from mulap.vectors.store import fingerprint
 
 if TYPE_CHECKING:
-    from mulap.encoders.embedder import Embedder
+    from mulap.encoders.own import OwnEncoder
 
 STRONG, FAIR = 99.0, 95.0  # percentiles; where each word begins
 # Cosines with the nearest sound from which a track is no music. Each stands between what was
@@ -174,7 +174,7 @@ class Neutral:
         return (self.least - _unit(tracks) @ self.sounds.T).min(axis=1) > 0
 
 
-def load_neutral(encoder: "Embedder") -> Neutral:
+def load_neutral(encoder: "OwnEncoder") -> Neutral:
     """Return the neutral points of a model's joint space; they take seconds, once per model.
 
     Raises:
@@ -191,13 +191,13 @@ def load_neutral(encoder: "Embedder") -> Neutral:
     return Neutral(**kept("neutral", making, lambda: vars(_compute(encoder))))
 
 
-def _compute(encoder: "Embedder") -> Neutral:
+def _compute(encoder: "OwnEncoder") -> Neutral:
     say("computing what fits are compared with, once for this model")
     sentences = encoder.embed_text(neutral_sentences())
     return Neutral(_unit(sentences), *embed_sounds(encoder))
 
 
-def embed_sounds(encoder: "Embedder") -> tuple[np.ndarray, np.ndarray]:
+def embed_sounds(encoder: "OwnEncoder") -> tuple[np.ndarray, np.ndarray]:
     """Return `Neutral.sounds` and `Neutral.least` of a model's joint space."""
     pairs = neutral_sounds()
     clips = [samples.astype(np.float32) for _, samples in pairs]

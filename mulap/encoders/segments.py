@@ -15,7 +15,33 @@ from typing import Any
 import numpy as np
 
 from mulap.encoders.encoder import Encoder, Level
-from mulap.model.features import MulapFeatureExtractor
+from mulap.model.cuts import Cuts
+
+SEGMENTS_AT_ONCE = 10
+
+
+def group_segments(cuts: Cuts, blocks: Iterable[Any]) -> Iterator[np.ndarray]:
+    """Cut consecutive blocks of one clip into segments, in constant memory.
+
+    Args:
+        cuts: says how.
+        blocks: mono samples at its rate, each (num_samples,), of any lengths.
+
+    Yields:
+        float32 (M, segment_samples), M = `SEGMENTS_AT_ONCE` in all but the last.
+
+    Raises:
+        ValueError: there are no samples, or a block is not mono.
+    """
+    held = np.empty((0, cuts.segment_samples), np.float32)
+    for segments in cuts.stream_segments(blocks):
+        held = np.concatenate([held, segments])
+        num_full = len(held) // SEGMENTS_AT_ONCE * SEGMENTS_AT_ONCE
+        for start in range(0, num_full, SEGMENTS_AT_ONCE):
+            yield held[start : start + SEGMENTS_AT_ONCE].copy()
+        held = held[num_full:].copy()
+    if len(held):
+        yield held
 
 
 @dataclass(frozen=True)
@@ -32,7 +58,7 @@ class SegmentEncoder(Encoder):
 
     name: str
     embedding_size: int
-    feature_extractor: MulapFeatureExtractor
+    feature_extractor: Cuts
     embed_segments: Callable[[np.ndarray], np.ndarray]
     making: dict[str, Any]
 

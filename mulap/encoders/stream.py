@@ -13,19 +13,18 @@ What comes out for a file is then the same to the bit, whatever else a run embed
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
-import torch
 
 from mulap.audio import stream_audio
+from mulap.encoders.segments import group_segments
 from mulap.fast.threads import one_torch_thread
 from mulap.model.features import MulapFeatureExtractor
 
-SEGMENTS_AT_ONCE = 10
-
 
 def stream_log_mels(
-    extractor: MulapFeatureExtractor, blocks: Iterable[np.ndarray | torch.Tensor]
+    extractor: MulapFeatureExtractor, blocks: Iterable[Any]
 ) -> Iterator[np.ndarray]:
     """Turn consecutive blocks of one clip into log-mels, in constant memory.
 
@@ -39,15 +38,9 @@ def stream_log_mels(
     Raises:
         ValueError: there are no samples, or a block is not mono.
     """
-    held = np.empty((0, extractor.segment_samples), np.float32)
-    for segments in extractor.stream_segments(blocks):
-        held = np.concatenate([held, segments])
-        num_full = len(held) // SEGMENTS_AT_ONCE * SEGMENTS_AT_ONCE
-        for start in range(0, num_full, SEGMENTS_AT_ONCE):
-            yield _log_mel(extractor, held[start : start + SEGMENTS_AT_ONCE].copy())
-        held = held[num_full:].copy()
-    if len(held):
-        yield _log_mel(extractor, held)
+    for segments in group_segments(extractor, blocks):
+        with one_torch_thread():
+            yield extractor.log_mel(segments)
 
 
 def stream_file(
@@ -59,8 +52,3 @@ def stream_file(
         AudioError: the file cannot be decoded.
     """
     return stream_log_mels(extractor, stream_audio(path, extractor.sampling_rate))
-
-
-def _log_mel(extractor: MulapFeatureExtractor, segments: np.ndarray) -> np.ndarray:
-    with one_torch_thread():
-        return extractor.log_mel(segments)

@@ -7,18 +7,12 @@ changes nothing but the time.
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any
 
 import torch
 
-from mulap.pools import map_in_order
-
-# Does as `map` does: a function and what it is called on -> the results, in order.
-BlockMapper = Callable[..., Iterator[Any]]
+from mulap.pools import BlockMapper, thread_mapper
 
 
 class _Inside(threading.local):
@@ -80,9 +74,5 @@ def block_mapper(num_threads: int | None = None) -> Iterator[BlockMapper]:
         What maps a function over blocks, a few of them at once; plain `map` for one thread.
     """
     with one_torch_thread() as num_torch_threads:
-        num_threads = num_threads or num_torch_threads
-        if num_threads == 1:
-            yield map
-        else:
-            with ThreadPoolExecutor(num_threads, thread_name_prefix="blocks") as executor:
-                yield partial(map_in_order, executor, num_ahead=num_threads)
+        with thread_mapper(num_threads or num_torch_threads) as map_blocks:
+            yield map_blocks

@@ -11,7 +11,7 @@ from pathlib import Path
 
 _WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 SUMS_FILE = "SHA256SUMS"
-_LOADED = (".json", ".safetensors", ".txt")
+_LOADED = (".json", ".onnx", ".safetensors", ".txt")
 
 
 def bundled_names() -> list[str]:

@@ -37,7 +37,7 @@ _TIMBRAL_SHARES = {"port": (0.7, 0.4), "original": (0.4, 0.7)}  # of the bands, 
 _TEMPORAL_FRAMES = {"port": (129, 65, 33), "original": (128, 64, 32)}
 _MIDEND_FRAMES = 7
 _EVALUATED_AT_ONCE = 128  # segments, on a GPU
-_BATCH_NORM_EPS = {"port": 1e-5, "original": 1e-3}  # the defaults of PyTorch and of TensorFlow
+BATCH_NORM_EPS = {"port": 1e-5, "original": 1e-3}  # the defaults of PyTorch and of TensorFlow
 
 
 def _activate(x: torch.Tensor, bn: nn.Module, variant: str) -> torch.Tensor:
@@ -52,7 +52,7 @@ class TimbralBlock(nn.Module):
         self.variant = variant
         kernel, padding = (kernel_bins, _TIMBRAL_FRAMES), (0, _TIMBRAL_FRAMES // 2)
         self.conv = nn.Conv2d(1, num_filters, kernel, padding=padding)
-        self.bn = nn.BatchNorm2d(num_filters, eps=_BATCH_NORM_EPS[variant])
+        self.bn = nn.BatchNorm2d(num_filters, eps=BATCH_NORM_EPS[variant])
 
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
         """Return (M, C, N) for a normalised spectrogram (M, F, N)."""
@@ -72,7 +72,7 @@ class ConvBlock(nn.Module):
         self.is_padded_evenly = kernel_frames % 2 == 1  # the convolution then pads, without a copy
         padding = kernel_frames // 2 if self.is_padded_evenly else 0
         self.conv = nn.Conv1d(num_inputs, num_filters, kernel_frames, padding=padding)
-        self.bn = nn.BatchNorm1d(num_filters, eps=_BATCH_NORM_EPS[variant])
+        self.bn = nn.BatchNorm1d(num_filters, eps=BATCH_NORM_EPS[variant])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (M, C, N) for (M, num_inputs, N)."""
@@ -103,7 +103,7 @@ class FrontEnd(nn.Module):
     def __init__(self, config: MulapAudioConfig) -> None:
         super().__init__()
         variant, num_bins = config.variant, config.num_mel_bins
-        self.spectrogram_bn = nn.BatchNorm2d(1, eps=_BATCH_NORM_EPS[variant])
+        self.spectrogram_bn = nn.BatchNorm2d(1, eps=BATCH_NORM_EPS[variant])
         self.timbral = nn.ModuleList(
             TimbralBlock(config.num_timbral_filters, int(share * num_bins), variant)
             for share in _TIMBRAL_SHARES[variant]
@@ -271,7 +271,7 @@ class TaggingHead(nn.Module):
 
     def __init__(self, config: MulapAudioConfig) -> None:
         super().__init__()
-        eps = _BATCH_NORM_EPS[config.variant]
+        eps = BATCH_NORM_EPS[config.variant]
         self.feature_bn = nn.BatchNorm1d(config.feature_size, eps=eps)
         self.hidden = nn.Linear(config.feature_size, config.tagging_hidden_size)
         self.hidden_bn = nn.BatchNorm1d(config.tagging_hidden_size, eps=eps)

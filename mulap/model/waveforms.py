@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 
 _MOST_CHANNELS = 32  # of one clip, and fewer than any clip has samples
 _LOUDEST = 1e12  # far beyond any recording; its power would not fit float32
@@ -50,7 +49,7 @@ def to_mono(waveform: Any, first: int = 0) -> np.ndarray:
     Raises:
         ValueError: another shape or type, or a sample that is not finite, or beyond any level.
     """
-    if isinstance(waveform, torch.Tensor):
+    if hasattr(waveform, "detach"):  # a tensor
         waveform = waveform.detach().cpu()
         waveform = waveform.float() if waveform.is_floating_point() else waveform  # bfloat16
     samples = np.asarray(waveform)

@@ -71,7 +71,8 @@ def test_the_commands_are_those_the_documentation_tells_of():
         "evaluate",
     }
     transfer = {"download", "task", "probe", "pretrain-supervised", "benchmark", "report"}
-    use = {"app", "caption", "embed", "explain", "index", "info", "moods", "search", "serve", "tag"}
+    use = {"app", "caption", "embed", "explain", "export", "index", "info", "moods"}
+    use |= {"search", "serve", "tag"}
     assert names == {"", "config", "corpus", "prepare"} | use | training | transfer
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mulap.encoders.stream import SEGMENTS_AT_ONCE, stream_log_mels
+from mulap.encoders.segments import SEGMENTS_AT_ONCE
+from mulap.encoders.stream import stream_log_mels
 from mulap.model.features import MulapFeatureExtractor
 
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mulap.model.config import MulapAudioConfig
-from mulap.model.features import MulapFeatureExtractor, mel_filters
+from mulap.model.cuts import mel_filters
+from mulap.model.features import MulapFeatureExtractor
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "musicnn.npz"
 VARIANTS = ["port", "original"]

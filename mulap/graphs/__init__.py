@@ -1,0 +1,1 @@
+"""A model's networks as ONNX graphs, which run without PyTorch."""
