@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from mulap.cores import start_method, usable_cores
+from mulap import cores
+from mulap.cores import num_threads, start_method, usable_cores
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
@@ -18,6 +19,42 @@ def test_a_process_counts_the_cores_that_it_is_allowed():
         [sys.executable, "-c", f"{allowed}\n{count}"], capture_output=True, text=True, check=True
     )
     assert done.stdout == "1\n"
+
+
+def test_a_container_s_share_of_time_counts_in_whole_cores(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(cores, "_CPU_LIMIT", tmp_path / "cpu.max")
+    for text, expected in [
+        ("max 100000", 8),
+        ("150000 100000", 2),
+        ("50000 100000", 1),
+        ("2000000 100000", 8),
+    ]:
+        (tmp_path / "cpu.max").write_text(text)
+        assert usable_cores() == num_threads() == expected
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert num_threads() == 3
+    (tmp_path / "cpu.max").write_text("200000 100000")
+    assert num_threads() == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_a_gentle_process_takes_half_of_the_cores_and_waits_for_others():
+    program = """if True:
+        import os
+        from mulap.cores import be_gentle, usable_cores
+        before = usable_cores()
+        be_gentle()
+        print(before, usable_cores(), os.environ["OMP_NUM_THREADS"], os.nice(0))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    before, after, num_threads, nice = map(int, done.stdout.split())
+    assert after == (before + 1) // 2
+    assert num_threads <= after
+    assert nice == 19
 
 
 def test_where_cores_cannot_be_limited_all_of_them_count(monkeypatch):

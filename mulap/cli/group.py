@@ -47,25 +47,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 SOME_FAILED = 3
 INTERRUPTED = 130
 _LONGEST_LINE = 1_000  # letters of an error: some quote what they found in a damaged file
-_EXTRAS = {
-    "huggingface_hub": "torch",
-    "lancedb": "search",
-    "onnx": "export",
-    "starlette": "web",
-    "torch": "torch",
-    "transformers": "torch",
-    "uvicorn": "web",
-}
+_EXTRAS = {"lancedb": "search", "onnx": "export", "starlette": "web", "uvicorn": "web"}
+_EXTRAS |= dict.fromkeys(("torch", "transformers", "huggingface_hub"), "torch")
 # Of the extras `probe` and `train`, by the names they are imported by; embedding and tagging do
 # without.
 _OPTIONAL_PACKAGES = {
-    "accelerate": "accelerate",
+    **{name: name for name in ("accelerate", "matplotlib", "numba", "sacrebleu", "scipy")},
     "markdown_it": "markdown-it-py",
-    "matplotlib": "matplotlib",
-    "numba": "numba",
     "rouge_score": "rouge-score",
-    "sacrebleu": "sacrebleu",
-    "scipy": "scipy",
     "sklearn": "scikit-learn",
     "tensorboard": "tensorboard",
     "yaml": "pyyaml",

@@ -17,6 +17,7 @@ failure. A run that was killed goes on with `skip_existing`, by this engine or w
 import contextlib
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from mulap.audio import AudioError
 from mulap.embedding.embed import Job, SegmentProgress
@@ -248,7 +248,9 @@ class _EmbedFiles:
         return pa.Table.from_pylist(outcomes, _OUTCOME)
 
     def _load(self) -> VectorWriter:
-        torch.set_num_threads(1)  # of the one CPU that Ray counts for it
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the one CPU that Ray counts for it
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)
         if not self.parts.is_dir():
             raise ValueError(f"{self.parts}: is not there. All machines must share it.")
         self.deadly = self._count_deaths()
