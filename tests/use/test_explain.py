@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy.stats import spearmanr
@@ -88,6 +88,7 @@ def test_attention_of_a_long_track_weighs_its_windows_by_their_length(engine):
     )
 
 
+@settings(deadline=None)  # the first call imports
 @given(npst.arrays(float, st.integers(2, 12), elements=st.integers(-3, 3)), st.randoms())
 def test_rank_correlation_is_spearmans(first, random):
     second = np.array(random.choices(range(4), k=len(first)), float)
