@@ -22,8 +22,7 @@ from mulap.web.limits import Refused
 
 COOKIE = "mulap"
 LEAST_TOKEN = 16  # letters
-# They hold nothing of the library.
-_PUBLIC = frozenset({"/", "/page.css", "/page.js", "/icon.svg", "/healthz", "/v1/session"})
+_PUBLIC = ("/healthz", "/v1/session")
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
@@ -107,10 +106,14 @@ class Guard:
         app: what answers the others.
         hosts: that it answers to.
         token: that has to be given; empty for none.
+        public: paths that need no token, since they hold nothing of the library.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, token: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Hosts, token: str = "", public: Iterable[str] = ()
+    ) -> None:
         self._app, self._hosts, self._token = app, hosts, token
+        self._public = frozenset((*_PUBLIC, *public))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
@@ -148,7 +151,7 @@ class Guard:
                 raise Refused(403, "Another site asks.", "Use the page of this server.")
         if headers.get("sec-fetch-site") == "cross-site" and scope["path"] != "/":
             raise Refused(403, "Another site asks.", "Use the page of this server.")
-        if self._token and scope["path"] not in _PUBLIC and not self._has_token(scope, headers):
+        if self._token and scope["path"] not in self._public and not self._has_token(scope, headers):
             raise Refused(
                 401, "The token is missing or wrong.", "Send Authorization: Bearer TOKEN."
             )

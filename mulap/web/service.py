@@ -35,7 +35,7 @@ PAGE = Path(__file__).with_name("page")
 _FILES = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+    **{f"/{name}": (name, "text/javascript") for name in ("page.js", "player.js", "server.js")},
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _LOG = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def make_app(
         },
         lifespan=service.lifespan,
     )
-    return Guard(app, hosts or Hosts.of("127.0.0.1"), token)
+    return Guard(app, hosts or Hosts.of("127.0.0.1"), token, files)
 
 
 class _Service:
