@@ -1,5 +1,5 @@
 # The contributor's menu. Every target sets up .venv first if it is missing or out of date.
-.PHONY: all setup tour test quick hostile gpu lint fix types imports wheel docs bench golden clean
+.PHONY: all setup tour test quick hostile gpu browser lint fix types imports wheel docs bench golden clean
 
 BIN := .venv/bin
 # As many tests at a time as there are cores, 8 at most: each process holds a gigabyte.
@@ -15,17 +15,21 @@ setup:
 tour: setup  ## corpus, pre-training, evaluation, embedding, tags, report, search: tour/report.md
 	@bash runs/tour.sh
 
-test: setup  ## all tests that need no GPU and no network
-	$(PYTEST) -m "not gpu and not network"
+test: setup  ## all tests that need no GPU, no browser and no network
+	$(PYTEST) -m "not gpu and not browser and not network"
 
 quick: setup  ## the tests that take no time
-	$(PYTEST) -m "not slow and not gpu and not network"
+	$(PYTEST) -m "not slow and not gpu and not browser and not network"
 
 hostile: setup  ## 50 rounds of kills, full disks and damaged files; SEED=17: that one alone
 	MULAP_HOSTILE_ROUNDS=$(or $(ROUNDS),50) MULAP_HOSTILE_SEED=$(SEED) $(PYTEST) tests/hostile
 
 gpu: setup  ## the tests that need a CUDA device (TORCH=auto make setup brings the torch for it)
 	MULAP_GPU=1 $(BIN)/python -m pytest -m gpu
+
+browser: setup  ## the page in Chromium, which is installed first (Debian and its relatives)
+	@scripts/install_chromium.sh
+	$(BIN)/python -m pytest -m browser
 
 lint: setup
 	$(BIN)/ruff check .

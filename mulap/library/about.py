@@ -5,6 +5,7 @@ LIB/
   files.journal   every known file: its version, and its audio's key or why it cannot be used
   lance/          two tables per embedding space, see `mulap.library.store`
   lock            held by the one process that writes
+  .indexing       how many tracks there will be, while it adds some
 """
 
 import json
@@ -20,6 +21,7 @@ from mulap.locks import hold_lock
 
 FILE = "library.json"
 JOURNAL = "files.journal"
+_INDEXING = ".indexing"
 _FORMAT = 1
 
 
@@ -105,7 +107,35 @@ def writing(folder: AnyPath) -> Iterator[None]:
         with hold_lock(Path(folder) / "lock", busy):
             for name in (FILE, JOURNAL):
                 remove_leftover(leftover_path(Path(folder) / name))  # of a kill
+            (Path(folder) / _INDEXING).unlink(missing_ok=True)
             yield
     finally:
         if not os.listdir(folder):  # nothing came of a new one
             os.rmdir(folder)
+
+
+@contextmanager
+def announce(folder: AnyPath, num_tracks: int) -> Iterator[None]:
+    """Let readers know how many tracks there will be once the block has run."""
+    path = Path(folder) / _INDEXING
+    path.write_text(json.dumps({"process": os.getpid(), "tracks": num_tracks}), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def read_announced(folder: AnyPath) -> int | None:
+    """Return how many tracks there will be; None if no process of this machine adds any."""
+    try:
+        values = json.loads((Path(folder) / _INDEXING).read_text(encoding="utf-8"))
+        process, num_tracks = int(values["process"]), int(values["tracks"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or what a kill left of it
+        return None
+    try:
+        os.kill(process, 0)  # is it alive?
+    except PermissionError:  # it is, and another user's
+        return num_tracks
+    except (OSError, OverflowError):
+        return None
+    return num_tracks

@@ -57,7 +57,7 @@ class Hit:
     @property
     def name(self) -> str:
         """`Artist – Title`, on one line."""
-        return one_line(" – ".join(filter(None, (self.artist, self.title)))) or self.file
+        return name_of(self.artist, self.title) or self.file
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, rounded to what they are worth; `rerank` only where it was asked."""
@@ -148,6 +148,11 @@ class Reasons:
         order = order[self._fits[order] >= _FITS]
         stands_out = self._tags.score(tracks)[:, order] >= YES
         return [_different(self._tags.tags[index] for index in order[row]) for row in stands_out]
+
+
+def name_of(artist: str, title: str) -> str:
+    """Write `Artist – Title` on one line, or what there is of it."""
+    return one_line(" – ".join(filter(None, (artist, title))))
 
 
 def tell_apart(names: Sequence[str], files: Sequence[str]) -> list[str]:

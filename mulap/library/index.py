@@ -11,6 +11,7 @@ repair: the next one does the rest, and ends with the tables that a fresh build 
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from lancedb.expr import col
 
 from mulap.audio import no_audio
 from mulap.files import AnyPath
-from mulap.library.about import JOURNAL, About, Space, is_library, read_about, writing
+from mulap.library.about import JOURNAL, About, Space, announce, is_library, read_about, writing
 from mulap.library.known import Known, LibraryFiles, decoder_version
 from mulap.library.rows import LibraryFile, Listener
 from mulap.library.scan import Scan, check_disks, is_within, scan_files
@@ -182,7 +183,10 @@ class _Run:
 
         files = [self._file(file) for file in todo]
         listener = self._listen()
-        self.report.num_embedded = embed_into(self.store, listener, files, keys, self._note)
+        num_tracks = len(self.store) + len(files)
+        is_answering = self.store.space == self.about.space
+        with announce(self.folder, num_tracks) if is_answering else nullcontext():
+            self.report.num_embedded = embed_into(self.store, listener, files, keys, self._note)
 
     def _listen(self) -> Listener:
         """Load the model.

@@ -16,7 +16,8 @@ from mulap import __version__
 from mulap.encoders.known_words import warning
 from mulap.encoders.neutral import word
 from mulap.encoders.zero_shot import says
-from mulap.library.about import read_about
+from mulap.library.about import read_about, read_announced
+from mulap.library.hits import name_of, tell_apart
 from mulap.library.query import MOST_WORDS, Example, split_negations
 from mulap.use.captions import Captioner
 from mulap.use.explain import explain_features
@@ -119,6 +120,7 @@ class Answers:
         return {
             "name": os.path.basename(os.path.abspath(library.folder)),
             "tracks": num_tracks,
+            "indexing": read_announced(library.folder),
             "space": about.space.name,
             **self._facets[1],
         }
@@ -233,11 +235,14 @@ class Answers:
         answer.pop("file")
         return answer
 
-    def playlist_rows(self, fields: Fields) -> list[dict[str, Any]]:
-        """Return the rows of tracks, for a playlist."""
-        names = fields.texts("ids", is_needed=True)
+    def playlist_rows(self, fields: Fields) -> list[tuple[dict[str, Any], str]]:
+        """Return the rows of tracks and their names, for a playlist."""
+        ids = fields.texts("ids", is_needed=True)
         fields.end()
-        return [find_track(self.library, name) for name in names]
+        rows = [find_track(self.library, each) for each in ids]
+        rows = [row | {"file": _file_of(row)} for row in rows]
+        names = [name_of(row["artist"], row["title"]) or row["file"] for row in rows]
+        return list(zip(rows, tell_apart(names, [row["file"] for row in rows]), strict=True))
 
     @cached_property
     def _captioner(self) -> Captioner:
@@ -324,7 +329,8 @@ def _describe_hits(hits: "Hits", space: str) -> dict[str, Any]:
     if len(hits) and all(hit.match == "weak" for hit in hits):
         notes.append(_WEAK)
     found = [hit.to_json() for hit in hits]
-    for hit, values in zip(hits, found, strict=True):
+    for hit, name, values in zip(hits, hits.names, found, strict=True):
+        values["name"] = name
         values["is_missing"] = not os.path.isfile(hit.file)
     return {
         "space": space,
@@ -334,6 +340,11 @@ def _describe_hits(hits: "Hits", space: str) -> dict[str, Any]:
         "notes": notes,
         "hits": found,
     }
+
+
+def _file_of(row: dict[str, Any]) -> str:
+    """Return the file that a search would show."""
+    return next(filter(os.path.exists, row["files"]), row["file"])
 
 
 def _facets_of(library: "Library") -> dict[str, Any]:

@@ -151,7 +151,11 @@ class Guard:
                 raise Refused(403, "Another site asks.", "Use the page of this server.")
         if headers.get("sec-fetch-site") == "cross-site" and scope["path"] != "/":
             raise Refused(403, "Another site asks.", "Use the page of this server.")
-        if self._token and scope["path"] not in self._public and not self._has_token(scope, headers):
+        if (
+            self._token
+            and scope["path"] not in self._public
+            and not self._has_token(scope, headers)
+        ):
             raise Refused(
                 401, "The token is missing or wrong.", "Send Authorization: Bearer TOKEN."
             )

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from mulap.library.playlist import Entry, one_line, playlist_text
+from mulap.library.playlist import Entry, playlist_text
 from mulap.web.answers import Answers
 from mulap.web.guard import COOKIE, Guard, Hosts, cookie_of, is_token
 from mulap.web.limits import Fields, Limits, Refused, read_json
@@ -169,15 +169,8 @@ class _Service:
 
     async def _playlist(self, request: Request) -> Response:
         fields = Fields(await self._read_json(request), self._limits)
-        rows = await asyncio.to_thread(self._answers.playlist_rows, fields)
-        entries = [
-            Entry(
-                row["file"],
-                row["seconds"],
-                one_line(" – ".join(filter(None, (row["artist"], row["title"])))) or row["file"],
-            )
-            for row in rows
-        ]
+        named = await asyncio.to_thread(self._answers.playlist_rows, fields)
+        entries = [Entry(row["file"], row["seconds"], name) for row, name in named]
         headers = {"content-disposition": 'attachment; filename="mulap.m3u8"'}
         text = playlist_text(entries).encode("utf-8", "surrogateescape")
         return Response(text, 200, headers, "audio/x-mpegurl")

@@ -2,7 +2,16 @@
 
 import pytest
 
-from mulap.library.about import FILE, About, Space, is_library, read_about, writing
+from mulap.library.about import (
+    FILE,
+    About,
+    Space,
+    announce,
+    is_library,
+    read_about,
+    read_announced,
+    writing,
+)
 
 SPACE = Space("tiny@0123abcd", "tiny", 8)
 
@@ -40,5 +49,21 @@ def test_what_a_kill_left_of_a_write_is_removed(tmp_path):
     About(SPACE).write(tmp_path)
     (tmp_path / ".library.partial.json").write_text("{")
     (tmp_path / ".files.partial.journal").touch()
+    with writing(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {FILE, "lock"}
+
+
+def test_readers_see_how_many_tracks_there_will_be_while_they_are_added(tmp_path):
+    assert read_announced(tmp_path) is None
+    with announce(tmp_path, 12):
+        assert read_announced(tmp_path) == 12
+    assert read_announced(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"process": 2147483647, "tracks": 9}'])
+def test_what_a_kill_left_of_an_announcement_says_nothing_and_is_removed(tmp_path, text):
+    About(SPACE).write(tmp_path)
+    (tmp_path / ".indexing").write_text(text)
+    assert read_announced(tmp_path) is None
     with writing(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {FILE, "lock"}

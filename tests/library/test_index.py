@@ -24,7 +24,7 @@ from library.listening import (
 
 from mulap.library import embed as embed_module
 from mulap.library import index as index_module
-from mulap.library.about import read_about
+from mulap.library.about import read_about, read_announced
 from mulap.library.index import index_music
 from mulap.library.store import Store, points_of
 
@@ -486,3 +486,22 @@ AnyHistory.TestCase.settings = settings(
     phases=[Phase.generate],  # shrinking takes many minutes
 )
 TestAnyHistory = pytest.mark.slow(AnyHistory.TestCase)
+
+
+def test_an_index_that_runs_says_how_many_tracks_there_will_be(tmp_path, monkeypatch):
+    music, library = tmp_path / "music", tmp_path / "lib"
+    write_sound(music / "0.wav", 0)
+    index(music, library)
+    for seed in (1, 2):
+        write_sound(music / f"{seed}.wav", seed)
+    seen = []
+    features = TinyListener.project
+
+    def project(self, vectors):
+        seen.append(read_announced(library))
+        return features(self, vectors)
+
+    monkeypatch.setattr(TinyListener, "project", project)
+    index(music, library)
+    assert set(seen) == {3}
+    assert read_announced(library) is None
