@@ -23,6 +23,7 @@ from mulap.cli.group import (
     quiet_transformers,
     refuse_given,
     run_option,
+    say,
     set_option,
     unpack_option,
     warn,
@@ -153,8 +154,8 @@ def evaluate(
 ) -> None:
     """Evaluate MODEL (a run's folder or a checkpoint) on a split of --data.
 
-    MODEL may also be a .jsonl file of captions, from mulap caption --json: they are scored by BLEU
-    and ROUGE-L beside the corpus's captions by people, or all its captions.
+    MODEL may also be a .jsonl file of captions, from mulap caption --json: they are scored by BLEU,
+    ROUGE-L and METEOR beside the corpus's captions by people, or all its captions.
 
     Prints losses, matching accuracy and text-to-audio retrieval with 95% bootstrap intervals over
     groups, and chance levels, next to the untrained model that the run started from. --json has
@@ -205,10 +206,13 @@ def _evaluate_captions(path: Path, data: Path, split: str, as_json: bool) -> Non
             values = figures[name]
             told = [
                 f"{title} {values[key]:.1f}{_interval(values[f'{key}/95%'])}"
-                for key, title in (("bleu", "BLEU"), ("rouge_l", "ROUGE-L"))
+                for key, title in (("bleu", "BLEU"), ("rouge_l", "ROUGE-L"), ("meteor", "METEOR"))
+                if key in values
             ]
             told += [f"{values['words']:.1f} words", f"{values['different']:,} different"]
             click.echo(f"{title}: {', '.join(told)}")
+    if "meteor" not in figures["captions"]:
+        say("METEOR needs WordNet: apt install wordnet-base, or name its folder in $WNSEARCHDIR")
     if missing:
         clips = counted(len(missing), "clip")
         warn(f"left out: {clips} without a caption in {path}, such as {missing[0]}")

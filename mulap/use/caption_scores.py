@@ -1,8 +1,9 @@
 """What captions are worth beside those that people or programs gave the same clips.
 
 BLEU is sacrebleu's over all clips, ROUGE-L rouge-score's of the nearest reference, mean over clips;
-both without case. Other clips' captions are scored beside them: what is common to all captions
-gets that much. Intervals are drawn over whole groups.
+METEOR (`mulap.use.meteor`) is there where WordNet is installed. Case does not count. Other clips'
+captions are scored beside them: what is common to all captions gets that much. Intervals are drawn
+over whole groups.
 """
 
 import json
@@ -19,6 +20,7 @@ from sacrebleu.metrics.bleu import BLEU
 from mulap.data.clips import Clip
 from mulap.data.manifest import read_manifest
 from mulap.tasks.bootstrap import bootstrap_counts, bootstrap_interval, interval_of_draws
+from mulap.use.meteor import score_meteor
 
 HUMAN = "human"  # the source of captions by people, of MusicCaps and Song Describer
 
@@ -117,8 +119,9 @@ def score_captions(
         groups: of each, from 0 (n,).
 
     Returns:
-        `bleu` and `rouge_l`, between 0 and 100; `bleu/95%` and `rouge_l/95%`, None if there is one
-        group; `words`, the mean length; `different`, how many captions differ.
+        `bleu`, `rouge_l` and, where WordNet is installed, `meteor`, between 0 and 100; their
+        intervals, such as `bleu/95%`, None if there is one group; `words`, the mean length;
+        `different`, how many captions differ.
     """
     bleu, scorer = BLEU(lowercase=True, effective_order=True), RougeScorer(["rougeL"])
     rows = []  # of each clip: matches and n-grams of four orders, lengths
@@ -130,11 +133,13 @@ def score_captions(
     sums = np.array(rows)
     draws = bootstrap_counts(groups) @ sums
     of_draws = np.array([_bleu(each) for each in draws])
+    means = {"rouge_l": rouge, "meteor": score_meteor(captions, references)}
+    of_means = {name: values for name, values in means.items() if values is not None}
     return {
         "bleu": _bleu(sums.sum(0)),
         "bleu/95%": interval_of_draws(of_draws, groups),
-        "rouge_l": float(rouge.mean()),
-        "rouge_l/95%": bootstrap_interval(rouge, groups),
+        **{name: float(values.mean()) for name, values in of_means.items()},
+        **{f"{name}/95%": bootstrap_interval(each, groups) for name, each in of_means.items()},
         "words": float(np.mean([len(caption.split()) for caption in captions])),
         "different": len(set(captions)),
     }
