@@ -47,11 +47,15 @@ class About:
     filling: Space | None = None  # the one that `index --upgrade` is filling
     roots: tuple[str, ...] = ()  # absolute paths of the folders and files that were indexed
     last_run: dict[str, Any] = field(default_factory=dict)  # what the last finished run did
+    tables: str = ""  # where the tables are, such as s3://bucket/lance; empty: in the folder
 
     def write(self, folder: AnyPath) -> None:
         """Replace library.json."""
         with atomic_path(Path(folder) / FILE) as temporary:
-            text = json.dumps({"format": _FORMAT, **asdict(self)}, indent=2)
+            values = asdict(self)
+            if not self.tables:
+                del values["tables"]  # versions before do not know it
+            text = json.dumps({"format": _FORMAT, **values}, indent=2)
             temporary.write_text(text + "\n", encoding="utf-8")
 
     def switched(self) -> "About":

@@ -101,7 +101,7 @@ class Store:
         self.left_out_tags: set[str] = set()
         with self._in_our_words():
             self._db = lancedb.connect(
-                self.folder / LANCE_FOLDER,
+                read_about(folder).tables or self.folder / LANCE_FOLDER,
                 read_consistency_interval=timedelta(0) if is_writer else _LOOK_AGAIN,
             )
             self._tracks = self._table("tracks", track_schema(space.size), is_writer)

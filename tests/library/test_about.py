@@ -1,5 +1,7 @@
 """library.json: whole, or refused in a line; one writer."""
 
+import json
+
 import pytest
 
 from mulap.library.about import (
@@ -12,6 +14,7 @@ from mulap.library.about import (
     read_announced,
     writing,
 )
+from mulap.library.store import Store
 
 SPACE = Space("tiny@0123abcd", "tiny", 8)
 
@@ -67,3 +70,17 @@ def test_what_a_kill_left_of_an_announcement_says_nothing_and_is_removed(tmp_pat
     assert read_announced(tmp_path) is None
     with writing(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {FILE, "lock"}
+
+
+def test_tables_may_lie_elsewhere_and_a_library_without_that_says_nothing_of_it(tmp_path):
+    About(SPACE).write(tmp_path)
+    assert "tables" not in json.loads((tmp_path / "library.json").read_text())
+    elsewhere = tmp_path / "elsewhere"
+    About(SPACE, tables=str(elsewhere)).write(tmp_path)
+    assert read_about(tmp_path).tables == str(elsewhere)
+    Store.write(tmp_path, SPACE)
+    assert [path.name for path in sorted(elsewhere.iterdir())] == [
+        f"tracks_{SPACE.hash}.lance",
+        f"windows_{SPACE.hash}.lance",
+    ]
+    assert not (tmp_path / "lance").exists()
