@@ -21,6 +21,7 @@ from mulap.cli.group import (
     space_option,
     warn,
 )
+from mulap.cores import be_gentle
 from mulap.terminal import counted
 
 if TYPE_CHECKING:
@@ -28,6 +29,20 @@ if TYPE_CHECKING:
 
 LEVELS = ["segment", "track"]
 ENGINES = ["local", "ray"]
+
+
+def _be_gentle(context: click.Context, option: click.Parameter, is_gentle: bool) -> None:
+    if is_gentle:
+        be_gentle()
+
+
+gentle_option = click.option(
+    "--gentle",
+    is_flag=True,
+    expose_value=False,
+    callback=_be_gentle,  # before anything is imported that counts cores
+    help="Use half of the cores, and only while nothing else wants them.",
+)
 
 
 @main.command()
@@ -80,6 +95,7 @@ ENGINES = ["local", "ray"]
     metavar="ADDRESS",
     help="With --engine ray: cluster address, or auto for this machine's. [default: start one]",
 )
+@gentle_option
 @one_line_errors
 def embed(paths: tuple[Path, ...], output: str, model: str, level: Any, **options: Any) -> None:
     """Embed audio files or folders: one embedding per 3-second segment or per track.
@@ -133,6 +149,7 @@ def _open_engine(opened: ExitStack, output: str, options: dict[str, Any]) -> "En
             *("num_actors", "gpus_per_actor", "ray_address"),
         )
         return None
+    refuse_given("is for this machine alone, not with --engine ray. Leave it out.", "gentle")
     given = {name: value for name, value in asked.items() if value is not None}
     if output == "-":
         raise ValueError(

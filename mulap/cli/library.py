@@ -22,6 +22,7 @@ from mulap.cli.group import (
     say_left_aside,
     warn,
 )
+from mulap.cli.inference import gentle_option
 from mulap.terminal import clock_time, counted
 
 
@@ -45,6 +46,7 @@ from mulap.terminal import clock_time, counted
     "--failures", is_flag=True, help="List the files that could not be used, and do nothing else."
 )
 @device_option
+@gentle_option
 @one_line_errors
 def index(music: tuple[Path, ...], library: Path, failures: bool, **options: Any) -> None:
     """Index MUSIC, files and folders, so that it can be searched; run again for what changed.

@@ -1,8 +1,12 @@
 """`mulap embed`: what it prints, and the wrong use of it and of `mulap tag` that is refused."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import soundfile as sf
 from command_line import call, check_one_line
@@ -73,3 +77,25 @@ def test_points_of_the_joint_space_are_those_of_the_encoder(song, tmp_path):
 )
 def test_what_would_do_nothing_or_cannot_be_done_is_one_line(song, arguments, exit_code, part):
     check_one_line(call(*arguments, song), exit_code, part)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_gentle_takes_half_of_the_cores_and_gives_way_to_others(song, tmp_path):
+    program = """if True:
+        import atexit, os
+        cores = len(os.sched_getaffinity(0))
+        atexit.register(lambda: print(cores, len(os.sched_getaffinity(0)), os.nice(0)))
+        from mulap.cli import main
+        main()
+    """
+    words = ["embed", song, "--gentle", "--model", "musicnn-mtt", "-o", tmp_path / "out.npz"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, after, nice = map(int, done.stdout.split())
+    assert after == (before + 1) // 2
+    assert nice == 19
+    assert np.load(tmp_path / "out.npz")["embeddings"].shape == (2, 1506)
