@@ -6,6 +6,7 @@
     scores   music21's corpus, six repertoires on one and the same piano, so that no instrument and
              no studio distinguishes them
     games    cuts of free game music, labelled by the Debian package that it came in
+    unheard-games    the same, of packages that mulap-small was not trained on
 
 Each writes a folder with labels.csv: file_name, label, group (rows to keep in one split), source.
 The packages are fetched by transfer.sh; what stays on this machine is not ours to hand on.
@@ -167,8 +168,8 @@ def _read_score(music21: Any, path: Path) -> list[Note]:
 
 
 def make_games(packages: Path, output: Path) -> Iterator[Row]:
-    """Cut pieces out of the tracks of each Debian package."""
-    for package in sorted(packages.glob("games/*")):
+    """Cut pieces out of the tracks of each Debian package, of the folder named like the output."""
+    for package in sorted(packages.glob(f"{output.name}/*")):
         for track in _tracks(package):
             try:
                 seconds = probe_audio(track).duration_seconds
@@ -236,9 +237,10 @@ def _row(path: Path, output: Path, label: str, group: str, source: str) -> Row:
 
 
 def main() -> None:
-    """Make one of the three."""
+    """Make one of the four."""
     kind, packages, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    makers = {"notes": make_notes, "scores": make_scores, "games": make_games}
+    makers = {"notes": make_notes, "scores": make_scores}
+    makers |= dict.fromkeys(("games", "unheard-games"), make_games)
     output.mkdir(parents=True, exist_ok=True)
     rows = list(makers[kind](packages, output))
     with open(output / "labels.csv", "w", newline="", encoding="utf-8") as file:

@@ -133,11 +133,13 @@ class PretrainCollator:
             for log_mel, item in zip(log_mels, items, strict=True)
         ]
         is_segment = [np.ones(len(log_mel), dtype=np.int64) for log_mel in log_mels]
-        return {
+        batch = {
             "input_features": _pad(log_mels, 0.0),
             "audio_attention_mask": _pad(is_segment, 0),
             "is_masked_segment": _pad(is_masked, False),
         }
+        own = [item.own_features for item in items if item.own_features is not None]
+        return batch | ({"own_features": _pad(own, 0.0)} if own else {})
 
     def tokenize(self, captions: Sequence[str], **options: Any) -> Any:
         """Return what the tokenizer gives for captions, cut to `max_tokens`; nothing is masked."""

@@ -11,7 +11,7 @@ clips that it could not decode.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -154,6 +154,24 @@ def _describe(store: str, seconds: float | None) -> str:
     return f"{what} of " + (f"the first {seconds:g} s of each track" if seconds else "whole tracks")
 
 
+class Features(NamedTuple):
+    """A backbone's features of all clips.
+
+    Attributes:
+        rows: indexed by row numbers (T,) it gives float32 (T, A).
+        starts: number of each clip's first row (clips,).
+        counts: how many rows each has (clips,).
+    """
+
+    rows: Any
+    starts: np.ndarray
+    counts: np.ndarray
+
+    def of(self, index: int, chosen: slice = slice(None)) -> np.ndarray:
+        """Return some segments of a clip, float32 (T, A)."""
+        return np.asarray(self.rows[self.starts[index] + np.arange(self.counts[index])[chosen]])
+
+
 @dataclass(frozen=True)
 class Item:
     """One clip with one of its captions."""
@@ -161,6 +179,8 @@ class Item:
     key: Key  # (epoch, index)
     input_features: np.ndarray  # log-mel segments (T, F, N), or a backbone's features (T, A)
     caption: str  # as written
+    # the features at the level of the file, where `input_features` may be of another (T, A)
+    own_features: np.ndarray | None = None
 
 
 class ClipDataset(Dataset[Item]):
@@ -177,7 +197,8 @@ class ClipDataset(Dataset[Item]):
         self.seed = seed
         self._tracks: Tracks | None = None
         self._places: list[int] = []  # of the clips, in `_tracks`
-        self._features: tuple[Any, np.ndarray, np.ndarray] | None = None
+        self._features: Features | None = None
+        self._amplified: Sequence[Features] = ()
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -190,17 +211,18 @@ class ClipDataset(Dataset[Item]):
         if len(clip.captions) > 1:
             generator = keyed_generator(self.seed, epoch, index, "caption")
             caption_index = int(generator.integers(len(clip.captions)))
-        features = self._read(index, (epoch, index))
-        if not self.gives_features:
-            features = self.reader.amplify(features, (epoch, index))
-        return Item((epoch, index), features, clip.captions[caption_index])
+        key, caption = (epoch, index), clip.captions[caption_index]
+        if self._features is None:
+            log_mels = self.reader.amplify(self._read(index, key), key)
+            return Item(key, log_mels, caption)
+        chosen = self.reader.choose_segments(int(self._features.counts[index]), key)
+        own = features = self._features.of(index, chosen)
+        if self._amplified and keyed_generator(self.seed, *key, "gain").random() < 0.5:
+            [features] = [each.of(index, chosen) for each in self._amplified if each.counts[index]]
+        return Item(key, features, caption, own if self._amplified else None)
 
     def _read(self, index: int, key: Key) -> np.ndarray:
         reader, clip, seconds = self.reader, self.clips[index], 0.0
-        if self._features is not None:
-            rows, starts, counts = self._features
-            chosen = np.arange(counts[index])[reader.choose_segments(int(counts[index]), key)]
-            return rows[starts[index] + chosen]
         if self._tracks is not None:
             place = self._places[index]
             if self._tracks.log_mels is not None:
@@ -220,21 +242,24 @@ class ClipDataset(Dataset[Item]):
     def features_of(self, index: int) -> np.ndarray:
         """Return a backbone's features of a whole clip, float32 (T, A); see `use_features`."""
         assert self._features is not None
-        rows, starts, counts = self._features
-        return np.asarray(rows[starts[index] + np.arange(counts[index])])
+        return self._features.of(index)
 
-    def use_features(self, rows: Any, starts: np.ndarray, counts: np.ndarray) -> None:
+    def use_features(self, features: Features, amplified: Sequence[Features] = ()) -> None:
         """Give a backbone's features from here on; clips that have none are left out.
 
         Args:
-            rows: of all clips; indexed by row numbers (T,) it gives float32 (T, A).
-            starts: number of each clip's first row (clips,).
-            counts: how many rows each has (clips,).
+            features: of all clips, at the level of their files.
+            amplified: at other levels; each clip has rows in one of them, which take the place of
+                the others half of the time, by the key.
         """
-        used = np.flatnonzero(counts)
+        used = np.flatnonzero(features.counts)
         if len(used) < len(self.clips):
             self.clips = [self.clips[place] for place in used.tolist()]
-        self._features = rows, starts[used], counts[used]
+        kept = [
+            Features(each.rows, each.starts[used], each.counts[used])
+            for each in (features, *amplified)
+        ]
+        self._features, self._amplified = kept[0], kept[1:]
 
     def verify(
         self, num_workers: int = 0, keep: bool = False, lengths: AnyPath | None = None

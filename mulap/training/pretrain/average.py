@@ -35,5 +35,7 @@ def write_average_track(folder: Path, clips: ClipDataset) -> None:
 
 def _features(embedder: Embedder, clips: ClipDataset, index: int) -> np.ndarray:
     """Return the features of a clip's segments, float32 (T, A)."""
-    features = clips[index].input_features
-    return features if clips.gives_features else embedder.embed_input(features)
+    item = clips[index]
+    if not clips.gives_features:
+        return embedder.embed_input(item.input_features)
+    return item.input_features if item.own_features is None else item.own_features

@@ -163,7 +163,8 @@ def make_datasets(
             left_out = dataset.verify(data.num_workers, data.cache_features, lengths)
         else:
             folder = features_folder(settings, failures.path.parent)
-            left_out = use_cached_features(dataset, embedder, folder)
+            gain_db = data.gain_db if split == "train" else 0.0
+            left_out = use_cached_features(dataset, embedder, folder, gain_db)
         for clip, reason in left_out:
             failures.add(clip.audio_path, reason)
         if not len(dataset):

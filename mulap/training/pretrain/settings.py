@@ -81,7 +81,9 @@ class DataSettings:
         cache_features: keep all log-mels in memory, 72 KB per segment; a random crop is then
             consecutive whole segments of its track.
         num_workers: processes that decode.
-        gain_db: each epoch a training clip is made louder or softer by up to so many decibels.
+        gain_db: each epoch a training clip is made louder or softer by up to so many decibels. With
+            a frozen backbone each clip is embedded at one such level besides its own, and half of
+            the epochs take that one.
         features_folder: where a frozen backbone's features are kept; none: RUN/features. Runs on
             the same files and backbone may share one, and only the first computes them.
     """
@@ -226,11 +228,6 @@ def _check_together(settings: PretrainSettings, where: str) -> None:
     _check_best_by(settings, where)
     if settings.data.gain_db < 0:
         raise ValueError(f"{where}: data.gain_db is {settings.data.gain_db:g}. Give 0 or more.")
-    if settings.data.gain_db and "backbone" in settings.model.freeze:
-        raise ValueError(
-            f"{where}: data.gain_db is {settings.data.gain_db:g}, and the features of a frozen "
-            "backbone are computed once. Set data.gain_db to 0, or model.freeze to [front_end]."
-        )
     for section, names in {
         "training": ("batch_size", "micro_batch_size", "num_epochs", "evaluate_every_epochs"),
         "masking": ("atm_draws",),

@@ -189,6 +189,7 @@ class MulapTrainer(KeyedTrainer):
                 batches = [self._with_summary(base, batch) for batch in self._batches]
                 self._ahead = embed_ahead(base.mulap, batches, shared)
         model_inputs, targets = split_batch(self._with_summary(base, inputs))
+        own = model_inputs.pop("own_features", None)
         outputs = model(**model_inputs, fuses=options.needs_coattention)
         if options.contrastive and (shared.count > 1 or self._ahead):
             scale = base.mulap.logit_scale
@@ -197,7 +198,9 @@ class MulapTrainer(KeyedTrainer):
         self._place += 1
         losses = compute_losses(outputs, targets, options, shared.mean)
         if self._heard is not None:
-            heard = outputs.audio_embeds, outputs.backbone_features, targets.audio_attention_mask
+            is_segment = model_inputs["audio_attention_mask"]
+            features = outputs.backbone_features if own is None else own[is_segment.bool()]
+            heard = outputs.audio_embeds, features, is_segment
             losses["tags"] = self._heard.loss(base.mulap, *heard)
         for name, loss in losses.items():
             self._sums[f"loss/{name}"] += loss.detach()

@@ -16,6 +16,7 @@ from mulap.encoders import embedder as embedder_module
 from mulap.encoders.backbones import random_backbone
 from mulap.encoders.embedder import Embedder
 from mulap.model.config import MulapAudioConfig
+from mulap.model.features import MulapFeatureExtractor
 from mulap.model.musicnn import MusicnnBackbone
 from mulap.training.pretrain.comparison import evaluate_run
 from mulap.training.pretrain.features import use_cached_features
@@ -35,6 +36,9 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def embedder():
     return Embedder(random_backbone(SMALL), "frozen")
+
+
+EXTRACTOR = MulapFeatureExtractor.from_config(SMALL)
 
 
 def make_dataset(data, embedder, crop, **changes):
@@ -117,9 +121,36 @@ def test_a_run_with_a_frozen_backbone_leaves_it_as_it_was_and_is_evaluated(
     assert found.trained.metrics["loss/contrastive"] != found.untrained.metrics["loss/contrastive"]
 
 
-def test_gains_and_features_that_are_computed_once_do_not_go_together(tmp_path):
-    path = write_settings(
-        tmp_path / "settings.yaml", model={"freeze": ["backbone"]}, data={"gain_db": 6.0}
-    )
-    with pytest.raises(ValueError, match="features of a frozen backbone are computed once"):
-        load_settings(path)
+@pytest.mark.parametrize("store", [None, "log-mel"])
+def test_with_a_gain_half_of_the_items_are_of_the_clip_made_louder_or_softer(
+    corpus, embedder, tmp_path, store
+):
+    data = corpus
+    if store:
+        data = tmp_path / "prepared"
+        prepare(corpus, data, Recipe(store, "float32", None, audio_settings(EXTRACTOR, store)))
+    plain, cached = (make_dataset(data, embedder, "start") for _ in range(2))
+    plain.verify(keep=True)
+    use_cached_features(cached, embedder, tmp_path / "features", gain_db=8.0)
+    num_amplified, levels = 0, set()
+    for index in range(8):
+        log_mels = plain[0, index].input_features
+        at_level = {
+            gain: embedder.embed_input(EXTRACTOR.amplify(log_mels, gain))
+            for gain in (0.0, -8.0, -4.0, 4.0, 8.0)
+        }
+        of_clip = set()
+        for epoch in range(20):
+            item = cached[epoch, index]
+            np.testing.assert_allclose(item.own_features, at_level[0.0], atol=1e-4)
+            distance = {
+                gain: np.abs(rows - item.input_features).max() for gain, rows in at_level.items()
+            }
+            gain = min(distance, key=distance.__getitem__)
+            assert distance[gain] < 1e-3
+            num_amplified += gain != 0
+            of_clip.add(gain)
+        assert len(of_clip) == 2  # its own level, and another
+        levels |= of_clip
+    assert 50 < num_amplified < 110
+    assert len(levels) > 3
