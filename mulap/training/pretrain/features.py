@@ -41,7 +41,7 @@ class AmplifiedEmbedder(Embedder):
     def of(cls, embedder: Embedder, gain_db: float) -> "AmplifiedEmbedder":
         """Return one with the backbone of another, which stays as it is."""
         amplified = cls.__new__(cls)
-        amplified.__dict__.update(embedder.__dict__, gain_db=gain_db)
+        vars(amplified).update(vars(embedder), gain_db=gain_db)
         return amplified
 
     def describe(self, level: Level = "segment") -> dict[str, Any]:
