@@ -1,5 +1,5 @@
 # The contributor's menu. Every target sets up .venv first if it is missing or out of date.
-.PHONY: all setup tour test quick hostile gpu browser lint fix types imports wheel docs bench golden clean
+.PHONY: all setup tour test quick hostile gpu browser lint fix types imports wheel docs site bench golden clean
 
 BIN := .venv/bin
 # As many tests at a time as there are cores, 8 at most: each process holds a gigabyte.
@@ -51,6 +51,9 @@ wheel:  ## the built wheel, without extras in a bare venv, embeds and tags
 docs: setup  ## write the generated pages: docs/cli.md, docs/configs.md
 	$(BIN)/python scripts/make_docs.py
 
+site: setup  ## the site, from README, docs/ and docstrings: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 bench: setup  ## measure everything, about 15 minutes, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks --page docs/benchmarks.md
 
@@ -58,4 +61,4 @@ golden: setup  ## cut the golden data out of SOURCE, the folder of full activati
 	$(BIN)/python scripts/make_golden.py $(SOURCE)
 
 clean:
-	rm -rf .venv tour .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv tour site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
