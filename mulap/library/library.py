@@ -285,11 +285,11 @@ class Library:
         if len(found):
             row = found.drop_columns(["point"]).to_pylist()[0] | {"point": points_of(found)[0]}
             return row | {"searched": self._window_at(row, example)}
-        embedded = self.engine.backbone.embed(os.path.expanduser(example.file))
-        stride = self.engine.backbone.stride_seconds
-        features = embedded.embeddings
+        features = example.features
+        if features is None:
+            features = self.engine.backbone.embed(os.path.expanduser(example.file)).embeddings
+        stride, chosen = self.engine.backbone.stride_seconds, features
         seconds = len(features) * stride
-        chosen = features
         if example.at is not None:
             _check_inside(example, seconds + stride)
             start = min(int(example.at / stride), max(len(features) - _SEGMENTS_OF_WINDOW, 0))

@@ -56,6 +56,7 @@ class Example(NamedTuple):
     file: str
     weight: float = 1.0
     at: float | None = None  # seconds; None for the whole track
+    features: np.ndarray | None = None  # of a file that was listened to already
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ class Answers:
         if heard is None:
             example = self._example("id", {"id": fields.text("id"), "at": at})
         else:
-            example = Example(os.fspath(heard.path), at=at)
+            example = heard.example(at)
         options = self._options(fields)
         fields.end()
         answer = self._search([], like=[example], **options)
@@ -280,8 +280,7 @@ class Answers:
         at = values.get("at")
         at = None if at is None else check_seconds("at", at)
         sound = self._find(values["id"])
-        file = os.fspath(sound.path) if isinstance(sound, Heard) else sound["file"]
-        return Example(file, at=at)
+        return sound.example(at) if isinstance(sound, Heard) else Example(sound["file"], at=at)
 
     def _find(self, name: Any) -> Heard | dict[str, Any]:
         """Return audio that was sent, or a track's row.

@@ -4,6 +4,7 @@ Nothing reads it back over HTTP. The oldest is removed when there are too many, 
 when the server ends.
 """
 
+import os
 import secrets
 import threading
 from collections import OrderedDict
@@ -18,6 +19,7 @@ import numpy as np
 import soundfile as sf
 
 from mulap.audio import AudioError, Found, load_audio
+from mulap.library.query import Example
 from mulap.web.limits import Limits, Refused, too_large, was_cut
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ class Heard:
     seconds: float
     notes: tuple[str, ...]
 
+    def example(self, at: float | None) -> Example:
+        """Return it as an example to search by, which needs no second listening."""
+        return Example(os.fspath(self.path), at=at, features=self.features)
+
 
 class Uploads:
     """Takes audio in.
@@ -53,6 +59,7 @@ class Uploads:
     def __init__(self, limits: Limits) -> None:
         self._limits, self._lock = limits, threading.Lock()
         self._folder = TemporaryDirectory(prefix="mulap-uploads-")
+        self.folder = Path(self._folder.name)
         self._kept: OrderedDict[str, Heard] = OrderedDict()
 
     def close(self) -> None:
@@ -72,7 +79,7 @@ class Uploads:
         """
         if claimed_bytes > self._limits.upload_bytes:
             raise too_large(self._limits)
-        path, num_bytes = Path(self._folder.name) / secrets.token_hex(16), 0
+        path, num_bytes = self.folder / secrets.token_hex(16), 0
         try:
             async with await anyio.open_file(path, "xb") as file:
                 async for chunk in chunks:

@@ -1,5 +1,9 @@
 """What the service keeps between requests."""
 
+from pathlib import Path
+
+from library.asked import write_song
+
 from mulap.encoders.engine import load_engine
 from mulap.library.library import Library
 from mulap.web.answers import Answers
@@ -35,6 +39,31 @@ def test_a_track_is_listened_to_once_and_few_are_remembered(songs, monkeypatch):
     explain(keys[2])
     explain(keys[0])  # was forgotten
     assert len(listened) == 4
+    uploads.close()
+
+
+def test_a_file_that_was_sent_is_listened_to_once_however_often_it_is_searched_by(songs):
+    limits, library = Limits(), Library(songs / "lib", "cpu")
+    uploads = Uploads(limits)
+    engine = library.engine
+    answers = Answers(lambda: engine, library, uploads, limits)
+    answers.warm_up()
+    path = write_song(Path(uploads.folder) / "sent.flac", 40)  # not in the library
+    listened, embed = [], engine.backbone.embed
+
+    def listen(*args):
+        listened.append(args)
+        return embed(*args)
+
+    engine.backbone.embed = listen
+    heard = uploads.hear(path, engine, is_kept=True)
+    first = answers.search(Fields({"like": [heard.id]}, limits))
+    second = answers.search(Fields({"like": [{"id": heard.id, "at": 0}]}, limits))
+    assert len(listened) == 1
+    assert first["hits"]
+    assert second["hits"]
+    wanted = Library(songs / "lib", "cpu").similar(path)
+    assert [hit["id"] for hit in first["hits"]] == [hit.id for hit in wanted]
     uploads.close()
 
 

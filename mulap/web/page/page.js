@@ -244,6 +244,7 @@ function start(item) {
 }
 
 function drawPlaying() {
+  say("panel-play", selected && isPlaying(selected) ? "Pause" : "Play");
   for (const button of document.querySelectorAll(".hit")) {
     const item = items.get(button.dataset.id);
     const isNow = isPlaying(item.id);
@@ -398,7 +399,7 @@ function drawWhy(answer, item) {
     ),
   );
   const doubt = answer.agreement !== null && answer.agreement < 0.5;
-  say("why-doubt", doubt ? `The model’s attention lies elsewhere (agreement ${answer.agreement.toFixed(2)}): trust the bars.` : "");
+  say("why-doubt", doubt ? `The model’s attention lies elsewhere (agreement ${answer.agreement.toFixed(2).replace("-", "−")}): trust the bars.` : "");
   $("why-table").replaceChildren(
     ...answer.segments.map(({ start: at, end, effect }) => {
       const label = `Play from ${clock(at)}`;
@@ -517,6 +518,11 @@ $("more").addEventListener("click", () => {
 });
 $("save").addEventListener("click", save);
 $("panel-close").addEventListener("click", closePanel);
+$("panel-play").addEventListener("click", () => {
+  const item = items.get(selected);
+  if (player.item?.id === selected) toggle();
+  else if (item) play(item);
+});
 $("panel-more").addEventListener("click", () => selected && moreLike(items.get(selected)));
 $("panel-less").addEventListener("click", () => selected && lessLike(items.get(selected)));
 $("keys-button").addEventListener("click", () => $("keys").showModal());
