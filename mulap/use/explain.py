@@ -81,8 +81,8 @@ class Explanation:
         """Return what `--json` prints."""
         parts = [
             {
-                "start": part.start,
-                "end": part.end,
+                "start": round(part.start, 3),
+                "end": round(part.end, 3),
                 "effect": round(part.effect, 4),
                 "attention": None if part.attention is None else round(part.attention, 4),
             }

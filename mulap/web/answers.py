@@ -224,8 +224,10 @@ class Answers:
         explanation = explain_features(self.engine, self._features_of(sound), wanted)
         answer = explanation.to_dict()
         answer.pop("file")
-        most = explanation.most()
-        return answer | {"most": {"start": most.start, "end": most.end}}
+        most = explanation.parts.index(explanation.most())
+        return answer | {
+            "most": {name: answer["segments"][most][name] for name in ("start", "end")}
+        }
 
     def caption(self, fields: Fields, heard: Heard | None = None) -> dict[str, Any]:
         """Find the sentence that fits a track best."""

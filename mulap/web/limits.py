@@ -180,7 +180,7 @@ class Fields:
         if len(text) > most:
             raise _wrong(name, f"has {len(text):,} letters", f"Give at most {most:,}", 413)
         if not text.strip() or not text.isascii() and not _is_encodable(text) or "\0" in text:
-            raise _wrong(name, "is empty or holds what is no letter", "Give words")
+            raise _wrong(name, "is empty, or not text", "Give words")
 
 
 def check_seconds(name: str, value: Any) -> float:

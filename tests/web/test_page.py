@@ -201,7 +201,7 @@ def test_why_shows_each_part_also_as_a_table_and_what_each_word_adds(page):
     search_all(page)
     page.get_by_role("button", name="Why").first.click()
     expect(page.locator("#why-bars i")).to_have_count(11, timeout=20_000)
-    expect(page.locator("#why-said")).to_contain_text("It fits most from ")
+    expect(page.locator("#why-said")).to_contain_text(" adds most to the match.")
     expect(page.locator("#why-words li")).to_have_count(2)
     page.get_by_text("As a table").click()
     expect(page.locator("#why-table tr")).to_have_count(11)

@@ -22,6 +22,11 @@ def test_an_address_is_one_that_a_browser_opens():
         assert address_of(listening).startswith("http://127.0.0.1:")
 
 
+def test_answers_do_not_wait_for_more_to_send():
+    with open_socket("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP  # asyncio sets TCP_NODELAY on no other
+
+
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
 def test_an_address_of_ipv6_has_brackets():
     with open_socket("::1", 0) as listening:

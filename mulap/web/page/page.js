@@ -7,7 +7,7 @@ import { Problem, get, playlist, post, send } from "./server.js";
 const $ = (id) => document.getElementById(id);
 const STEP = 10, MOST = 50; // results
 const WAIT = 300; // milliseconds until "Searching" is said
-const IDEAS = ["calm piano", "warm rhodes, slow groove", "epic orchestra, no choir", "8-bit chiptune", "acoustic guitar, folk"];
+const IDEAS = ["warm rhodes, slow groove", "calm piano", "medieval folk with harp", "fast techno, no vocals", "dark ambient"];
 const EMPTY = { query: "", not: [], like: [], unlike: [], artist: "", genre: "", from: "", to: "", length: "", top: STEP };
 const FILTERS = { artist: "artist", genre: "genre", from: "from", to: "to", length: "length" };
 
@@ -378,7 +378,7 @@ function drawWhy(answer, item) {
   const largest = Math.max(...effects.map(Math.abs), 1e-6);
   const { start: from, end: to } = answer.most;
   const isOne = answer.segments.length < 2;
-  say("why-said", isOne ? "Too short to compare its parts." : `It fits most from ${clock(from)} to ${clock(to)}.`);
+  say("why-said", isOne ? "Too short to compare its parts." : `${clock(from)} to ${clock(to)} adds most to the match.`);
   $("why-bars").replaceChildren(
     ...answer.segments.map(({ start: at, end, effect }) => {
       const bar = make("i", { title: `${clock(at)}–${clock(end)}: ${signed(effect)}` });
