@@ -29,6 +29,7 @@ from mulap.pools import BlockMapper, thread_mapper
 
 _PAIRS_AT_ONCE = 512
 _BACKBONE = ("mulap.audio_backbone.", "audio_backbone.", "backbone.", "")
+GRAPHS_VERSION = 1  # of graphs; raised where older ones can no longer be run
 _ERRORS = 3  # onnxruntime's level of messages
 _Feeds = dict[str, np.ndarray]
 
@@ -60,7 +61,12 @@ class _Graph:
     @property
     def metadata(self) -> dict[str, Any]:
         """What `mulap.graphs.build` wrote beside the graph."""
-        return json.loads(self._session.get_modelmeta().custom_metadata_map["mulap"])
+        metadata = json.loads(self._session.get_modelmeta().custom_metadata_map.get("mulap", "{}"))
+        if metadata.get("version") != GRAPHS_VERSION:
+            raise ValueError(
+                f"{self.path}: was written by another version of mulap. Run mulap export again."
+            )
+        return metadata
 
     @cached_property
     def _session(self) -> Any:

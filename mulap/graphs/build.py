@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from mulap.encoders.onnx_embedder import GRAPHS_VERSION
 from mulap.encoders.weights import Stored, find_tensors
 
 OPSET, IR_VERSION = 20, 10
@@ -113,7 +114,7 @@ class Graph:
             path: the .onnx file, beside the weights.
             inputs: name -> type and shape; a dimension that varies has a name.
             outputs: name -> the value's name in the graph, and its shape; float32.
-            metadata: JSON that `mulap.encoders.onnx_networks` reads.
+            metadata: JSON that `mulap.encoders.onnx_embedder` reads.
             doc: what the graph does.
         """
         for name, (value, _) in outputs.items():
@@ -133,7 +134,9 @@ class Graph:
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
         model.producer_name = "mulap"
-        helper.set_model_props(model, {METADATA: json.dumps(metadata, sort_keys=True)})
+        helper.set_model_props(
+            model, {METADATA: json.dumps({"version": GRAPHS_VERSION, **metadata})}
+        )
         path.write_bytes(model.SerializeToString(deterministic=True))
         onnx.checker.check_model(str(path))
 

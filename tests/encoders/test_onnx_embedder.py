@@ -147,3 +147,10 @@ def test_the_backend_is_chosen_by_argument_then_by_variable(monkeypatch):
     with pytest.raises(ValueError, match="random: needs PyTorch. Run pip install 'mulap"):
         mulap.load("random", backend="onnx")
     assert Path(mulap.load("musicnn-mtt", backend="onnx").folder).is_dir()
+
+
+def test_graphs_of_another_version_are_refused_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("mulap.graphs.build.GRAPHS_VERSION", 0)
+    write_export("musicnn-mtt", tmp_path / "out")
+    with pytest.raises(ValueError, match="by another version of mulap. Run mulap export again"):
+        mulap.load(tmp_path / "out", backend="onnx")
