@@ -54,8 +54,10 @@ def caption(
 ) -> None:
     """Describe audio files, each by a sentence.
 
-    A sentence is strong if it fits the file better than 99 of 100 neutral sentences do, and fair
-    from 95. Below, nothing stands out.
+    The word behind a sentence says how sure it is: strong if the ten nearest sentences agree more
+    than those of 75 of 100 average tracks do, fair from 50, else weak. Where neutral sentences fit
+    as well, nothing stands out. So they judge what is written, too, and a list of under 100
+    sentences of yours: strong from 99 of 100, fair from 95.
     """
     if method == "written":
         refuse_given("works only with --method retrieved. Leave it out.", "sentences")
@@ -76,6 +78,6 @@ def _json(found: "Caption") -> str:
 
 
 def _line(found: "Caption") -> str:
-    if found.match == "weak":
+    if not found.stands_out:
         return f"{found.file}  Nothing stands out."
     return f"{found.file}  {found.caption}  ({HOW[found.method]}, {found.match})"

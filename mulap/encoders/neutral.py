@@ -17,7 +17,7 @@ import numpy as np
 
 from mulap.corpora.wording import draw, seeded
 from mulap.encoders.kept import kept
-from mulap.encoders.zero_shot import default_tags, tags_by_kind
+from mulap.encoders.zero_shot import default_tags, tags_by_kind, unit_length
 from mulap.files import sha256_of
 from mulap.terminal import say
 from mulap.vectors.store import fingerprint
@@ -158,10 +158,10 @@ class Neutral:
         Returns:
             0 to 100, float32 (N, Q); 0 for a track that is no music.
         """
-        queries = _unit(queries)
+        queries = unit_length(queries)
         found = np.zeros((len(tracks), len(queries)), np.float32)
         for start in range(0, len(tracks), _ROWS_AT_ONCE):
-            some = _unit(tracks[start : start + _ROWS_AT_ONCE])
+            some = unit_length(tracks[start : start + _ROWS_AT_ONCE])
             neutral, cosines = np.sort(some @ self.sentences.T, axis=1), some @ queries.T
             for row, (of_neutral, of_queries) in enumerate(zip(neutral, cosines, strict=True)):
                 found[start + row] = np.searchsorted(of_neutral, of_queries)
@@ -171,7 +171,7 @@ class Neutral:
 
     def is_music(self, tracks: np.ndarray) -> np.ndarray:
         """Return which tracks (N, D) are not like silence, noise, one tone or speech (N,)."""
-        return (self.least - _unit(tracks) @ self.sounds.T).min(axis=1) > 0
+        return (self.least - unit_length(tracks) @ self.sounds.T).min(axis=1) > 0
 
 
 def load_neutral(encoder: "OwnEncoder") -> Neutral:
@@ -194,7 +194,7 @@ def load_neutral(encoder: "OwnEncoder") -> Neutral:
 def _compute(encoder: "OwnEncoder") -> Neutral:
     say("computing what fits are compared with, once for this model")
     sentences = encoder.embed_text(neutral_sentences())
-    return Neutral(_unit(sentences), *embed_sounds(encoder))
+    return Neutral(unit_length(sentences), *embed_sounds(encoder))
 
 
 def embed_sounds(encoder: "OwnEncoder") -> tuple[np.ndarray, np.ndarray]:
@@ -206,14 +206,9 @@ def embed_sounds(encoder: "OwnEncoder") -> tuple[np.ndarray, np.ndarray]:
     cosines = (points @ points.T)[np.triu_indices(len(points), 1)]
     if np.median(cosines) >= _AS_SPEECH:
         least[:] = np.inf  # untrained weights: all sounds are alike, so that nothing is like these
-    return _unit(points), least
+    return unit_length(points), least
 
 
 def word(percentile: float) -> str:
     """Return `strong`, `fair` or `weak` for a percentile."""
     return "strong" if percentile >= STRONG else "fair" if percentile >= FAIR else "weak"
-
-
-def _unit(points: np.ndarray) -> np.ndarray:
-    points = np.asarray(points, np.float32)
-    return points / np.linalg.norm(points, axis=1, keepdims=True)

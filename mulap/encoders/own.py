@@ -15,7 +15,7 @@ import numpy as np
 from mulap.encoders.encoder import Embedding, Encoder, Level, Rows, Tags
 from mulap.encoders.joint import JointSpace, NoJointSpace
 from mulap.encoders.neutral import Neutral, load_neutral
-from mulap.encoders.zero_shot import ZeroShot
+from mulap.encoders.zero_shot import ZeroShot, unit_length
 from mulap.pools import BlockMapper
 
 
@@ -117,8 +117,7 @@ class OwnEncoder(Encoder):
         """
         clips = self.in_joint_space().embed(audio, sampling_rate, "track")
         points = [clip.embeddings for clip in (clips if isinstance(clips, list) else [clips])]
-        points = np.concatenate(points)
-        return points / np.linalg.norm(points, axis=1, keepdims=True)
+        return unit_length(np.concatenate(points))
 
     def similarity(
         self, audio: Any, texts: str | Sequence[str], sampling_rate: int | None = None

@@ -29,6 +29,12 @@ _LEAST_DEVIATION = 1e-6  # of cosines; less is rounding
 _TAGS_FILE = Path(__file__).with_name("tags.csv")
 
 
+def unit_length(points: np.ndarray) -> np.ndarray:
+    """Return points (..., D), none of which is 0, with length 1, float32."""
+    points = np.asarray(points)
+    return (points / np.linalg.norm(points, axis=-1, keepdims=True)).astype(np.float32)
+
+
 class Reference(NamedTuple):
     """The points of many tracks, in short.
 
@@ -51,6 +57,11 @@ class Reference(NamedTuple):
         mean = points.mean(0)
         values, directions = np.linalg.eigh(np.cov(points - mean, rowvar=False, bias=True))
         return cls(mean, np.sqrt(values.clip(0))[:, None] * directions.T)
+
+    def draw(self, count: int) -> np.ndarray:
+        """Return points of average tracks, drawn the same each time, of unit length (count, D)."""
+        drawn = np.random.default_rng(0).standard_normal((count, len(self.factor)))
+        return unit_length(self.mean + drawn @ self.factor)
 
     def deviation(self, points: np.ndarray) -> np.ndarray:
         """Return the standard deviation over tracks of the cosine with each point (N, D): (N,)."""

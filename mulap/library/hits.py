@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mulap.encoders.zero_shot import YES, Reference, ZeroShot
+from mulap.encoders.zero_shot import YES, Reference, ZeroShot, unit_length
 from mulap.library.playlist import Entry, one_line
 
 _MOST_REASONS = 3
@@ -135,8 +135,7 @@ class Reasons:
         self._tags = tags
         fits = np.full(len(tags.tags), -np.inf)
         if words is not None:
-            points = tags.points / np.linalg.norm(tags.points, axis=1, keepdims=True)
-            cosines = points @ words
+            cosines = unit_length(tags.points) @ words
             fits = (cosines - cosines.mean()) / cosines.std().clip(1e-6)
         if example is not None:  # what stands out in it
             fits = np.maximum(fits, tags.score(example[None])[0])

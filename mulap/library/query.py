@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mulap.encoders.zero_shot import YES, Reference
+from mulap.encoders.zero_shot import YES, Reference, unit_length
 
 MOST_WORDS = 60  # of a query; the text model was trained on fewer
 _UNWANTED_WEIGHT = 0.5
@@ -219,10 +219,9 @@ def _mean(points: np.ndarray, weights: Sequence[float], reference: Reference) ->
 
 
 def _unit(point: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(point)
-    if not length > _LEAST_LENGTH:
+    if not np.linalg.norm(point) > _LEAST_LENGTH:
         raise ValueError("the query: its parts cancel each other. Leave one of them out.")
-    return (point / length).astype(np.float32)
+    return unit_length(point)
 
 
 def encodable(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
+from mulap.encoders.zero_shot import unit_length
 from mulap.library.store import now, track_schema, window_schema, with_points
 from mulap.library.tags import read_tags, with_own_tags
 
@@ -86,7 +87,7 @@ class Batch:
         row = {"key": key, "files": [file], "file": file, "version": version, **about}
         self._tracks.append(row | {"num_windows": len(edges), "added": now()})
         self._windows.append((key, edges * stride, (edges + counts) * stride))
-        self._points.append(points / np.linalg.norm(points, axis=1, keepdims=True))
+        self._points.append(unit_length(points))
         self.num_windows += len(edges)
 
     def tables(self) -> tuple[pa.Table, pa.Table]:

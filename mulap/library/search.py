@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from lancedb.expr import Expr
 
+from mulap.encoders.zero_shot import unit_length
 from mulap.library.store import Store, points_of
 
 _CANDIDATES, _CANDIDATES_OF_A_HIT = 200, 20
@@ -168,7 +169,7 @@ def between(first: np.ndarray, last: np.ndarray, count: int) -> np.ndarray:
     if angle < 1e-4:
         return np.repeat(first[None], count, 0)
     points = np.sin((1 - steps) * angle) * first + np.sin(steps * angle) * last
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    return unit_length(points)
 
 
 def _rows(

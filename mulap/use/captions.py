@@ -3,8 +3,11 @@
     retrieved   the sentence nearest to the track among some 2,000 that describe music, or yours
     written     words by the masked-word head (`mulap.use.write`), ranked by the co-attention
 
-`retrieved` is the default: docs/captions.md has what was measured. Either way a word says how well
-the sentence fits: beside neutral sentences, by `mulap.encoders.neutral`.
+`retrieved` is the default: docs/captions.md has what was measured. A word says how sure a sentence
+is. The best of 2,000 nearly always fits better than neutral sentences do; but the ten nearest say
+nearly the same of some tracks, and contradict each other on others. So the word compares how far
+they agree with how far they do on average tracks. What is written, or is the best of few sentences,
+is compared with neutral ones (`mulap.encoders.neutral`).
 """
 
 import os
@@ -24,7 +27,7 @@ from mulap.corpora.wording import capitalise
 from mulap.embedding.pipeline import Embedded, FileToEmbed, embed_missing
 from mulap.encoders.engine import WINDOW, Engine
 from mulap.encoders.kept import kept
-from mulap.encoders.neutral import word
+from mulap.encoders.neutral import FAIR, word
 from mulap.terminal import Progress, counted, say
 from mulap.use.write import write_candidates
 from mulap.vectors.keys import file_name
@@ -33,6 +36,9 @@ Method = Literal["retrieved", "written"]
 SENTENCES = Path(__file__).with_name("sentences.txt")
 _NUM_OTHERS = 3
 _SAME = 0.9  # cosine of sentences that say nearly the same
+_NEAREST, _LEAST_SENTENCES = 10, 100  # that agree or not; of a list for which that is asked
+_NUM_AVERAGE_TRACKS = 1_000
+SURE, HALF_SURE = 75.0, 50.0  # percentiles of agreement; where strong and fair begin
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Caption:
         caption: the sentence; empty if the file cannot be used.
         method: how it was found.
         percentile: how well it fits, see `Neutral.percentile`.
+        agreement: how many of 100 average tracks have ten nearest sentences that agree less; None
+            of what is written, and of a list of fewer than 100 sentences.
         others: the next best sentences that say something else, best first.
         reason: why the file cannot be used; empty if it can.
     """
@@ -52,13 +60,22 @@ class Caption:
     caption: str = ""
     method: Method = "retrieved"
     percentile: float = 0.0
+    agreement: float | None = None
     others: tuple[str, ...] = ()
     reason: str = ""
 
     @property
+    def stands_out(self) -> bool:
+        """Whether the sentence fits better than neutral ones; silence and speech have none."""
+        return self.percentile >= FAIR
+
+    @property
     def match(self) -> str:
-        """A word for the percentile: `strong`, `fair` or `weak`."""
-        return word(self.percentile)
+        """A word for how sure it is: `strong`, `fair` or `weak`."""
+        if self.agreement is None or not self.stands_out:
+            return word(self.percentile)
+        is_fair = self.agreement >= HALF_SURE
+        return "strong" if self.agreement >= SURE else "fair" if is_fair else "weak"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `--json` prints."""
@@ -68,6 +85,7 @@ class Caption:
             "method": self.method,
             "match": self.match,
             "percentile": round(self.percentile, 1),
+            "agreement": None if self.agreement is None else round(self.agreement, 1),
             "others": list(self.others),
         }
 
@@ -108,9 +126,16 @@ class Captioner:
         say(f"embedding {counted(len(self.sentences), 'sentence')}, once for this model")
         return {"points": self.engine.embed_text(self.sentences)}
 
+    @cached_property
+    def _agreements(self) -> np.ndarray:
+        """How far the nearest sentences of average tracks agree, sorted."""
+        tracks = self.engine.reference.draw(_NUM_AVERAGE_TRACKS)
+        order = np.argpartition(-(tracks @ self._points.T), _NEAREST, axis=1)[:, :_NEAREST]
+        return np.sort([_agreement(self._points[some]) for some in order])
+
     def caption(self, features: np.ndarray, file: str = "") -> Caption:
         """Caption a track by its segments' features (T, A)."""
-        point = self.engine.project(features.mean(0, keepdims=True))
+        point, agreement = self.engine.project(features.mean(0, keepdims=True)), None
         if self.method == "written":
             sentences = self._write(features, point[0])
             points = self.engine.embed_text(sentences)
@@ -118,10 +143,15 @@ class Captioner:
         else:
             sentences, points = self.sentences, self._points
             order = np.argsort(-(points @ point[0]), kind="stable").tolist()
+            if len(sentences) >= _LEAST_SENTENCES:
+                own = _agreement(points[order[:_NEAREST]])
+                agreement = 100 * float(
+                    np.searchsorted(self._agreements, own) / _NUM_AVERAGE_TRACKS
+                )
         best, *others = _unlike(order, points, 1 + _NUM_OTHERS)
         percentile = self.engine.neutral.percentile(point, points[best : best + 1])[0, 0]
         texts = tuple(sentences[index] for index in others)
-        return Caption(file, sentences[best], self.method, float(percentile), texts)
+        return Caption(file, sentences[best], self.method, float(percentile), agreement, texts)
 
     def _write(self, features: np.ndarray, point: np.ndarray) -> list[str]:
         """Write candidates about the most typical part of a track; the best come first."""
@@ -188,6 +218,11 @@ def read_sentences(path: str | os.PathLike[str]) -> list[str]:
     if not (sentences := [" ".join(line.split()) for line in lines if line.strip()]):
         raise ValueError(f"{path}: holds no sentence. Put one on each line.")
     return sentences
+
+
+def _agreement(points: np.ndarray) -> float:
+    """Return the mean cosine of sentences' points (N, D), each with all."""
+    return float(points.mean(0) @ points.mean(0))
 
 
 def _unlike(order: Sequence[int], points: np.ndarray, count: int) -> list[int]:

@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
-from tiny import CAPTIONS, RATE, tone, write_joint_model
+from tiny import CAPTIONS, RATE, tone, write_joint_model, write_reference
 
 import mulap
 from mulap.encoders.engine import load_engine
@@ -89,11 +90,39 @@ def test_written_sentences_are_ranked_by_the_co_attention(engine):
 def test_json_has_plain_values(engine, songs):
     (found,) = caption_files(songs / "1.wav", Captioner(engine, sentences=CAPTIONS))
     values = json.loads(json.dumps(found.to_dict()))
-    assert list(values) == ["file", "caption", "method", "match", "percentile", "others"]
+    assert list(values) == [
+        *("file", "caption", "method", "match", "percentile", "agreement", "others")
+    ]
     assert values["match"] in ("strong", "fair", "weak")
     assert Caption("x", percentile=99.0).match == "strong"
     assert Caption("x", percentile=96.0).match == "fair"
     assert Caption("x", percentile=94.9).match == "weak"
+
+
+def test_the_best_of_many_sentences_is_as_sure_as_the_ten_nearest_agree():
+    for agreement, word in ((75.0, "strong"), (74.9, "fair"), (50.0, "fair"), (49.9, "weak")):
+        assert Caption("x", percentile=100.0, agreement=agreement).match == word
+    silence = Caption("x", percentile=0.0, agreement=99.0)
+    assert (silence.match, silence.stands_out) == ("weak", False)
+
+
+def test_agreement_is_a_rank_among_average_tracks(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    write_reference(Path(engine.name))
+    sentences = [f"{text} number {number}" for text in CAPTIONS for number in range(15)]
+    captioner = Captioner(engine, sentences=sentences)
+    features = engine.backbone.embed_waveform(tone(0, 6.0))
+    found = captioner.caption(features)
+    texts = engine.embed_text(sentences)
+
+    def agreement(point):
+        nearest = texts[np.argsort(-(texts @ point))[:10]]
+        return (nearest @ nearest.T).mean()
+
+    average = np.array([agreement(each) for each in engine.reference.draw(1_000)])
+    own = agreement(engine.project(features.mean(0, keepdims=True))[0])
+    assert found.agreement == pytest.approx(100 * (average < own).mean(), abs=0.5)
+    assert Captioner(engine, sentences=sentences[:99]).caption(features).agreement is None
 
 
 def test_the_sentences_that_come_with_mulap_are_sentences_and_each_once():
