@@ -95,7 +95,7 @@ def page(browser, address):
 def search(page: Page, words: str) -> None:
     page.locator("#query").fill(words)
     page.locator("#query").press("Enter")
-    expect(page.locator("#count")).not_to_be_empty(timeout=20_000)
+    expect(page.locator("#count")).to_contain_text(" of ", timeout=20_000)
 
 
 def search_all(page: Page, artist: str = "Artist") -> None:
@@ -253,6 +253,18 @@ def test_what_is_not_wanted_is_a_chip_that_can_be_removed(page):
     page.get_by_label("Remove without: flute").click()
     expect(page.locator(".chip")).to_have_count(0)
     expect(page.locator("#query")).to_have_value("calm piano, no drums")
+
+
+def test_only_what_is_not_wanted_asks_for_what_is(page):
+    page.get_by_role("button", name="Without").click()
+    page.locator("#not").fill("drums")
+    page.get_by_role("button", name="Add").click()
+    said = "Add what you would like to hear, in words or by a file."
+    expect(page.locator("#count")).to_have_text(said)
+    expect(page.locator(".hit")).to_have_count(0)
+    search(page, "calm piano")
+    expect(page.locator(".hit").first).to_be_visible()
+    expect(page.locator(".chip-text")).to_have_text("without: drums")
 
 
 def test_filters_narrow_and_an_empty_result_offers_to_clear_them(page):

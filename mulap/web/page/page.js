@@ -128,6 +128,8 @@ async function search({ focus = true } = {}) {
   say("problem", "");
   if (!asked.query && !asked.like.length) {
     showFirst();
+    const isNarrowed = asked.not.length || asked.unlike.length || hasFilters();
+    if (isNarrowed) say("count", "Add what you would like to hear, in words or by a file.");
     return;
   }
   const waiting = setTimeout(
