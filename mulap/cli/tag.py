@@ -147,23 +147,21 @@ class _Shown:
     def as_csv(self, tagged: "TaggedFile") -> str:
         """Return a row per tag; with segments, a row for each of them too."""
         tags, rows = _of(tagged), io.StringIO()
-        writer = csv.writer(rows, lineterminator="\n")
+        names = self.csv_header(tagged.matches is not None).split(",")
+        writer = csv.DictWriter(rows, names, restval="", lineterminator="\n")
         for place, name, said in self._ranked(tagged):
-            start = [""] if self.has_segments else []
-            writer.writerow([tagged.file, name, *start, *said.values()])
+            row = {"file": tagged.file, "tag": name}
+            writer.writerow(row | said)
             if self.has_segments:
                 for second, score in zip(tags.start_seconds, tags.scores[:, place], strict=True):
-                    of_segment = self._said(float(score)).values()
-                    more = [""] * (len(said) - len(of_segment))
-                    writer.writerow([tagged.file, name, round(second, 3), *of_segment, *more])
+                    writer.writerow(row | {"start_seconds": round(second, 3)} | self._said(score))
         return rows.getvalue().rstrip("\n")
 
     def csv_header(self, has_matches: bool) -> str:
         """Return the names of the columns."""
         start = ["start_seconds"] if self.has_segments else []
         rerank = ["rerank"] if has_matches else []
-        deviation = _said_of_deviation(0.0) if self.is_percentile else []
-        return ",".join(["file", "tag", *start, *self._said(0.0), *deviation, *rerank])
+        return ",".join(["file", "tag", *start, *self._said(0.0, 0.0), *rerank])
 
     def as_text(self, tagged: "TaggedFile") -> str:
         """Return the file's name, and a line per tag; say so where no tag is strong or fair."""
@@ -194,19 +192,23 @@ class _Shown:
         order = sorted(range(len(keys)), key=lambda place: (-keys[place], -equal[place]))
         ranked = []
         for place in order[: self.count]:
-            said = self._said(float(tags.whole[place]))
-            if tags.deviations is not None:
-                said |= _said_of_deviation(float(tags.deviations[place]))
+            deviation = None if tags.deviations is None else tags.deviations[place]
+            said = self._said(tags.whole[place], deviation)
             if matches is not None:
                 said["rerank"] = round(float(matches[place]), 3)
             ranked.append((place, tags.tags[place], said))
         return ranked
 
-    def _said(self, score: float) -> dict[str, Any]:
+    def _said(self, score: float, deviation: float | None = None) -> dict[str, Any]:
         from mulap.encoders.neutral import word
+        from mulap.encoders.zero_shot import says
 
-        of_words = {"match": word(score), "percentile": self._rounded(score)}
-        return of_words if self.is_percentile else {"score": self._rounded(score)}
+        if not self.is_percentile:
+            return {"score": self._rounded(score)}
+        said: dict[str, Any] = {"match": word(score), "percentile": self._rounded(score)}
+        if deviation is not None:
+            said |= {"z": round(float(deviation), 3), "says": says(deviation)}
+        return said
 
     def _rounded(self, score: float) -> float:
         return round(float(score), 1 if self.is_percentile else 4)
@@ -219,12 +221,6 @@ class _Shown:
         highest = 100 if self.is_percentile else 1
         bars = draw_bars(scores.tolist(), 0, highest, _MOST_BARS)
         return f"{clock_time(starts[0])} {bars} {clock_time(starts[-1])}  {most}"
-
-
-def _said_of_deviation(deviation: float) -> dict[str, Any]:
-    from mulap.encoders.zero_shot import says
-
-    return {"z": round(deviation, 3), "says": says(deviation)}
 
 
 def _of(tagged: "TaggedFile") -> "Tags":
