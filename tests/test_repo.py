@@ -416,7 +416,7 @@ def test_links_between_the_pages_lead_somewhere():
 
 def test_every_page_is_on_the_map_of_the_documentation():
     pages = {path.name for path in tracked_files() if path.parent == ROOT / "docs"}
-    linked = set(re.findall(r"\]\(([\w.-]+\.md)\)", read("docs/index.md")))
+    linked = set(re.findall(r"\]\(([\w.-]+\.(?:md|ipynb))\)", read("docs/index.md")))
     assert pages - {"index.md"} <= linked
 
 
