@@ -6,6 +6,7 @@ what a decoder has to know besides. New tags, a new cover or another place leave
 
 import hashlib
 import os
+import re
 import stat
 import time
 from pathlib import Path
@@ -27,6 +28,16 @@ _CODECS_WITH_TAGS = ("vorbis", "theora", "speex")
 def file_name(path: AnyPath) -> str:
     """Return a path as text, also where its bytes are not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def real_path(name: str) -> str:
+    """Return the path that a name of `file_name` stands for."""
+    if os.path.exists(name):
+        return name
+    escaped = re.sub(
+        rb"\\x([89a-f][0-9a-f])", lambda hit: bytes.fromhex(hit[1].decode()), name.encode()
+    )
+    return os.fsdecode(escaped)
 
 
 def file_version(path: AnyPath) -> str:

@@ -21,6 +21,7 @@ from mulap.library.hits import name_of, tell_apart
 from mulap.library.query import MOST_WORDS, Example, split_negations
 from mulap.use.captions import Captioner
 from mulap.use.explain import explain_features
+from mulap.vectors.keys import real_path
 from mulap.web.limits import Fields, Limits, Refused, check_seconds
 from mulap.web.tracks import existing_file, find_track
 from mulap.web.uploads import Heard, Uploads
@@ -332,7 +333,7 @@ def _describe_hits(hits: "Hits", space: str) -> dict[str, Any]:
     found = [hit.to_json() for hit in hits]
     for hit, name, values in zip(hits, hits.names, found, strict=True):
         values["name"] = name
-        values["is_missing"] = not os.path.isfile(hit.file)
+        values["is_missing"] = not os.path.isfile(real_path(hit.file))
     return {
         "space": space,
         "tracks": hits.num_tracks,
@@ -345,7 +346,7 @@ def _describe_hits(hits: "Hits", space: str) -> dict[str, Any]:
 
 def _file_of(row: dict[str, Any]) -> str:
     """Return the file that a search would show."""
-    return next(filter(os.path.exists, row["files"]), row["file"])
+    return next(filter(os.path.exists, map(real_path, row["files"])), row["file"])
 
 
 def _facets_of(library: "Library") -> dict[str, Any]:

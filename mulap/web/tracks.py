@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import FileResponse
 
+from mulap.vectors.keys import real_path
 from mulap.web.limits import Refused
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def existing_file(row: dict[str, Any]) -> str:
     Raises:
         Refused: none is.
     """
-    for file in row["files"]:
+    for file in map(real_path, row["files"]):
         if os.path.isfile(file):
             return file
     raise Refused(410, "This file is no longer there.", "Run mulap index to tidy up.")

@@ -11,7 +11,7 @@ import soundfile as sf
 from tiny import tone
 
 from mulap.audio import AudioError
-from mulap.vectors.keys import KnownFiles, audio_key, file_version
+from mulap.vectors.keys import KnownFiles, audio_key, file_name, file_version, real_path
 
 ID3V1 = b"TAG" + b"another title".ljust(125, b"\0")
 ID3V2 = b"ID3\x04\0\0\0\0\0\x15TIT2\0\0\0\x0b\0\0\x03Long title"
@@ -59,6 +59,16 @@ def test_a_key_is_of_the_audio_and_not_of_name_tags_or_time(tmp_path, suffix):
     shutil.move(tagged, moved)
     os.utime(moved, (1, 1))
     assert audio_key(moved) == key
+
+
+@pytest.mark.parametrize("name", [b"plain", "é".encode(), b"caf\xe9", b"\\xe9"])
+def test_a_stored_name_leads_back_to_the_file(tmp_path, name):
+    path = os.fsencode(tmp_path) + b"/" + name
+    with open(path, "wb"):
+        pass
+    assert os.path.samefile(real_path(file_name(os.fsdecode(path))), path)
+    os.remove(path)
+    assert not os.path.exists(real_path(file_name(os.fsdecode(path))))
 
 
 def test_tags_written_around_an_mp3_leave_its_key_as_it_is(tmp_path):

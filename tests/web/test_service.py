@@ -1,6 +1,7 @@
 """Every route, right and wrong requests, and a model that is slow."""
 
 import json
+import os
 import queue
 import random
 import threading
@@ -156,6 +157,21 @@ def test_a_file_that_is_gone_is_said_and_its_track_still_answers(tmp_path):
         assert asked.post("/v1/caption", json={"id": track}).status_code == 410
         assert asked.post("/v1/tag", json={"id": track}).status_code == 200
         assert asked.post("/v1/similar", json={"id": track}).status_code == 200
+
+
+def test_a_file_whose_name_is_not_utf_8_is_found_played_and_in_playlists(tmp_path):
+    make_library(tmp_path, 1)
+    odd = os.fsencode(tmp_path / "music") + b"/caf\xe9.flac"
+    os.rename(tmp_path / "music" / "0.flac", odd)
+    index_music([], tmp_path / "lib", lambda name: load_engine(name, "cpu"))
+    with client(make_app(no_model, Library(tmp_path / "lib", "cpu"), limits=SMALL)) as asked:
+        (hit,) = asked.post("/v1/search", json={"query": "music"}).json()["hits"]
+        assert hit["is_missing"] is False
+        with open(odd, "rb") as file:
+            assert asked.get(f"/audio/{hit['id']}").content == file.read()
+        assert asked.post("/v1/caption", json={"id": hit["id"]}).status_code == 200
+        lines = asked.post("/v1/playlist.m3u8", json={"ids": [hit["id"]]}).content.splitlines()
+        assert lines[-1] == odd
 
 
 def test_a_title_with_markup_comes_back_as_it_is(tmp_path):
