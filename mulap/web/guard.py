@@ -88,7 +88,9 @@ def check_token(host: str, token: str) -> None:
             f"--host {host}: others can reach it, and there is no token. Set MULAP_TOKEN to "
             f"{LEAST_TOKEN} characters or more."
         )
-    if token and (len(token) < LEAST_TOKEN or not token.isascii() or " " in token):
+    if token and (
+        len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token
+    ):
         raise ValueError(
             f"--token: is too short, or holds a space. Give {LEAST_TOKEN} or more ASCII characters."
         )

@@ -23,9 +23,10 @@ class Limits:
     text_letters: int = 1_000
     num_texts: int = 256  # of one list
     top: int = 200
-    num_uploads: int = 20  # kept; the oldest is removed
+    num_uploads: int = 20  # kept, the oldest is removed; and as many on their way
     num_waiting: int = 64  # requests for the model; more are refused
     silence_seconds: float = 30.0  # without a byte of the body
+    body_seconds: float = 1_800.0  # for all of the body
 
 
 class Refused(Exception):
@@ -125,7 +126,7 @@ class Fields:
         """Take a whole number."""
         value = self._first(name)
         if self._is_query and isinstance(value, str) and value.isascii() and value.isdigit():
-            value = int(value[:10])
+            value = int(value[:20])
         if value is None:
             return default
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:

@@ -88,7 +88,7 @@ class _Service:
         self._answers = Answers(load, library, self._uploads, limits)
         self._library, self._token, self._limits = library, token, limits
         self._asks, self._listens = (ThreadPoolExecutor(1, name) for name in ("ask", "listen"))
-        self._num_waiting = 0
+        self._num_waiting = self._num_sent = 0
         self._ready: asyncio.Future[None] | None = None
 
     @asynccontextmanager
@@ -207,27 +207,35 @@ class _Service:
         of_json, of_audio = self._from_json(ask, is_slow), self._from_audio(ask, is_kept)
 
         async def answer(request: Request) -> Response:
-            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            return await (of_json if kind == "application/json" else of_audio)(request)
+            is_json = _kind_of(request) == "application/json"
+            return await (of_json if is_json else of_audio)(request)
 
         return answer
 
     async def _hear(self, request: Request, is_kept: bool) -> Any:
+        if _kind_of(request).startswith("multipart/"):
+            remedy = "Send the bytes of the file alone: curl --data-binary @song.flac."
+            raise Refused(415, "The body is a form.", remedy)
         claimed = request.headers.get("content-length", "0")
         self._check_waiting()
-        chunks = self._chunks(request)
-        path = await self._uploads.receive(chunks, int(claimed) if claimed.isdigit() else 0)
+        if self._num_sent >= self._limits.num_uploads:  # each takes room on the disk
+            raise Refused(503, "Too many files are being sent.", "Send it again in a second.")
+        self._num_sent += 1
         try:
-            return await self._run(
-                self._listens, lambda: self._uploads.hear(path, self._answers.engine, is_kept)
-            )
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+            chunks = self._chunks(request)
+            path = await self._uploads.receive(chunks, int(claimed) if claimed.isdigit() else 0)
+            try:
+                return await self._run(
+                    self._listens, lambda: self._uploads.hear(path, self._answers.engine, is_kept)
+                )
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+        finally:
+            self._num_sent -= 1
 
     async def _read_json(self, request: Request) -> dict[str, Any]:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
+        if _kind_of(request) != "application/json":
             raise Refused(415, "The body is no JSON.", "Send Content-Type: application/json.")
         body = bytearray()
         async for chunk in self._chunks(request):
@@ -238,16 +246,17 @@ class _Service:
         return read_json(bytes(body))
 
     async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield a body; refuse one that stops coming."""
-        stream = aiter(request.stream())
+        """Yield a body; refuse one that stops coming, or that takes too long."""
+        stream, clock = aiter(request.stream()), asyncio.get_running_loop().time
+        end = clock() + self._limits.body_seconds
         while True:
             try:
-                async with asyncio.timeout(self._limits.silence_seconds):
+                async with asyncio.timeout_at(min(end, clock() + self._limits.silence_seconds)):
                     chunk = await anext(stream)
             except StopAsyncIteration:
                 return
             except TimeoutError as error:
-                raise Refused(408, "The body stopped coming.", "Send it again.") from error
+                raise Refused(408, "The body came too slowly.", "Send it again.") from error
             if chunk:
                 yield chunk
 
@@ -270,6 +279,11 @@ class _Service:
             return await asyncio.get_running_loop().run_in_executor(pool, call, *args)
         finally:
             self._num_waiting -= 1
+
+
+def _kind_of(request: Request) -> str:
+    """Return the type of a body, such as application/json."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _error(future: "asyncio.Future[None]") -> BaseException | None:

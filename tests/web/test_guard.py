@@ -43,7 +43,7 @@ def test_a_server_of_the_network_needs_a_token_that_is_long_enough():
     check_token("0.0.0.0", "x" * 16)
     with pytest.raises(ValueError, match="others can reach it"):
         check_token("0.0.0.0", "")
-    for token in ("x" * 15, "x" * 20 + " ", "ü" * 20):
+    for token in ("x" * 15, "x" * 20 + " ", "x" * 20 + "\n", "ü" * 20):
         with pytest.raises(ValueError, match="too short, or holds a space"):
             check_token("127.0.0.1", token)
 

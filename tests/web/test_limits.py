@@ -71,6 +71,11 @@ def test_a_query_string_gives_text_that_is_read_as_numbers_and_flags():
     refusal(lambda: fields(True, any_length=["yes"]).flag("any_length"))
 
 
+def test_a_number_of_many_digits_is_not_cut_to_a_smaller_one():
+    over = fields(is_query=True, vary=["21474836470"])
+    assert refusal(lambda: over.whole("vary", 0, 0, 2**31)).status == 400
+
+
 def test_a_field_that_no_route_takes_is_named():
     given = fields(query="x", tpo=3)
     given.texts("query")

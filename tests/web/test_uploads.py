@@ -2,6 +2,10 @@
 
 import http.client
 import io
+import json
+import threading
+import time
+from dataclasses import replace
 
 import pytest
 import soundfile as sf
@@ -111,6 +115,62 @@ def test_a_body_that_stops_coming_is_refused(songs):
         answer = connection.getresponse()
         assert answer.status == 408
         connection.close()
+
+
+def test_a_body_that_comes_too_slowly_is_refused(songs):
+    with serving(songs, limits=replace(SMALL, silence_seconds=5.0, body_seconds=0.5)) as address:
+        host = address.removeprefix("http://").rstrip("/")
+        connection = http.client.HTTPConnection(host, timeout=20)
+        connection.putrequest("POST", "/v1/uploads")
+        connection.putheader("content-length", "1000")
+        connection.endheaders(b"some")
+        refused = threading.Event()
+
+        def trickle():
+            while not refused.wait(0.1):
+                connection.send(b".")
+
+        sending = threading.Thread(target=trickle)
+        sending.start()
+        try:
+            answer = connection.getresponse()
+        finally:
+            refused.set()
+            sending.join()
+        assert answer.status == 408
+        connection.close()
+
+
+def test_no_more_files_come_in_at_a_time_than_are_kept(songs, song):
+    with serving(songs, limits=replace(SMALL, num_uploads=1, silence_seconds=20.0)) as address:
+        host = address.removeprefix("http://").rstrip("/")
+        slow, other = (http.client.HTTPConnection(host, timeout=20) for _ in range(2))
+        slow.putrequest("POST", "/v1/uploads")
+        slow.putheader("content-length", str(len(song)))
+        slow.endheaders(song[:1])
+        for _ in range(200):  # until the first byte has arrived
+            other.request("POST", "/v1/uploads", b"x")
+            answer = other.getresponse()
+            said = json.loads(answer.read())
+            if answer.status == 503:
+                break
+            time.sleep(0.02)
+        assert said["error"] == "Too many files are being sent."
+        slow.send(song[1:])
+        assert slow.getresponse().status == 200
+        other.request("POST", "/v1/uploads", song)
+        assert other.getresponse().status == 200
+
+
+def test_a_form_is_refused_with_how_a_file_is_sent(asked, song):
+    answer = asked.post("/v1/uploads", files={"file": ("a.flac", song)})
+    assert (answer.status_code, answer.json()) == (
+        415,
+        {
+            "error": "The body is a form.",
+            "remedy": "Send the bytes of the file alone: curl --data-binary @song.flac.",
+        },
+    )
 
 
 @pytest.mark.parametrize("name", ["u-", "u-0", "u-" + "0" * 32])
