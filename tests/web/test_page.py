@@ -283,6 +283,95 @@ def test_filters_narrow_and_an_empty_result_offers_to_clear_them(page):
     expect(page.locator(".hit").first).to_be_visible()
 
 
+def is_in_view(page: Page, name: str) -> bool:
+    return page.evaluate(
+        "name => { const box = document.querySelector(name).getBoundingClientRect();"
+        " return box.top >= 0 && box.bottom <= innerHeight; }",
+        name,
+    )
+
+
+def test_an_address_with_nonsense_is_searched_without_it(page):
+    page.goto(f"{page.url.partition('#')[0]}#q=calm piano&length=junk&top=12.5")
+    page.reload()
+    expect(page.locator(".hit").first).to_be_visible(timeout=20_000)
+    expect(page.locator("#problem")).to_be_empty()
+    expect(page.locator(".chip")).to_have_count(0)
+
+
+def test_what_went_wrong_is_in_view_also_from_below(browser, tmp_path):
+    make_library(tmp_path, 3)
+    odd = tmp_path / "music" / "new\nline.flac"
+    (tmp_path / "music" / "1.flac").rename(odd)
+    index_music([], tmp_path / "lib", lambda name: load_engine(name, "cpu"))
+    with serving(tmp_path, has_page=True) as address, opened(browser, address, (390, 400)) as page:
+        search(page, "calm piano")
+        page.locator("#save").click()
+        expect(page.locator("#problem")).to_contain_text("has no place in a playlist")
+        until(lambda: is_in_view(page, "#problem"))
+
+
+def test_new_results_are_in_view_also_where_they_are_asked_for_from_below(browser, address):
+    with opened(browser, address, (390, 400)) as page:
+        search_all(page)
+        last = page.locator(".hit").last
+        last.focus()
+        assert not is_in_view(page, ".hit")
+        page.keyboard.press("m")
+        expect(page.locator(".chip-text").first).to_contain_text("like: ")
+        expect(page.locator(".hit").first).to_be_focused()
+        until(lambda: is_in_view(page, ".hit"))
+
+
+def test_the_panel_makes_room_for_new_results_on_a_phone(browser, address):
+    with opened(browser, address, "phone") as page:
+        search_all(page)
+        page.get_by_role("button", name="Why").first.click()
+        expect(page.locator("#panel-caption")).to_be_visible(timeout=20_000)
+        page.locator("#panel-more").click()
+        expect(page.locator(".hit").first).to_be_focused(timeout=20_000)
+        expect(page.locator("#panel")).to_be_hidden()
+
+
+def test_why_in_the_panel_is_about_the_search_that_is_shown(page):
+    search_all(page)
+    page.get_by_role("button", name="Why").first.click()
+    expect(page.locator("#why-words li").first).to_contain_text("calm", timeout=20_000)
+    search(page, "fast drums")
+    expect(page.locator("#why-words li").first).to_contain_text("fast", timeout=20_000)
+
+
+def test_back_to_the_beginning_waits_for_nothing(browser, folder, monkeypatch):
+    go_on, find = threading.Event(), Library.search
+
+    def wait(self, *args, **options):
+        assert go_on.wait(30)
+        return find(self, *args, **options)
+
+    monkeypatch.setattr(Library, "search", wait)
+    with serving(folder, has_page=True) as address, opened(browser, address) as page:
+        page.locator("#query").fill("piano")
+        page.locator("#query").press("Enter")
+        expect(page.locator("#wait")).not_to_be_empty()
+        page.go_back()
+        expect(page.locator("#query")).to_have_value("")
+        expect(page.locator("#wait")).to_be_empty()
+        go_on.set()
+
+
+def test_long_names_leave_room_for_other_results(browser, tmp_path):
+    make_library(tmp_path, 2)
+    write_song(tmp_path / "music" / "1.flac", 1, title="Long " + "t" * 500, artist="a" * 3_000)
+    index_music([], tmp_path / "lib", lambda name: load_engine(name, "cpu"))
+    with serving(tmp_path, has_page=True) as address, opened(browser, address, "phone") as page:
+        search(page, "calm piano")
+        row = page.locator(".hit", has_text="Long t")
+        assert row.bounding_box()["height"] < 300
+        page.locator("li", has=row).get_by_role("button", name="Why").click()
+        assert page.locator("#panel-title").bounding_box()["height"] < 200
+        assert page.locator("#panel-by").bounding_box()["height"] < 200
+
+
 def test_a_title_with_markup_is_shown_as_text(page):
     search_all(page, "Artist 2")
     shown = page.locator(".hit")

@@ -30,6 +30,8 @@ function make(tag, options = {}, ...children) {
   return element;
 }
 
+const isWide = () => matchMedia("(min-width: 900px)").matches;
+
 const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
 // ---------------------------------------------------------------- what is asked, in the address
@@ -57,7 +59,8 @@ function fromHash(hash) {
   state.like = examples("like");
   state.unlike = examples("unlike");
   for (const name of Object.keys(FILTERS)) state[name] = parameters.get(name) || "";
-  state.top = Math.min(MOST, Math.max(STEP, Number(parameters.get("top")) || STEP));
+  if (![...$("length").options].some(({ value }) => value === state.length)) state.length = "";
+  state.top = Math.min(MOST, Math.max(STEP, Math.trunc(Number(parameters.get("top"))) || STEP));
   return state;
 }
 
@@ -127,6 +130,7 @@ async function search({ focus = true } = {}) {
   const { signal } = searching;
   say("problem", "");
   if (!asked.query && !asked.like.length) {
+    say("wait", "");
     showFirst();
     const isNarrowed = asked.not.length || asked.unlike.length || hasFilters();
     if (isNarrowed) say("count", "Add what you would like to hear, in words or by a file.");
@@ -167,6 +171,7 @@ function showProblem(problem) {
   }
   say("wait", "");
   say("problem", text);
+  $("problem").scrollIntoView({ block: "nearest" });
 }
 
 function showFirst() {
@@ -196,7 +201,14 @@ function showHits(answer, focus) {
   $("more").hidden = hits.length < asked.top || asked.top >= MOST;
   drawPlaying();
   if (isMore) buttonOf(hits[before]?.id)?.focus();
-  else if (focus && hits.length) buttonOf(hits[0].id).focus({ preventScroll: true });
+  else if (focus && hits.length) {
+    scrollTo(0, 0);
+    buttonOf(hits[0].id).focus();
+  }
+  if (selected && !isMore) {
+    if (isWide()) openPanel(selected, panelFrom, false); // the reason was about another search
+    else closePanel(false); // it lies over the results
+  }
 }
 
 function nothingFound() {
@@ -242,7 +254,7 @@ const buttonOf = (id) => [...document.querySelectorAll(".hit")].find((button) =>
 
 function start(item) {
   play(item);
-  if (matchMedia("(min-width: 900px)").matches && selected !== item.id) openPanel(item.id, null);
+  if (isWide() && selected !== item.id) openPanel(item.id, null);
 }
 
 function drawPlaying() {
@@ -293,7 +305,7 @@ async function take(file) {
     say("wait", "");
     await ask({ query: "", not: [], unlike: [], like: [{ id: sent.id, label: file.name }] });
     for (const note of sent.notes) $("notes").prepend(make("li", { text: note }));
-    if (matchMedia("(min-width: 900px)").matches) openPanel(sent.id, null);
+    if (isWide()) openPanel(sent.id, null);
   } catch (problem) {
     showProblem(problem);
   } finally {
@@ -336,12 +348,12 @@ async function fill(id, path, body, draw) {
   }
 }
 
-function closePanel() {
+function closePanel(isFocused = true) {
   if ($("panel").hidden) return false;
   selected = null;
   $("panel").hidden = true;
   document.body.classList.remove("has-panel");
-  if (panelFrom?.isConnected) panelFrom.focus();
+  if (isFocused && panelFrom?.isConnected) panelFrom.focus();
   return true;
 }
 
@@ -519,7 +531,7 @@ $("more").addEventListener("click", () => {
   search({ focus: "more" });
 });
 $("save").addEventListener("click", save);
-$("panel-close").addEventListener("click", closePanel);
+$("panel-close").addEventListener("click", () => closePanel());
 $("panel-play").addEventListener("click", () => {
   const item = items.get(selected);
   if (player.item?.id === selected) toggle();
@@ -561,7 +573,10 @@ function move(direction) {
 }
 
 const KEYS = {
-  "/": () => $("query").select(),
+  "/": () => {
+    $("query").focus();
+    $("query").select();
+  },
   "?": () => $("keys").showModal(),
   j: () => move(1),
   k: () => move(-1),
