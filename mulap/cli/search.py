@@ -203,7 +203,9 @@ def _write_csv(hits: "Hits") -> None:
 
 def _conclude(hits: "Hits", where: tuple[str, ...], has_words: bool) -> None:
     """Say how long it took, what was left out, and what the words mean."""
-    gone = [hit.file for hit in hits if not os.path.exists(hit.file)]
+    from mulap.vectors.keys import real_path
+
+    gone = [hit.file for hit in hits if not os.path.exists(real_path(hit.file))]
     if gone:
         named = f"{gone[0]} and {len(gone) - 1} more" if len(gone) > 1 else gone[0]
         warn(f"no longer there: {named}. Run mulap index to tidy up.")

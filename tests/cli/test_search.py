@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 
 import pytest
@@ -81,6 +82,15 @@ def test_files_that_are_gone_are_named(folder):
     finally:
         (folder / "music" / "away.flac").rename(song)
     assert f"no longer there: {song}. Run mulap index to tidy up." in done.stderr
+
+
+def test_a_file_whose_name_is_not_utf_8_is_not_called_gone(tmp_path):
+    make_library(tmp_path, 1)
+    os.rename(tmp_path / "music" / "0.flac", os.fsencode(tmp_path / "music") + b"/caf\xe9.flac")
+    assert call("index", "--library", tmp_path / "lib").exit_code == 0
+    done = search(tmp_path, QUERY)
+    assert "Song 0" in done.stdout
+    assert "no longer there" not in done.stderr
 
 
 @pytest.mark.parametrize(
