@@ -33,9 +33,13 @@ export async function get(path) {
   return (await answerOf(fetch(path))).json();
 }
 
-export async function post(path, body, signal) {
+function ask(path, body, signal) {
   const headers = { "content-type": "application/json" };
-  return (await answerOf(fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal }))).json();
+  return answerOf(fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal }));
+}
+
+export async function post(path, body, signal) {
+  return (await ask(path, body, signal)).json();
 }
 
 export async function send(file) {
@@ -45,9 +49,7 @@ export async function send(file) {
 }
 
 export async function playlist(ids) {
-  const headers = { "content-type": "application/json" };
-  const body = JSON.stringify({ ids });
-  return (await answerOf(fetch("v1/playlist.m3u8", { method: "POST", headers, body }))).blob();
+  return (await ask("v1/playlist.m3u8", { ids })).blob();
 }
 
 // Why a player could not play: the file is gone, or the browser does not know the format.
