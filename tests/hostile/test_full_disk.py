@@ -57,7 +57,10 @@ def test_a_full_disk_is_a_line_and_with_room_again_the_result_is_the_same(
     wait_for_orphans(child)
     if ended.code != whole.code:
         line = check_failed_in_a_line(ended)
-        assert re.search("No space left|File too large|do not fit|free", line), line
+        # "Free some space": torch's own words for a write that failed say nothing of the disk.
+        assert re.search("No space left|File too large|do not fit|free some space", line, re.I), (
+            line
+        )
         assert REMEDIES.search(line), line
         assert any(word in line for word in ("out", "run", "cache")), f"where? {line}"
         # Two processes that find the disk full at once may disturb each other's tidying up.

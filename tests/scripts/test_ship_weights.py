@@ -102,7 +102,13 @@ def test_the_reference_is_of_the_training_clips(shipped):
 def test_the_folder_is_checked_named_and_without_code(shipped):
     folder = shipped / "mulap-tiny"
     check_sums(folder)
-    assert {path.suffix for path in folder.iterdir()} == {"", ".json", ".md", ".safetensors"}
+    assert {path.suffix for path in folder.iterdir()} == {
+        "",
+        ".json",
+        ".md",
+        ".onnx",
+        ".safetensors",
+    }
     assert all("auto_map" not in path.read_text("utf-8") for path in folder.glob("*.json"))
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlicense: apache-2.0\n")
